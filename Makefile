@@ -1,0 +1,64 @@
+# wsgidb: `make demo` shows it, `make test` proves it. Each makes its own virtual environment in .venv and installs from
+# the system what is missing (tools/system-packages). Variables: PYTHON (interpreter for .venv), PORT (of the demo).
+
+PYTHON ?= python3
+PORT ?= 8000
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types pytest matrix clean
+
+help:
+	@echo "make demo    serve the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change it"
+	@echo "make test    lint, types and all tests, with MariaDB servers of their own"
+	@echo "make matrix  the built wheel under every Python and driver version (tox)"
+	@echo "make lint | types | pytest   the parts of make test"
+	@echo "make clean   remove everything that these commands made"
+
+demo: export WSGIDB_URL ?= sqlite:///build/demo/cities.sqlite3
+demo: $(VENV)/demo.stamp
+	@mkdir -p build/demo
+	@exec $(BIN)/python examples/serve.py --port $(PORT)
+
+test: lint types pytest
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check
+
+types: $(VENV)/test.stamp
+	$(BIN)/mypy
+
+# Tests choose their databases themselves; the caller's own settings must not reach them.
+pytest: $(VENV)/test.stamp
+	PYTHON="$(PYTHON)" tools/system-packages python mariadb
+	env $$(env | sed -n 's/^\(WSGIDB_[A-Z_]*\)=.*/-u \1/p') $(BIN)/pytest -n $(WORKERS)
+
+matrix: $(VENV)/matrix.stamp
+	PYTHON="$(PYTHON)" tools/system-packages python mariadb
+	tools/matrix $(BIN)/tox
+
+# A changed setup.cfg means changed dependencies: start over rather than keep what is no longer asked for.
+$(VENV)/base.stamp: setup.cfg pyproject.toml
+	PYTHON="$(PYTHON)" tools/system-packages python
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/demo.stamp: $(VENV)/base.stamp
+	$(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/base.stamp
+	$(PIP_INSTALL) --editable '.[test,lint,demo]'
+	@touch $@
+
+$(VENV)/matrix.stamp: $(VENV)/base.stamp
+	$(PIP_INSTALL) 'tox>=4.21'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
