@@ -1,0 +1,71 @@
+"""Serve an example application with Werkzeug's threaded server, after loading the cities if they are missing.
+
+WSGIDB_URL names the database, WSGIDB_STRATEGY where connections come from, and so on for every option.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import socket
+import sys
+from contextlib import closing
+
+from werkzeug.serving import make_server
+
+from load_cities import load_cities
+from wsgidb import DatabaseMiddleware
+from wsgidb.errors import WsgiDBError
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=port_number, default=8000, help="port; 0 takes a free one (%(default)s)")
+    parser.add_argument("--app", default="plain_wsgi", help="module with the application (%(default)s)")
+    return parser.parse_args()
+
+
+def port_number(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 65535")
+    return port
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the port here and not in Werkzeug's server, which answers a taken one with a paragraph of advice."""
+    try:
+        return socket.create_server((host, port), backlog=128)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # Python appends the address once more
+        sys.exit(f"serve.py: cannot listen on {host}:{port}: {reason}")
+
+
+def serve(application: DatabaseMiddleware, listener: socket.socket) -> None:
+    """Serve until Ctrl+C or SIGTERM."""
+    host, port = listener.getsockname()[:2]
+    server = make_server(host, port, application, threaded=True, fd=listener.fileno())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings = application.database.settings
+    print(f"Serving {settings.url} with strategy {settings.strategy}.")
+    print(f"Open http://{host}:{port}/?city=London (Ctrl+C stops)", flush=True)
+    server.serve_forever()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with listen(arguments.host, arguments.port) as listener:
+        try:
+            application = importlib.import_module(arguments.app).application
+            with closing(application.database) as database:
+                if added := load_cities(database):
+                    print(f"Loaded {added} cities.")
+                serve(application, listener)
+        except WsgiDBError as error:
+            sys.exit(f"serve.py: {error}")
+
+
+if __name__ == "__main__":
+    main()
