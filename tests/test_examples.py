@@ -1,0 +1,275 @@
+"""The example applications: what they answer on each database, under a lint for WSGI, and how they are served."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from wsgiref.validate import validator
+
+import pytest
+import requests
+from werkzeug.test import Client, TestResponse
+
+import load_cities
+from wsgidb import Database
+
+EXAMPLES = Path(load_cities.__file__).parent
+APPLICATIONS = ["plain_wsgi"]
+STRATEGIES = ["per-request", "thread-local", "pooled"]
+
+Get = Callable[[str], TestResponse]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.server)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database in which there is no table of cities yet, nor afterwards."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/cities.sqlite3"
+        return
+    address: str = request.getfixturevalue("mariadb").url()
+    yield address
+    execute(address, "DROP TABLE IF EXISTS city")
+
+
+@pytest.fixture
+def cities_url(url: str) -> str:
+    """A database with the cities in it."""
+    with Database(url) as database:
+        assert load_cities.load_cities(database) == len(load_cities.read_cities())
+    return url
+
+
+@pytest.fixture
+def strategy() -> str:
+    """What a test runs with that is not about strategies."""
+    return "pooled"
+
+
+@pytest.fixture(params=APPLICATIONS)
+def get(
+    request: pytest.FixtureRequest, cities_url: str, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Get]:
+    """Send a raw query string to an application that was configured as its users do: by the environment alone."""
+    monkeypatch.setenv("WSGIDB_URL", cities_url)
+    monkeypatch.setenv("WSGIDB_STRATEGY", strategy)
+    application = runpy.run_path(str(EXAMPLES / f"{request.param}.py"))["application"]
+    client = Client(validator(application))
+    with closing(application.database):
+        yield lambda query: client.get("/", environ_overrides={"QUERY_STRING": query}, buffered=True)
+
+
+def execute(url: str, statement: str) -> list[Any]:
+    with Database(url) as database, database.connection() as connection, closing(connection.cursor()) as cursor:
+        cursor.execute(statement)
+        rows = list(cursor.fetchall())
+        connection.commit()
+    return rows
+
+
+def query(name: str) -> str:
+    return urlencode({"city": name})
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("strategy", STRATEGIES)
+    def test_every_city_is_found_under_its_own_number(self, get: Get) -> None:
+        """Quotes, accents, every script, and pairs like Århus and Aarhus: no name is taken for another's."""
+        for number, city, _ in load_cities.read_cities():
+            assert get(query(city)).text == f'City "{city}" is #{number}'
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "Atlantis",
+            "london",
+            "London ",
+            "Zurich",
+            "Kobenhavn",
+            "L\\'Aquila",
+            'Say "when"',
+            "100%",
+            "%s",
+            "?",
+            "L%",
+            "'; DROP TABLE city; --",
+            "アトランティス",
+            "𝔏ondon",
+            "a+b&c=d#e",
+        ],
+    )
+    def test_a_name_that_is_no_city_is_not_found_and_repeated_as_it_came(self, get: Get, name: str) -> None:
+        response = get(query(name))
+
+        assert response.text == f'City "{name}" not found'
+        assert response.status == "200 OK"
+
+    @pytest.mark.parametrize("query", ["", "city=", "city", "city=&city=", "town=London"])
+    def test_a_missing_or_empty_city_is_a_bad_request(self, get: Get, query: str) -> None:
+        response = get(query)
+
+        assert response.status == "400 Bad Request"
+        assert "/?city=London" in response.text
+
+    def test_a_query_of_plain_utf8_means_the_same_as_a_percent_encoded_one(self, get: Get) -> None:
+        """Clients need not encode, and a server passes what came as Latin-1 text."""
+        plain = "city=København".encode().decode("latin-1")
+
+        assert get(plain).text == get(query("København")).text
+        assert "#" in get(plain).text
+
+    def test_bytes_that_are_no_utf8_are_no_city(self, get: Get) -> None:
+        assert get("city=%FF").text == 'City "\N{REPLACEMENT CHARACTER}" not found'
+
+    @pytest.mark.parametrize("query", [query("東京"), query("—"), ""])
+    def test_the_body_is_utf8_text_with_its_length_in_bytes(self, get: Get, query: str) -> None:
+        response = get(query)
+
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert response.headers["Content-Length"] == str(len(response.data))
+
+
+class TestData:
+    def test_there_are_hundreds_of_cities_of_most_countries(self) -> None:
+        rows = load_cities.read_cities()
+
+        assert len(rows) >= 500
+        assert len({country for _, _, country in rows}) >= 150
+
+    def test_a_name_stands_once_in_composed_form_and_numbers_count_up(self) -> None:
+        """Numbers are never given anew: new rows go at the end."""
+        rows = load_cities.read_cities()
+        names = [city for _, city, _ in rows]
+
+        assert [number for number, _, _ in rows] == list(range(1, len(rows) + 1))
+        assert len(set(names)) == len(names)
+        assert names == [unicodedata.normalize("NFC", name).strip() for name in names]
+        assert (770, "London", "United Kingdom") in rows
+
+
+class TestLoading:
+    def test_a_second_load_adds_nothing(self, cities_url: str) -> None:
+        with Database(cities_url) as database:
+            assert load_cities.load_cities(database) == 0
+
+        assert execute(cities_url, "SELECT COUNT(*) FROM city")[0][0] == len(load_cities.read_cities())
+
+    def test_a_table_with_rows_is_left_alone(self, url: str) -> None:
+        """It may be the user's own: many databases have a table of cities."""
+        execute(url, "CREATE TABLE city (city_id INTEGER PRIMARY KEY, city VARCHAR(50), country_id INTEGER)")
+        execute(url, "INSERT INTO city VALUES (312, 'London', 102)")
+
+        with Database(url) as database:
+            assert load_cities.load_cities(database) == 0
+
+        assert [tuple(row) for row in execute(url, "SELECT * FROM city")] == [(312, "London", 102)]
+
+    def test_an_interrupted_load_leaves_nothing_behind(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So that the next load does not take a part for the whole."""
+        rows = load_cities.read_cities()
+        monkeypatch.setattr(load_cities, "read_cities", lambda: [*rows, rows[0]])
+
+        with Database(url) as database:
+            with pytest.raises(Exception, match=r"(?i)unique|duplicate"):
+                load_cities.load_cities(database)
+
+            monkeypatch.undo()
+            assert load_cities.load_cities(database) == len(rows)
+
+    def test_the_program_says_what_it_did(self, url: str) -> None:
+        first, second = (run("load_cities.py", WSGIDB_URL=url) for _ in range(2))
+
+        assert (first.stdout, first.stderr) == (f"{len(load_cities.read_cities())} cities added\n", "")
+        assert (second.stdout, second.stderr) == ("the table city has rows already; nothing added\n", "")
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Ours, with these settings of wsgidb and no others."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WSGIDB_")} | settings
+
+
+def run(program: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / program), *arguments]
+    return subprocess.run(
+        command, env=environment(**settings), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
+
+
+@contextmanager
+def served(log: Path, *arguments: str, **settings: str) -> Iterator[str]:
+    """Run serve.py on a free port; yields the address that it says to open. It must end well when told to."""
+    command = [sys.executable, str(EXAMPLES / "serve.py"), "--port", "0", *arguments]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command, env=environment(**settings), stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            said = []
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith("Open "):
+                    break
+            else:
+                pytest.fail(f"serve.py ended early: {said} {log.read_text()}")
+            yield line.split()[1]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0, log.read_text()
+        finally:
+            process.kill()
+
+
+def refusal(*arguments: str, **settings: str) -> str:
+    """What serve.py says when it cannot serve: one line, and a failure's exit code."""
+    done = run("serve.py", *arguments, **settings)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+class TestServing:
+    @pytest.mark.parametrize("application", APPLICATIONS)
+    def test_it_loads_the_cities_and_serves_what_it_says_to_open(
+        self, url: str, tmp_path: Path, application: str
+    ) -> None:
+        with served(tmp_path / "log", "--app", application, WSGIDB_URL=url, WSGIDB_STRATEGY="thread-local") as address:
+            response = requests.get(address, timeout=30)
+            assert (response.status_code, response.text) == (200, 'City "London" is #770')
+
+            response = requests.get(address.replace("London", "N'Djamena"), timeout=30)
+            assert response.text == "City \"N'Djamena\" is #135"
+
+    def test_a_taken_port_is_one_clear_line(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            said = refusal("--port", str(port), WSGIDB_URL=f"sqlite:///{tmp_path}/cities.sqlite3")
+
+        assert said == f"serve.py: cannot listen on 127.0.0.1:{port}: Address already in use"
+
+    def test_a_bad_setting_is_one_line_that_names_it(self) -> None:
+        said = refusal("--port", "0", WSGIDB_URL="sqlite:///unused.sqlite3", WSGIDB_STRATEGY="poolled")
+
+        assert said.startswith("serve.py: ")
+        assert "strategy" in said.lower()
+
+    def test_a_database_that_is_not_there_is_one_line_that_names_its_host(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            port = unused.getsockname()[1]
+
+        said = refusal("--port", "0", WSGIDB_URL=f"mysql+pymysql://guest:secret@127.0.0.1:{port}/test")
+
+        assert said.startswith("serve.py: ")
+        assert "127.0.0.1" in said
+        assert "secret" not in said
