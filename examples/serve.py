@@ -11,12 +11,25 @@ import signal
 import socket
 import sys
 from contextlib import closing
+from typing import TYPE_CHECKING
 
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from load_cities import load_cities
 from wsgidb import DatabaseMiddleware
 from wsgidb.errors import WsgiDBError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+class RequestHandler(WSGIRequestHandler):
+    """Passes the query on as it came: Werkzeug encodes bytes outside ASCII, which curl sends, a second time."""
+
+    def make_environ(self) -> WSGIEnvironment:
+        environ = super().make_environ()
+        environ["QUERY_STRING"] = self.path.partition("?")[2]
+        return environ
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -46,7 +59,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(application: DatabaseMiddleware, listener: socket.socket) -> None:
     """Serve until Ctrl+C or SIGTERM."""
     host, port = listener.getsockname()[:2]
-    server = make_server(host, port, application, threaded=True, fd=listener.fileno())
+    server = make_server(host, port, application, threaded=True, request_handler=RequestHandler, fd=listener.fileno())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = application.database.settings
     print(f"Serving {settings.url} with strategy {settings.strategy}.")

@@ -251,6 +251,14 @@ class TestServing:
             response = requests.get(address.replace("London", "N'Djamena"), timeout=30)
             assert response.text == "City \"N'Djamena\" is #135"
 
+    def test_a_query_typed_into_curl_needs_no_encoding(self, tmp_path: Path) -> None:
+        database = f"sqlite:///{tmp_path}/cities.sqlite3"
+        with served(tmp_path / "log", WSGIDB_URL=database) as address:
+            host, port = address.split("/")[2].split(":")
+            with socket.create_connection((host, int(port)), timeout=30) as client, client.makefile("rb") as reply:
+                client.sendall("GET /?city=東京 HTTP/1.0\r\n\r\n".encode())
+                assert reply.read().decode().endswith('City "東京" is #391')
+
     def test_a_taken_port_is_one_clear_line(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
