@@ -1,0 +1,60 @@
+"""A database's address in one line: ``driver://user:password@host:port/name?driver-option=value``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from .errors import ConfigError
+
+FORM = "driver://user:password@host:port/name?driver-option=value"
+ENCODING = "percent-encode special characters in user, password and name (@ is %40, / is %2F, # is %23, % is %25)"
+BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True)
+class Url:
+    """A parsed url. Its text form shows no password."""
+
+    scheme: str
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    host: str | None = None
+    port: int | None = None
+    name: str = ""
+    query: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def parse(cls, text: Any) -> Url:
+        """Raises ConfigError, which quotes nothing of the text: it may hold a password anywhere."""
+        if not isinstance(text, str):
+            raise ConfigError(f"url: takes a text of the form {FORM}, got {type(text).__name__}")
+        malformed = ConfigError(f"url: malformed; takes {FORM}; {ENCODING}")
+        try:
+            parts = urlsplit(text)
+            host, port = parts.hostname, parts.port
+            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
+        except ValueError:  # its message quotes pieces of the text
+            raise malformed from None
+        if not parts.scheme or "//" not in text or parts.fragment or BAD_ESCAPE.search(parts.netloc + parts.path):
+            raise malformed
+        query = dict(pairs)
+        if len(query) != len(pairs):
+            raise ConfigError("url: an option is given twice in its query")
+        return cls(
+            scheme=parts.scheme,
+            user=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password is not None else None,
+            host=unquote(host) if host else None,
+            port=port,
+            name=unquote(parts.path[1:]),
+            query=query,
+        )
+
+    def __str__(self) -> str:
+        user = f"{self.user}:***@" if self.password else f"{self.user}@" if self.user else ""
+        host = f"[{self.host}]" if self.host and ":" in self.host else self.host or ""
+        port = f":{self.port}" if self.port else ""
+        return f"{self.scheme}://{user}{host}{port}/{self.name}"

@@ -1,0 +1,149 @@
+"""Parsers of option values: each takes a value or its text form and raises ValueError for anything else.
+
+What a parser takes is its ``takes`` attribute, the text that error messages and docs/options.md show.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Parser:
+    """A parser of one kind of value, and the words that say what it takes."""
+
+    takes: str
+    parse: Callable[[Any], Any]
+
+    def __call__(self, value: Any) -> Any:
+        return self.parse(value)
+
+
+def boolean(text: str) -> bool:
+    """``true``, ``yes``, ``on`` or ``1``, and their opposites."""
+    try:
+        return BOOLEANS[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped name: " (did you mean 'x'?)", or nothing."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def is_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.lower() == "none")
+
+
+def number(
+    *, above: float | None = None, least: float | None = None, whole: bool = False, none: bool = False
+) -> Parser:
+    """A finite number, greater than `above` or not below `least`; with `none` also None."""
+    kind = "a whole number" if whole else "a number"
+    bound = f"> {above:g}" if above is not None else f">= {least:g}"
+
+    def parse(value: Any) -> float | int | None:
+        if none and is_none(value):
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError(value)
+        if whole and isinstance(value, float):
+            raise ValueError(value)
+        given = int(value) if whole else float(value)
+        fits = given > above if above is not None else given >= (least or 0)
+        if not fits or given == float("inf"):
+            raise ValueError(value)
+        return given
+
+    return Parser(f"{kind} {bound}" + (" or none" if none else ""), parse)
+
+
+def choice(*names: str) -> Parser:
+    def parse(value: Any) -> str:
+        if value in names:
+            return str(value)
+        raise ValueError(nearest(str(value), names))
+
+    return Parser("one of " + ", ".join(names), parse)
+
+
+def text(*, none: bool = False) -> Parser:
+    def parse(value: Any) -> str | None:
+        if none and is_none(value):
+            return None
+        if not isinstance(value, str) or not value:
+            raise ValueError(value)
+        return value
+
+    return Parser("a text" + (" or none" if none else ""), parse)
+
+
+def _statements(value: Any) -> tuple[str, ...]:
+    lines = value.splitlines() if isinstance(value, str) else list(value)
+    if not all(isinstance(line, str) for line in lines):
+        raise ValueError(value)
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _imported(value: str) -> Any:
+    module, separator, name = value.partition(":")
+    if not separator:
+        raise ValueError(value)
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f" ({error})") from None
+    return found
+
+
+def function(*words: str) -> Parser:
+    """A callable, its ``module:name``, or one of a few words."""
+
+    def parse(value: Any) -> Any:
+        if value is None or value in words:
+            return value
+        found = _imported(value) if isinstance(value, str) else value
+        if not callable(found):
+            raise ValueError(value)
+        return found
+
+    return Parser(" or ".join(["a callable, or its module:name", *words]), parse)
+
+
+def _arguments(value: Any) -> Any:
+    found = _imported(value) if isinstance(value, str) else value
+    if callable(found):
+        return found
+    if not isinstance(found, Mapping):
+        raise ValueError(value)
+    return dict(found)
+
+
+def _paths(value: Any) -> Any:
+    if callable(value):
+        return value
+    if isinstance(value, str) and ":" in value:
+        found = _imported(value)
+        if not callable(found):
+            raise ValueError(value)
+        return found
+    paths = value.replace(",", " ").split() if isinstance(value, str) else list(value)
+    for path in paths:
+        if not isinstance(path, str) or not path.startswith("/") or not path.strip("/"):
+            raise ValueError(f" (got {path!r})")
+    return tuple(path.rstrip("/") for path in paths)
+
+
+statements = Parser("a list of statements, or a text with one per line", _statements)
+arguments = Parser("a dict, a callable that returns one, or the module:name of either", _arguments)
+paths = Parser("path prefixes that begin with / (a list, or a text with spaces or commas), or a callable", _paths)
