@@ -1,0 +1,135 @@
+"""The driver contract: what the engine must know of a driver and its server, and nothing else.
+
+Times are seconds on the clock the driver was made with; a deadline is a point on it. "May block" means: may
+talk to the server, until the deadline where there is one.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, ClassVar, Final
+
+from ..cursors import bury
+from ..errors import ConfigError
+from ..settings import Settings
+from ..values import nearest
+
+Clock = Callable[[], float]
+Check = Callable[[int], object]
+"""The free check of one connection: called with 0, it is true when something was heard on the idle line."""
+
+SERVER_OPTIONS = frozenset(
+    ("connect_timeout", "read_timeout", "write_timeout", "ssl_mode", "ssl_ca", "ssl_cert", "ssl_key")
+)
+
+
+class State(Enum):
+    """What `inspect` found, beside a reason (a str) to discard the connection."""
+
+    CLEAN = "clean"
+    DIRTY = "dirty"
+
+
+CLEAN: Final = State.CLEAN
+DIRTY: Final = State.DIRTY
+
+
+def silent(_timeout: int) -> object:
+    """The check of a connection on which nothing can be heard."""
+    return None
+
+
+class Driver(ABC):
+    """One DB-API driver as one Database uses it. Its methods are called from any thread, but never two of them
+    at once for one connection."""
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Which of `SERVER_OPTIONS` the driver can honour; giving it another one is a ConfigError."""
+    cursor_methods: ClassVar[tuple[str, ...]] = ()
+    """Methods of the driver's connection, beside cursor(), that return a new cursor."""
+    connection_class: Any = object
+    """The class of its connections; where only a connection tells, once there was one."""
+
+    def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
+        """Never blocks. Raises ConfigError for what is wrong with the settings and can be known now."""
+        self.settings = settings
+        self.clock = clock
+        self.autocommit = settings.transaction == "autocommit"
+        for name in SERVER_OPTIONS & settings.given - self.options:
+            raise ConfigError(f"{name}: {settings.url.scheme if settings.url else 'a creator'} has no such option")
+
+    # -- may block until the deadline
+
+    @abstractmethod
+    def connect(self, deadline: float) -> Any:
+        """A new connection: logged in, autocommit set, init_sql run. May block. Any exception means that there is
+        none, and that nothing of it is left open."""
+
+    @abstractmethod
+    def ping(self, conn: Any, deadline: float) -> None:
+        """One round trip that proves the connection alive. May block. Any exception means dead."""
+
+    @abstractmethod
+    def rollback(self, conn: Any, deadline: float) -> None:
+        """End the transaction without its effects, and restore autocommit. May block. Any exception means that
+        the connection must be discarded."""
+
+    @abstractmethod
+    def close(self, conn: Any) -> None:
+        """Say goodbye and close. May block briefly."""
+
+    # -- never block
+
+    def watch(self, conn: Any) -> Check:
+        """The free check of an idle connection: no round trip. Never blocks, neither here nor when called."""
+        return silent
+
+    def readable_is_dead(self, conn: Any) -> bool:
+        """Whether what the free check heard proves the connection dead; else a ping decides. Never blocks."""
+        return True
+
+    @abstractmethod
+    def inspect(self, conn: Any) -> State | str:
+        """CLEAN: nothing to roll back. DIRTY: there may be. A str: why it cannot be kept. Never blocks."""
+
+    @abstractmethod
+    def abandon(self, conn: Any) -> None:
+        """Drop a broken connection without talking to the server. Never blocks."""
+
+    @abstractmethod
+    def is_disconnect(self, error: BaseException) -> bool:
+        """Whether this error of a statement means that the connection is gone. Never blocks."""
+
+    # -- cursors
+
+    def adopt(self, cursor: Any, conn: Any) -> Any:
+        """The cursor as a handler gets it: its ``connection`` is the lease `conn`. Never blocks."""
+        return cursor
+
+    def retire_cursor(self, cursor: Any) -> str | None:
+        """Make the cursor of an ended lease useless. A str: why its connection cannot be kept. Never blocks."""
+        bury(cursor)
+        return None
+
+    def run(self, conn: Any, statements: tuple[str, ...]) -> None:
+        """Execute statements one by one. May block as they do."""
+        for statement in statements:
+            cursor = conn.cursor()
+            try:
+                cursor.execute(statement)
+            finally:
+                cursor.close()
+
+
+def refuse_owned(name: str, owned: dict[str, str]) -> None:
+    """Raise ConfigError for a driver option that wsgidb has an option of its own for."""
+    if name in owned:
+        instead = f"use wsgidb's option {owned[name]}" if owned[name] else "wsgidb needs it for itself"
+        raise ConfigError(f"{name}: cannot be given in the url or connect_args; {instead}")
+
+
+def unknown_option(name: str, known: set[str], driver: str) -> ConfigError:
+    return ConfigError(f"{name}: {driver} has no such option{nearest(name, known)}")

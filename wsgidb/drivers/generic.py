@@ -1,0 +1,88 @@
+"""Any DB-API 2 driver, known only by its `creator`: what PEP 249 promises, and nothing more.
+
+No deadline can be put on its calls, no session state can be cleared, and a connection that ran anything must be
+rolled back, as nothing tells whether that is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..cursors import CursorProxy
+from ..errors import ConfigError
+from .base import DIRTY, Check, Driver, State, silent
+from .sockets import watch
+
+METHODS = ("cursor", "commit", "rollback", "close")
+
+
+class Generic(Driver):
+    _running: dict[int, set[int]]
+    """By connection: the cursors that execute a statement now."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._running = {}
+
+    def connect(self, deadline: float) -> Any:
+        given = self.settings.connect_args
+        assert self.settings.creator is not None, "made for a creator only"
+        conn = self.settings.creator(**(given() if callable(given) else given))
+        if not all(callable(getattr(conn, name, None)) for name in METHODS):
+            raise ConfigError(f"creator: returned {type(conn).__name__}, which is no DB-API connection")
+        try:
+            self._set_autocommit(conn)
+            self.run(conn, self.settings.init_sql)
+            if self.settings.init_sql and not self.autocommit:
+                conn.commit()
+        except BaseException:
+            conn.close()
+            raise
+        self._running[id(conn)] = set()
+        self.connection_class = type(conn)
+        return conn
+
+    def _set_autocommit(self, conn: Any) -> None:
+        """PEP 249 wants it off at first and names no way to change it; drivers have an attribute or a method."""
+        current = getattr(conn, "autocommit", None)
+        if callable(current):
+            current(self.autocommit)
+        elif current is not None:
+            if current is not self.autocommit:
+                conn.autocommit = self.autocommit
+        elif self.autocommit:
+            raise ConfigError(f"transaction: {type(conn).__name__} of creator has no way to set autocommit")
+
+    def ping(self, conn: Any, deadline: float) -> None:
+        self.run(conn, (self.settings.ping_query or "SELECT 1",))
+        if not self.autocommit:
+            conn.rollback()
+
+    def rollback(self, conn: Any, deadline: float) -> None:
+        conn.rollback()
+        self._set_autocommit(conn)
+
+    def close(self, conn: Any) -> None:
+        self._running.pop(id(conn), None)
+        conn.close()
+
+    def watch(self, conn: Any) -> Check:
+        try:
+            return watch(conn.fileno())
+        except Exception:  # noqa: BLE001 - no fileno, or none that can be polled: then there is nothing to hear
+            return silent
+
+    def readable_is_dead(self, conn: Any) -> bool:
+        return False  # it may also be a notification: a ping decides
+
+    def inspect(self, conn: Any) -> State | str:
+        return "in the middle of a statement" if self._running[id(conn)] else DIRTY
+
+    def abandon(self, conn: Any) -> None:
+        self._running.pop(id(conn), None)  # a driver's close() might wait; its finalizer closes the socket
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        return False
+
+    def adopt(self, cursor: Any, conn: Any) -> Any:
+        return CursorProxy(cursor, conn, self._running[id(conn.driver_connection)])
