@@ -1,0 +1,116 @@
+"""Slots, and the contract of a store: where slots rest between requests.
+
+A store does no I/O, so that no lock is ever held across any. It decides and tells; the engine acts.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ..errors import DatabaseUnavailable
+from ..settings import Settings
+
+CLOSED = "the Database is closed"
+
+
+class Slot:
+    """The place of one physical connection, and what is known of it. Times are on the engine's clock, in seconds.
+
+    Whoever took the slot from its store owns it until it is put back; `doomed` alone may be set by others.
+    """
+
+    __slots__ = (
+        "born",  # when connecting began
+        "busy",  # seconds leased, without the present lease
+        "check",  # the free check of the connection
+        "cursors",  # weak references to the cursors of the present lease
+        "doomed",  # why the connection must not be kept, if so
+        "engine",  # the engine that put the connection there
+        "expires",  # when the connection is too old
+        "good_until",  # until then the free check alone is enough
+        "handle",  # the store's own
+        "process",  # the state of the process that opened the connection
+        "raw",  # the driver's connection, or None
+        "retire_at",  # when the connection is too old or was unused for too long
+        "since",  # when the present lease began, or None
+        "undo",  # attributes that the present lease has changed, with their former values
+        "used",  # when the last lease ended
+        "uses",  # leases so far, without the present one
+    )
+
+    def __init__(self) -> None:
+        self.handle: Any = None
+        self.raw: Any = None
+        self.good_until = 0.0
+
+    def fill(self, raw: Any, check: Any, engine: Any, process: Any, *, born: float, now: float, expires: float) -> None:
+        """Put a new connection into this place; nothing of a former one is true any more."""
+        self.raw, self.check, self.engine, self.process = raw, check, engine, process
+        self.born, self.used, self.expires = born, now, expires
+        self.good_until = self.retire_at = self.busy = 0.0
+        self.uses = 0
+        self.since: float | None = None
+        self.doomed: str | None = None
+        self.undo: dict[str, Any] | None = None
+        self.cursors: list[Any] = []
+
+
+class Store(ABC):
+    """Keeps the slots of one process. All methods may be called from any thread; only `wait` blocks."""
+
+    shared: ClassVar[bool] = False
+    """Whether a connection that one thread puts back may serve a thread that waits."""
+    closed = False
+
+    def __init__(
+        self,
+        settings: Settings,
+        worth_waiting: Callable[[], bool],
+        lost: Callable[[Slot], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`worth_waiting` tells that connecting is pointless now while a live connection may come back.
+        `lost` is to be called with a slot that the store let go of by itself, because its thread ended, say."""
+        self._settings = settings
+        self._worth_waiting = worth_waiting
+        self._lost = lost
+        self._clock = clock
+        self._setup()
+
+    def _setup(self) -> None:
+        """Make the store's own state."""
+
+    @abstractmethod
+    def take(self) -> Slot | None:
+        """A slot, with a connection or empty; None where one must `wait`. Never waits itself.
+
+        Raises DatabaseUnavailable when closed."""
+
+    def wait(self, deadline: float) -> Slot:
+        """A slot as soon as there is one; who came first is served first. Blocks until the deadline.
+
+        Raises PoolTimeout at the deadline, PoolOverloaded at once where too many wait already, DatabaseUnavailable
+        when closed, while waiting too."""
+        raise NotImplementedError("this store's take() always has a slot")
+
+    @abstractmethod
+    def put(self, slot: Slot) -> tuple[Slot, str] | None:
+        """Take a slot back. An empty one frees its place for another.
+
+        Returns a slot whose connection the caller must close, with the reason, and then put again, empty."""
+
+    @abstractmethod
+    def close(self) -> list[Slot]:
+        """Hand out no more slots and fail those who wait. Returns the slots at rest, to be closed by the caller."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return 0
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise DatabaseUnavailable(CLOSED)

@@ -1,0 +1,132 @@
+"""A bounded pool, first come first served."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import ClassVar
+
+from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout
+from .base import CLOSED, Slot, Store
+
+
+class Waiter:
+    """One who waits. `turn` is released when `slot` was set, or the store closed."""
+
+    __slots__ = ("slot", "turn")
+
+    def __init__(self) -> None:
+        self.slot: Slot | None = None
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+
+class Pooled(Store):
+    shared: ClassVar[bool] = True
+
+    def _setup(self) -> None:
+        self._size = self._settings.pool_size
+        self._max_waiting = self._settings.max_waiting
+        # `_lock` guards all below, and `closed`. Nothing that may block happens under it.
+        self._lock = threading.Lock()
+        self._idle: deque[Slot] = deque()  # slots at rest, the most recently used at the right
+        self._made = 0  # slots at rest, leased, or connecting: never more than `_size`
+        self._waiters: deque[Waiter] = deque()  # the first to come at the left
+
+    def take(self) -> Slot | None:
+        with self._lock:
+            return self._take()
+
+    def _take(self) -> Slot | None:
+        """A slot at rest, or an empty one; but who waits already comes first. Under the lock."""
+        if self._idle:
+            return self._idle.pop()
+        slot = self._new()
+        while slot is not None and self._waiters:
+            self._hand(slot)
+            slot = self._new()
+        return slot
+
+    def _new(self) -> Slot | None:
+        """An empty slot, if there is room for one and it could be of use. Under the lock."""
+        self._refuse_closed()
+        if self._made == self._size or self._worth_waiting():
+            return None
+        self._made += 1
+        return Slot()
+
+    def wait(self, deadline: float) -> Slot:
+        with self._lock:
+            slot = self._take()
+            if slot is not None:
+                return slot
+            if self._max_waiting is not None and len(self._waiters) >= self._max_waiting:
+                raise PoolOverloaded(f"{self._made} connections leased, {len(self._waiters)} requests waiting")
+            waiter = Waiter()
+            self._waiters.append(waiter)
+        try:
+            served = waiter.turn.acquire(timeout=min(max(0.0, deadline - self._clock()), threading.TIMEOUT_MAX))
+        except BaseException:
+            self._give_up(waiter)
+            raise
+        if served:
+            return self._served(waiter)
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                raise PoolTimeout(f"{self._made} connections leased, {len(self._waiters)} other requests waiting")
+        return self._served(waiter)  # handed over in the last moment
+
+    @staticmethod
+    def _served(waiter: Waiter) -> Slot:
+        if waiter.slot is None:
+            raise DatabaseUnavailable(CLOSED)
+        return waiter.slot
+
+    def _give_up(self, waiter: Waiter) -> None:
+        """Its thread was interrupted; what it was handed meanwhile is not lost."""
+        with self._lock:
+            if waiter in self._waiters:
+                return self._waiters.remove(waiter)
+        if waiter.slot is not None:
+            self._lost(waiter.slot)
+
+    def put(self, slot: Slot) -> tuple[Slot, str] | None:
+        with self._lock:
+            if slot.raw is None:
+                self._made -= 1
+                if self._waiters and not self.closed:
+                    new = self._new()
+                    if new is not None:
+                        self._hand(new)
+                return None
+            if self.closed:
+                return slot, "closed"
+            if self._waiters:
+                self._hand(slot)
+                return None
+            self._idle.append(slot)
+            coldest = self._idle[0]
+            if coldest.retire_at <= slot.used:  # the time of this release
+                return self._idle.popleft(), "unused or old"
+            return None
+
+    def _hand(self, slot: Slot) -> None:
+        waiter = self._waiters.popleft()
+        waiter.slot = slot
+        waiter.turn.release()
+
+    def close(self) -> list[Slot]:
+        with self._lock:
+            self.closed = True
+            slots = list(self._idle)
+            self._idle.clear()
+            waiters = list(self._waiters)
+            self._waiters.clear()
+        for waiter in waiters:
+            waiter.turn.release()
+        return slots
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)

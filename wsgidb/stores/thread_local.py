@@ -1,0 +1,93 @@
+"""One connection per thread, for servers with a fixed set of threads."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+
+from .base import Slot, Store
+
+log = logging.getLogger("wsgidb")
+
+
+class Home:
+    """A thread's slot at rest. Only the thread has it, so it goes when the thread ends, and the slot with it."""
+
+    def __init__(self, lost: Callable[[Slot], None]) -> None:
+        self.idle: list[Slot] = []  # one at most; append and pop are atomic, as close() comes from another thread
+        self._lost = lost
+
+    def __del__(self) -> None:
+        while self.idle:
+            self._lost(self.idle.pop())
+
+
+class ThreadLocal(Store):
+    def _setup(self) -> None:
+        self._local = threading.local()
+        self._warned = False
+        # `_lock` guards `_homes`, for close(); a thread's own comings and goings need no lock.
+        self._lock = threading.Lock()
+        self._homes: weakref.WeakSet[Home] = weakref.WeakSet()
+
+    def take(self) -> Slot:
+        try:
+            home: Home = self._local.home
+        except AttributeError:
+            home = self._settle_in()
+        try:
+            slot = home.idle.pop()
+        except IndexError:
+            self._refuse_closed()
+            slot = Slot()
+        slot.handle = home  # a leased slot keeps its home, so that a thread's end waits for its lease's
+        return slot
+
+    def put(self, slot: Slot) -> tuple[Slot, str] | None:
+        home, slot.handle = slot.handle, None
+        if slot.raw is None:
+            return None
+        if home.idle:
+            return slot, "second lease"
+        home.idle.append(slot)
+        if self.closed:
+            try:
+                return home.idle.pop(), "closed"
+            except IndexError:
+                pass  # close() was quicker and has it
+        return None
+
+    def close(self) -> list[Slot]:
+        self.closed = True
+        with self._lock:
+            homes = list(self._homes)
+        slots = []
+        for home in homes:
+            try:
+                slots.append(home.idle.pop())
+            except IndexError:
+                pass  # leased: closed when it is put
+        return slots
+
+    def _settle_in(self) -> Home:
+        home = self._local.home = Home(self._lost)
+        with self._lock:
+            self._homes.add(home)
+        reason = None if self._warned else _pointless()
+        if reason is not None:
+            self._warned = True
+            log.warning("strategy thread-local keeps no connection here: %s; pooled is the better choice", reason)
+        return home
+
+
+def _pointless() -> str | None:
+    """Why a connection per thread is no good on this server, where that can be known."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        return "gevent makes it one connection per greenlet, that is per request"
+    if "process_request_thread" in threading.current_thread().name:  # socketserver.ThreadingMixIn
+        return "this server starts a thread for every request"
+    return None
