@@ -1,0 +1,315 @@
+"""Acquire and release: the one place where connections are made, judged, cleaned and dropped.
+
+The engine does everything that touches a server, outside every lock. Its store only keeps slots.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from math import inf
+from os import getpid
+from typing import Any
+
+from .drivers.base import CLEAN, DIRTY, Driver, State
+from .errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout
+from .process import Process
+from .settings import Settings
+from .stores import Slot
+
+log = logging.getLogger("wsgidb")
+
+JITTER = 0.1
+"""Share by which max_lifetime varies, so that connections opened together do not retire together."""
+QUIET = 10.0
+"""Seconds between two log lines about an exhausted pool."""
+MISSING = object()
+"""In a slot's undo: the attribute was not there."""
+
+_parents: list[Process] = []
+"""Of a forked child: the state of its parents, kept for ever."""
+
+
+class Engine:
+    """Leases validated connections of one Database, in whatever process it finds itself."""
+
+    def __init__(self, settings: Settings, driver: Driver, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self.driver = driver
+        self._clock = clock
+        self._inspect = driver.inspect
+        self._max_idle = inf if settings.max_idle is None else settings.max_idle
+        self._ping_after = inf if settings.ping_after is None else settings.ping_after
+        self._quiet_until = -inf
+        self._process = self._new_process()
+        self._by_pid = {self._process.pid: self._process}
+
+    # -- processes
+
+    def _new_process(self) -> Process:
+        return Process(self.settings, self._lost, self._clock)
+
+    @property
+    def process(self) -> Process:
+        """The state of this very process. A fork shows by its pid: not every server runs fork hooks."""
+        process = self._process
+        if process.pid == (pid := getpid()):
+            return process
+        _parents.append(process)
+        if pid not in self._by_pid:
+            self._by_pid.setdefault(pid, self._new_process())  # atomic: the first of several threads makes it
+        self._process = self._by_pid[pid]
+        return self._process
+
+    # -- acquire
+
+    def acquire(self) -> Slot:
+        """A slot with a connection that is known to work, owned by the caller until `release`.
+
+        A connection used lately costs the free check only. Blocks up to acquire_timeout, for waiting, connecting
+        and validating together. Raises DatabaseUnavailable.
+        """
+        process = self._process
+        if process.pid != getpid():
+            process = self.process
+        slot = process.store.take()
+        now = self._clock()
+        if slot is not None and now < slot.good_until and not slot.check(0):
+            slot.since = now
+            return slot
+        return self._acquire(process, slot, now + self.settings.acquire_timeout)
+
+    def _acquire(self, process: Process, slot: Slot | None, deadline: float) -> Slot:
+        while True:
+            if slot is None:
+                slot = self._wait(process, deadline)
+            try:
+                if slot.raw is not None:
+                    self._validate(process, slot, deadline)
+                if slot.raw is None:
+                    self._connect(process, slot, deadline)
+                slot.since = self._clock()
+                return slot
+            except DatabaseUnavailable:
+                process.store.put(slot)
+                if not (process.store.shared and process.worth_waiting()):
+                    raise
+                slot = None  # the server grants some connections: wait for one of those
+            except BaseException:
+                self._discard(process, slot, "interrupted")
+                raise
+
+    def _wait(self, process: Process, deadline: float) -> Slot:
+        began = self._clock()
+        try:
+            return process.store.wait(deadline)
+        except DatabaseUnavailable as error:
+            with process.lock:
+                process.totals.timeouts += isinstance(error, PoolTimeout)
+                process.totals.refusals += isinstance(error, PoolOverloaded)
+                cause = process.backoff.cause
+                loud = isinstance(error, (PoolTimeout, PoolOverloaded)) and self._clock() >= self._quiet_until
+                if loud:
+                    self._quiet_until = self._clock() + QUIET
+            if cause is not None:
+                error = type(error)(f"{error}; last failure to connect: {cause}")
+            if loud:
+                log.warning("%s: no connection became free: %s", self.settings.address, error)
+            raise error from None
+        finally:
+            with process.lock:
+                process.totals.waits += 1
+                process.totals.seconds_waited += self._clock() - began
+
+    def _validate(self, process: Process, slot: Slot, deadline: float) -> None:
+        """Leave the slot with a connection that works, or empty."""
+        now = self._clock()
+        if now >= slot.expires:
+            return self._retire(process, slot, "age")
+        if now >= slot.retire_at:
+            return self._retire(process, slot, "unused")
+        heard = slot.check(0)
+        if heard and self.driver.readable_is_dead(slot.raw):
+            with process.lock:
+                process.totals.checks_failed += 1
+            return self._drop(process, slot, "check failed")
+        if heard or now >= slot.used + self._ping_after:
+            self._ping(process, slot, min(deadline, now + self.settings.ping_timeout))
+
+    def _ping(self, process: Process, slot: Slot, deadline: float) -> None:
+        with process.lock:
+            process.totals.pings += 1
+        try:
+            self.driver.ping(slot.raw, deadline)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the ping did not prove the connection alive
+            with process.lock:
+                process.totals.pings_failed += 1
+            self._drop(process, slot, "ping failed", error)
+
+    def _connect(self, process: Process, slot: Slot, deadline: float) -> None:
+        with process.lock:
+            probe = process.backoff.begin()
+            cause = process.backoff.cause
+        if probe is None:
+            raise DatabaseUnavailable(f"not connecting again yet; last failure to connect: {cause}")
+        began = self._clock()
+        limit = began + self.settings.connect_timeout
+        try:
+            raw = self.driver.connect(min(limit, deadline))
+        except BaseException as error:
+            self._note_failure(process, probe, error, cut_short=deadline < limit and self._clock() >= deadline)
+            if not isinstance(error, Exception):
+                raise
+            raise DatabaseUnavailable(f"cannot connect: {_text(error)}") from error
+        now = self._clock()
+        lifetime = self.settings.max_lifetime
+        expires = inf if lifetime is None else now + lifetime * random.uniform(1 - JITTER, 1 + JITTER)
+        slot.fill(raw, self.driver.watch(raw), self, process, born=began, now=now, expires=expires)
+        with process.lock:
+            process.open.add(slot)
+            process.totals.connects += 1
+            recovered = process.backoff.succeeded()
+        if recovered:
+            log.info("%s: connected again", self.settings.address)
+
+    def _note_failure(self, process: Process, probe: bool, error: BaseException, cut_short: bool) -> None:
+        with process.lock:
+            process.totals.connect_failures += 1
+            if cut_short or not isinstance(error, Exception):
+                return process.backoff.cut_short(probe)
+            begins = process.backoff.failed(probe, _text(error))
+        if begins:
+            log.warning("%s: cannot connect: %s", self.settings.address, _text(error))
+
+    # -- release
+
+    def release(self, slot: Slot) -> None:
+        """Take a connection back: what is not committed is rolled back, what cannot be cleaned is discarded.
+
+        Blocks for that rollback only, up to ping_timeout. Never raises for a connection's faults.
+        """
+        process: Process = slot.process
+        if process.pid != getpid():
+            return  # it is a parent's, which `process` keeps
+        try:
+            reason = self._clean(slot)
+        except BaseException:
+            self._ended(slot)
+            self._discard(process, slot, "interrupted")
+            raise
+        self._ended(slot)
+        if reason is not None:
+            return self._discard(process, slot, reason)
+        unwanted = process.store.put(slot)
+        if unwanted is not None:
+            self._retire(process, *unwanted)
+            process.store.put(unwanted[0])
+
+    def _clean(self, slot: Slot) -> str | None:
+        """Make the session fit for the next request. A str: why it cannot be."""
+        reason = slot.doomed
+        if slot.cursors:
+            reason = self._retire_cursors(slot) or reason
+        if reason is not None:
+            return reason
+        state = self._inspect(slot.raw)
+        if state is CLEAN and slot.undo is None:
+            return None
+        return self._restore(slot, state)
+
+    def _retire_cursors(self, slot: Slot) -> str | None:
+        cursors = [cursor for reference in slot.cursors if (cursor := reference()) is not None]
+        slot.cursors.clear()
+        reasons = [self.driver.retire_cursor(cursor) for cursor in cursors]
+        return next(filter(None, reasons), None)
+
+    def _restore(self, slot: Slot, state: State | str) -> str | None:
+        if isinstance(state, str):
+            return state
+        undo, slot.undo = slot.undo, None
+        try:
+            if state is DIRTY:
+                self.driver.rollback(slot.raw, self._clock() + self.settings.ping_timeout)
+            for name, value in (undo or {}).items():
+                _put_back(slot.raw, name, value)
+        except Exception as error:
+            log.debug("%s: reset failed", self.settings.address, exc_info=error)
+            return "reset failed"
+        return None
+
+    def _ended(self, slot: Slot) -> None:
+        """The lease is over: from now on the connection is idle."""
+        now = self._clock()
+        slot.busy += now - (slot.since or now)
+        slot.since = None
+        slot.uses += 1
+        slot.used = now
+        slot.retire_at = min(slot.expires, now + self._max_idle)
+        slot.good_until = min(slot.retire_at, now + self._ping_after)
+
+    # -- closing
+
+    def _discard(self, process: Process, slot: Slot, reason: str) -> None:
+        """Drop the connection as bad and free its place."""
+        self._drop(process, slot, reason)
+        process.store.put(slot)
+
+    def _drop(self, process: Process, slot: Slot, reason: str, error: BaseException | None = None) -> None:
+        """Close the slot's connection, if it has one, because it is bad."""
+        if slot.raw is None:
+            return
+        log.warning("%s: connection discarded: %s%s", self.settings.address, reason, f": {error}" if error else "")
+        self._close(process, slot, self.driver.abandon)
+        with process.lock:
+            process.totals.discards[reason] += 1
+
+    def _retire(self, process: Process, slot: Slot, reason: str) -> None:
+        """Close the slot's connection because it is old or not needed."""
+        self._close(process, slot, self.driver.close)
+        with process.lock:
+            process.totals.retirements[reason] += 1
+
+    def _close(self, process: Process, slot: Slot, how: Callable[[Any], None]) -> None:
+        raw, slot.raw, slot.check = slot.raw, None, None
+        slot.good_until = 0.0
+        try:
+            how(raw)
+        except Exception as error:
+            log.debug("%s: close failed", self.settings.address, exc_info=error)
+        finally:
+            with process.lock:
+                process.open.discard(slot)
+                process.totals.leases += slot.uses
+                process.totals.seconds_leased += slot.busy
+                process.totals.seconds_open += self._clock() - slot.born
+
+    def _lost(self, process: Process, slot: Slot) -> None:
+        """The store let go of a slot: its thread ended. In a forked child all other threads have."""
+        if process.pid != getpid():
+            return
+        if slot.raw is not None:
+            self._retire(process, slot, "thread ended")
+        process.store.put(slot)
+
+    def close(self) -> None:
+        """Close idle connections politely, fail those who wait; leased ones are closed as they come back."""
+        process = self._process
+        if process.pid != getpid():
+            _parents.append(process)
+            return
+        for slot in process.store.close():
+            if slot.raw is not None:
+                self._retire(process, slot, "closed")
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _put_back(raw: Any, name: str, value: Any) -> None:
+    if value is MISSING:
+        delattr(raw, name)
+    else:
+        setattr(raw, name, value)

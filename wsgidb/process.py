@@ -1,0 +1,57 @@
+"""All state of one Database that belongs to one process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from .backoff import Backoff
+from .settings import Settings
+from .stores import STORES, Slot, Store
+
+
+@dataclass
+class Totals:
+    """What was counted up to now; seconds_open and seconds_leased and leases of connections closed by now only."""
+
+    connects: int = 0
+    connect_failures: int = 0
+    leases: int = 0
+    waits: int = 0
+    seconds_waited: float = 0.0
+    timeouts: int = 0
+    refusals: int = 0
+    checks_failed: int = 0
+    pings: int = 0
+    pings_failed: int = 0
+    discards: Counter[str] = field(default_factory=Counter)
+    retirements: Counter[str] = field(default_factory=Counter)
+    seconds_open: float = 0.0
+    seconds_leased: float = 0.0
+
+
+class Process:
+    """Made anew by a forked child, which keeps its parent's alive and untouched for ever: to close a connection,
+    even by garbage collection, could end the parent's session on the server."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        lost: Callable[[Process, Slot], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.pid = os.getpid()
+        # `lock` guards `open`, `totals` and `backoff`. Nothing that may block happens under it.
+        self.lock = threading.Lock()
+        self.open: set[Slot] = set()  # the slots with a connection
+        self.totals = Totals()
+        self.backoff = Backoff(clock)
+        self.store: Store = STORES[settings.strategy](settings, self.worth_waiting, partial(lost, self), clock)
+
+    def worth_waiting(self) -> bool:
+        """Whether no connection can be opened now, while one that is open may come back."""
+        return self.backoff.holds() and bool(self.open)
