@@ -1,0 +1,31 @@
+"""A validated database connection for every WSGI request, in ``environ["db.conn"]``."""
+
+from __future__ import annotations
+
+from .database import Database
+from .errors import (
+    ConfigError,
+    ConnectionReturned,
+    DatabaseUnavailable,
+    PoolOverloaded,
+    PoolTimeout,
+    TransactionLost,
+    WsgiDBError,
+)
+from .middleware import DatabaseMiddleware
+from .stats import Stats
+
+__all__ = [
+    "ConfigError",
+    "ConnectionReturned",
+    "Database",
+    "DatabaseMiddleware",
+    "DatabaseUnavailable",
+    "PoolOverloaded",
+    "PoolTimeout",
+    "Stats",
+    "TransactionLost",
+    "WsgiDBError",
+]
+
+__version__ = "0.1.0"

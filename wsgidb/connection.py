@@ -1,0 +1,214 @@
+"""The connection a handler sees: a thin proxy over the driver's own, for the time of one lease.
+
+Two attributes are all its state. ``_wsgidb_raw`` is the driver's connection while the handler may use it.
+``_wsgidb_slot`` is what has to go back to the engine, or a FirstUse. Where one is not set any more, looking it up
+ends in `ConnectionProxy.__getattr__`, which acquires or refuses: so what lives pays nothing for the other states.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+from .cursors import RETURNED
+from .engine import MISSING, Engine
+from .errors import ConnectionReturned
+from .stores import Slot
+
+
+class ConnectionProxy:
+    """The driver's connection, on loan. Every attribute is the driver's, but for these:
+
+    ``close()`` gives the connection back early, rolling back what is not committed; ``with`` does what the driver's
+    does, but never closes the driver's connection; ``driver_connection`` is that connection, outside of all
+    guarantees. After the lease every use raises ConnectionReturned; only closing again is harmless.
+    """
+
+    __slots__ = ("__weakref__", "_wsgidb_raw", "_wsgidb_slot")
+    _wsgidb_raw: Any
+    _wsgidb_slot: Any
+
+    def __init__(self, slot: Slot) -> None:
+        _set_slot(self, slot)
+        _set_raw(self, slot.raw)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_wsgidb_raw":
+            return _raw_of(self)
+        return getattr(self._wsgidb_raw, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raw = self._wsgidb_raw
+        _remember(self._wsgidb_slot, raw, name)
+        setattr(raw, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raw = self._wsgidb_raw
+        _remember(self._wsgidb_slot, raw, name)
+        delattr(raw, name)
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """A cursor of the driver's, whose ``connection`` is this lease."""
+        raw = self._wsgidb_raw
+        slot = self._wsgidb_slot
+        cursor = slot.engine.driver.adopt(raw.cursor(*args, **kwargs), self)
+        slot.cursors.append(weakref.ref(cursor))
+        return cursor
+
+    def close(self) -> None:
+        """Give the connection back now; what is not committed is rolled back."""
+        release(self)
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection. wsgidb cannot answer for what is done with it."""
+        return self._wsgidb_raw
+
+    def __enter__(self) -> ConnectionProxy:
+        _special(self, "__enter__")
+        return self
+
+    def __exit__(self, *error: Any) -> Any:
+        return _special(self, "__exit__", *error)
+
+    @property  # type: ignore[misc]  # isinstance() sees the driver's class
+    def __class__(self) -> Any:
+        return type(self) if is_returned(self) else type(self._wsgidb_raw)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._wsgidb_raw), "driver_connection"})
+
+    def __repr__(self) -> str:
+        state = "returned" if is_returned(self) else "not acquired yet" if _pending(self) else repr(self._wsgidb_raw)
+        return f"<wsgidb connection: {state}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("a leased connection cannot be copied or pickled")
+
+
+_raw_member, _slot_member = vars(ConnectionProxy)["_wsgidb_raw"], vars(ConnectionProxy)["_wsgidb_slot"]
+_set_raw, _drop_raw = _raw_member.__set__, _raw_member.__delete__
+_set_slot, _drop_slot, _get_slot = _slot_member.__set__, _slot_member.__delete__, _slot_member.__get__
+
+
+@cache
+def proxy_class(raw_class: Any, cursor_methods: tuple[str, ...]) -> type[ConnectionProxy]:
+    """The proxy for connections of one class: it is callable only where they are, and the driver's methods that
+    make a cursor by themselves go by `ConnectionProxy.cursor`."""
+
+    def through_cursor(name: str) -> Any:
+        def method(self: ConnectionProxy, *args: Any, **kwargs: Any) -> Any:
+            cursor = self.cursor()
+            getattr(cursor, name)(*args, **kwargs)
+            return cursor
+
+        method.__name__ = name
+        return method
+
+    body: dict[str, Any] = {"__slots__": (), **{name: through_cursor(name) for name in cursor_methods}}
+    if any("__call__" in vars(cls) for cls in raw_class.__mro__):
+        body["__call__"] = lambda self, *args, **kwargs: self._wsgidb_raw(*args, **kwargs)
+    return type("ConnectionProxy", (ConnectionProxy,), body)
+
+
+class FirstUse:
+    """Stands where the slot will be, until the first use acquires it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.over = False
+        self.lock = threading.Lock()  # one request's own: nobody else's acquire or release waits for it
+
+
+def lazy(engine: Engine, cls: type[ConnectionProxy]) -> ConnectionProxy:
+    """A lease that acquires when it is first used, and then may raise DatabaseUnavailable."""
+    proxy = cls.__new__(cls)
+    _set_slot(proxy, FirstUse(engine))
+    return proxy
+
+
+def _raw_of(proxy: ConnectionProxy) -> Any:
+    """The driver's connection of a lease that has none now: acquired, or refused."""
+    pending = _pending(proxy)
+    if pending is None:
+        raise ConnectionReturned(RETURNED)
+    with pending.lock:
+        if pending.over:
+            raise ConnectionReturned(RETURNED)
+        if _pending(proxy) is not None:  # else another thread of this request was quicker
+            slot = pending.engine.acquire()
+            _set_slot(proxy, slot)
+            _set_raw(proxy, slot.raw)
+        return _get_slot(proxy).raw
+
+
+def _pending(proxy: ConnectionProxy) -> FirstUse | None:
+    slot = _slot_of(proxy)
+    return slot if type(slot) is FirstUse and not slot.over else None
+
+
+def _slot_of(proxy: ConnectionProxy) -> Any:
+    try:
+        return _get_slot(proxy)
+    except AttributeError:
+        return None
+
+
+def is_returned(proxy: ConnectionProxy) -> bool:
+    """Whether the lease is over."""
+    return _slot_of(proxy) is None
+
+
+def engine_of(proxy: ConnectionProxy) -> Engine | None:
+    """Whose lease it is; None when it is over."""
+    slot = _slot_of(proxy)
+    return None if slot is None else slot.engine
+
+
+def release(proxy: ConnectionProxy) -> None:
+    """End the lease, rolling back what is not committed. Of several threads exactly one does it; no error if none."""
+    slot = _claim(proxy)
+    if slot is not None:
+        slot.engine.release(slot)
+
+
+def doom(proxy: ConnectionProxy, reason: str) -> None:
+    """Let the connection be discarded when the lease ends."""
+    slot = _slot_of(proxy)
+    if type(slot) is Slot:
+        slot.doomed = reason
+
+
+def _claim(proxy: ConnectionProxy) -> Slot | None:
+    """End all use of the proxy, and take its slot from it; None where there is none to be released."""
+    pending = _pending(proxy)
+    if pending is not None:
+        with pending.lock:  # an acquire that is under way comes first
+            pending.over = True
+    try:
+        _drop_raw(proxy)
+    except AttributeError:
+        pass  # never acquired, or another thread was quicker
+    try:
+        slot = _get_slot(proxy)
+        _drop_slot(proxy)  # atomic: only one thread gets past it
+    except AttributeError:
+        return None
+    return slot if type(slot) is Slot else None
+
+
+def _remember(slot: Slot, raw: Any, name: str) -> None:
+    """Note what an attribute was before the lease first changed it."""
+    if slot.undo is None:
+        slot.undo = {}
+    slot.undo.setdefault(name, getattr(raw, name, MISSING))
+
+
+def _special(proxy: ConnectionProxy, name: str, *args: Any) -> Any:
+    """The driver's own ``with``: with a method written in Python, its ``self.close()`` is the lease's."""
+    raw = proxy._wsgidb_raw
+    method = getattr(type(raw), name)
+    return method(proxy, *args) if isinstance(method, FunctionType) else getattr(raw, name)(*args)

@@ -1,0 +1,113 @@
+"""The noun that lives as long as the process: settings, driver and engine of one database."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .connection import ConnectionProxy, doom, lazy, proxy_class, release
+from .drivers import make_driver
+from .engine import Engine
+from .errors import DatabaseUnavailable
+from .settings import Settings
+from .stats import Stats, snapshot
+
+
+class Database:
+    """Where connections come from. Opens none until one is asked for. Safe to share between threads, and across a
+    fork: a child opens its own connections."""
+
+    def __init__(
+        self,
+        url: str | Settings | None = None,
+        /,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        **options: Any,
+    ) -> None:
+        """`options` are those of docs/options.md. Never blocks. Raises ConfigError for what is wrong with them.
+
+        `clock` tells monotonic seconds; it is there for tests."""
+        if not isinstance(url, Settings):
+            url = Settings.of({**options, **({} if url is None else {"url": url})})
+        self.settings = url
+        self._clock = clock
+        self._driver = make_driver(url, clock)
+        self._engine = Engine(url, self._driver, clock)
+        self._finalize = weakref.finalize(self, self._engine.close)  # at the interpreter's exit, too
+
+    @classmethod
+    def from_env(cls, prefix: str = "WSGIDB_") -> Database:
+        """A Database of the environment: each option is a variable, in capitals, behind `prefix`.
+
+        Raises ConfigError; also for a variable of that prefix that is no option."""
+        return cls(Settings.from_env(prefix))
+
+    @contextmanager
+    def connection(self) -> Iterator[Any]:
+        """A validated connection for scripts and background jobs, under the same rules as a request's.
+
+        Blocks up to acquire_timeout, and at the end for a rollback. Raises DatabaseUnavailable."""
+        conn = self.lease()
+        try:
+            yield conn
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                doom(conn, "interrupted")
+            raise
+        finally:
+            release(conn)
+
+    def lease(self) -> ConnectionProxy:
+        """A lease that its caller must `release`; see `connection`, which does."""
+        slot = self._engine.acquire()
+        raw_class: Any = type(slot.raw)
+        return proxy_class(raw_class, self._driver.cursor_methods)(slot)
+
+    def lease_on_first_use(self) -> ConnectionProxy:
+        """A lease that acquires nothing until it is used, and then may raise DatabaseUnavailable."""
+        return lazy(self._engine, proxy_class(self._driver.connection_class, self._driver.cursor_methods))
+
+    def owns(self, lease: Engine | None) -> bool:
+        """Whether a lease's engine is this Database's."""
+        return lease is self._engine
+
+    def check(self) -> float:
+        """Borrow a connection, ping it, and return the seconds that the ping took: for health pages.
+
+        Blocks up to acquire_timeout and ping_timeout. Raises DatabaseUnavailable."""
+        slot = self._engine.acquire()
+        try:
+            began = self._clock()
+            self._driver.ping(slot.raw, began + self.settings.ping_timeout)
+            return self._clock() - began
+        except Exception as error:
+            slot.doomed = "ping failed"
+            raise DatabaseUnavailable(f"ping failed: {type(error).__name__}: {error}") from error
+        except BaseException:
+            slot.doomed = "interrupted"
+            raise
+        finally:
+            self._engine.release(slot)
+
+    def stats(self) -> Stats:
+        """What this process's connections have done so far. Never blocks on the server."""
+        return snapshot(self._engine.process, self._clock())
+
+    def close(self) -> None:
+        """Close idle connections, fail who waits for one, and close leased ones as they come back. May be repeated.
+
+        Blocks briefly for each connection's goodbye."""
+        self._engine.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Database {self.settings.address} strategy={self.settings.strategy}>"
