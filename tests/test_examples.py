@@ -270,7 +270,7 @@ class TestServing:
         said = refusal("--port", "0", WSGIDB_URL="sqlite:///unused.sqlite3", WSGIDB_STRATEGY="poolled")
 
         assert said.startswith("serve.py: ")
-        assert "strategy" in said
+        assert "WSGIDB_STRATEGY" in said
         assert "\n" not in said
 
     def test_a_database_that_is_not_there_is_a_line_that_names_its_host(self) -> None:
