@@ -65,10 +65,10 @@ class MariaDB:
 
     def __init__(self, *args: str, tls: bool = False, **variables: object) -> None:
         self.mariadbd = find_mariadbd()
-        # Always /tmp: $TMPDIR may be too long for a socket's 107 bytes, or closed to the server's user.
-        self.directory = Path(tempfile.mkdtemp(prefix="wsgidb-", dir="/tmp"))
         # Held for as long as this object lives, so that the port is still free after a restart.
         self._reserved = bind()
+        # Always /tmp: $TMPDIR may be too long for a socket's 107 bytes, or closed to the server's user.
+        self.directory = Path(tempfile.mkdtemp(prefix="wsgidb-", dir="/tmp"))
         self.port: int = self._reserved.getsockname()[1]
         self.socket = str(self.directory / "s")
         self.ca: Path | None = None

@@ -21,6 +21,7 @@ from support.proxy import TCPProxy
 from support.waiting import until
 
 RESET_CONNECTION = 0x1F
+PING = b"\1\0\0\0\x0e"
 LOST = pymysql.err.OperationalError
 
 
@@ -34,6 +35,22 @@ def test_proxy_names_the_commands_of_a_block(mariadb: MariaDB, proxy: TCPProxy) 
         connection.close()
     assert seen == ["QUERY SELECT 1", "PING", "RESET_CONNECTION", "QUIT"]
     assert proxy.connections == 1
+    until(lambda: proxy.open_connections == 0)
+
+
+def test_counts_include_what_the_thread_has_not_seen_yet(mariadb: MariaDB, proxy: TCPProxy) -> None:
+    connection = connect(proxy.url_from(mariadb.url()))
+    mark = proxy.mark()
+    with proxy._lock:  # the thread cannot move
+        connection._sock.sendall(PING)  # type: ignore[attr-defined]
+        until(lambda: proxy.commands_since(mark) == ["PING"])
+
+
+def test_an_end_is_passed_on(mariadb: MariaDB, proxy: TCPProxy) -> None:
+    connection = connect(proxy.url_from(mariadb.url("app")))
+    session = connection.thread_id()  # type: ignore[no-untyped-call]
+    connection._force_close()  # type: ignore[attr-defined]
+    until(lambda: session not in mariadb.processes("app"), what="the server to notice")
     until(lambda: proxy.open_connections == 0)
 
 
@@ -57,7 +74,7 @@ def test_deaf_proxy_accepts_and_forwards_nothing_until_it_hears(mariadb: MariaDB
     url = proxy.url_from(mariadb.url("app"))
     old = connect(url)
     proxy.deaf()
-    old._sock.sendall(b"\1\0\0\0\x0e")  # type: ignore[attr-defined]  # a ping
+    old._sock.sendall(PING)  # type: ignore[attr-defined]
     with pytest.raises(LOST, match="timed out"):
         connect(url, read_timeout=0.1)
     assert proxy.connections == 2
@@ -88,10 +105,14 @@ def test_refusing_proxy_keeps_its_port_and_its_connections(mariadb: MariaDB, pro
     with pytest.raises(LOST, match="refused"):
         connect(url)
     assert value(old, "SELECT 1") == 1
-    with pytest.raises(OSError, match="in use"), socket.socket() as thief:
-        thief.bind(("127.0.0.1", proxy.port))
     proxy.accept()
     assert value(connect(url), "SELECT 1") == 1
+
+
+def test_refusing_proxy_gives_its_port_to_nobody(proxy: TCPProxy) -> None:
+    proxy.refuse()
+    with pytest.raises(OSError, match="in use"), socket.socket() as thief:
+        thief.bind(("127.0.0.1", proxy.port))
 
 
 def test_retarget_leads_new_connections_elsewhere(mariadb: MariaDB, tls_mariadb: MariaDB, proxy: TCPProxy) -> None:
@@ -131,23 +152,39 @@ def test_much_data_passes_through_a_slow_reader(mariadb: MariaDB, proxy: TCPProx
 
 
 def test_proxy_without_a_server_behind_it_resets() -> None:
-    with bind() as nobody, TCPProxy(nobody.getsockname()[1]) as proxy:
-        client = socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
-        with client, pytest.raises(ConnectionError):
-            client.recv(1)
+    def first_byte(client: socket.socket) -> None:
+        client.settimeout(10)
+        client.connect(("127.0.0.1", proxy.port))  # fails already, if the reset is quick
+        client.recv(1)
+
+    with (
+        bind() as nobody,
+        TCPProxy(nobody.getsockname()[1]) as proxy,
+        socket.socket() as client,
+        pytest.raises(ConnectionError),
+    ):
+        first_byte(client)
 
 
-def test_closed_proxy_leaves_no_thread_and_no_descriptor(mariadb: MariaDB) -> None:
-    before, threads = set(os.listdir("/proc/self/fd")), threading.active_count()
+def sockets() -> set[str]:
+    """This process's sockets by inode: numbers of descriptors are used again."""
+    with os.scandir("/proc/self/fd") as entries:
+        links = [os.readlink(entry.path) for entry in entries if os.path.islink(entry.path)]
+    return {link for link in links if link.startswith("socket:")}
+
+
+def test_closed_proxy_leaves_no_thread_and_no_socket(mariadb: MariaDB) -> None:
+    before = sockets()
     proxy = TCPProxy(mariadb.port)
     clients = [connect(proxy.url_from(mariadb.url())) for _ in range(3)]
     proxy.forget()
     clients.append(connect(proxy.url_from(mariadb.url())))
+    assert len(sockets() - before) >= 12, "both ends of each client's connection, and one to the server"
     proxy.close()
     for client in clients:
         client._force_close()  # type: ignore[attr-defined]
-    assert before == set(os.listdir("/proc/self/fd"))
-    assert threads == threading.active_count()
+    assert sockets() <= before
+    assert f"proxy-{proxy.port}" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_forked_child_does_not_hold_a_cut_connection_open(mariadb: MariaDB, proxy: TCPProxy) -> None:
@@ -196,3 +233,9 @@ def test_long_command_is_one_command() -> None:
     stream = LOGIN + packet(0, b"\3" + b"x" * (size - 1)) + packet(1, b"y" * size) + packet(2, b"") + packet(0, b"\x0e")
     found = [(command.code, len(command.payload)) for _, command in CommandReader().feed(stream)]
     assert [(3, 2 * size - 1), (0x0E, 0)] == found
+
+
+@pytest.mark.parametrize(("flags", "seen"), [(0, 1), (0x0800, 0), (0x0020, 0)])
+def test_nothing_is_read_into_tls_or_compression(flags: int, seen: int) -> None:
+    login = packet(1, flags.to_bytes(4, "little") + b"\0" * 28)
+    assert seen == len(list(CommandReader().feed(login + PING)))
