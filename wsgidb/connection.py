@@ -184,20 +184,23 @@ def doom(proxy: ConnectionProxy, reason: str) -> None:
 
 def _claim(proxy: ConnectionProxy) -> Slot | None:
     """End all use of the proxy, and take its slot from it; None where there is none to be released."""
-    pending = _pending(proxy)
-    if pending is not None:
-        with pending.lock:  # an acquire that is under way comes first
-            pending.over = True
     try:
-        _drop_raw(proxy)
-    except AttributeError:
-        pass  # never acquired, or another thread was quicker
-    try:
+        if type(_get_slot(proxy)) is FirstUse:
+            _forgo(_get_slot(proxy))
         slot = _get_slot(proxy)
         _drop_slot(proxy)  # atomic: only one thread gets past it
     except AttributeError:
         return None
+    try:
+        _drop_raw(proxy)
+    except AttributeError:
+        pass  # never acquired
     return slot if type(slot) is Slot else None
+
+
+def _forgo(pending: FirstUse) -> None:
+    with pending.lock:  # an acquire that is under way comes first
+        pending.over = True
 
 
 def _remember(slot: Slot, raw: Any, name: str) -> None:

@@ -42,6 +42,7 @@ class Engine:
         self._inspect = driver.inspect
         self._max_idle = inf if settings.max_idle is None else settings.max_idle
         self._ping_after = inf if settings.ping_after is None else settings.ping_after
+        self._trusted = min(self._max_idle, self._ping_after)  # how long idle until acquiring takes a closer look
         self._quiet_until = -inf
         self._process = self._new_process()
         self._by_pid = {self._process.pid: self._process}
@@ -128,7 +129,7 @@ class Engine:
         now = self._clock()
         if now >= slot.expires:
             return self._retire(process, slot, "age")
-        if now >= slot.retire_at:
+        if now >= slot.used + self._max_idle:
             return self._retire(process, slot, "unused")
         heard = slot.check(0)
         if heard and self.driver.readable_is_dead(slot.raw):
@@ -194,7 +195,8 @@ class Engine:
         if process.pid != getpid():
             return  # it is a parent's, which `process` keeps
         try:
-            reason = self._clean(slot)
+            untouched = slot.doomed is None and slot.undo is None and not slot.cursors
+            reason = None if untouched and self._inspect(slot.raw) is CLEAN else self._clean(slot)
         except BaseException:
             self._ended(slot)
             self._discard(process, slot, "interrupted")
@@ -246,8 +248,8 @@ class Engine:
         slot.since = None
         slot.uses += 1
         slot.used = now
-        slot.retire_at = min(slot.expires, now + self._max_idle)
-        slot.good_until = min(slot.retire_at, now + self._ping_after)
+        good_until = now + self._trusted
+        slot.good_until = good_until if good_until < slot.expires else slot.expires
 
     # -- closing
 

@@ -34,7 +34,6 @@ class Slot:
         "handle",  # the store's own
         "process",  # the state of the process that opened the connection
         "raw",  # the driver's connection, or None
-        "retire_at",  # when the connection is too old or was unused for too long
         "since",  # when the present lease began, or None
         "undo",  # attributes that the present lease has changed, with their former values
         "used",  # when the last lease ended
@@ -50,7 +49,7 @@ class Slot:
         """Put a new connection into this place; nothing of a former one is true any more."""
         self.raw, self.check, self.engine, self.process = raw, check, engine, process
         self.born, self.used, self.expires = born, now, expires
-        self.good_until = self.retire_at = self.busy = 0.0
+        self.good_until = self.busy = 0.0
         self.uses = 0
         self.since: float | None = None
         self.doomed: str | None = None

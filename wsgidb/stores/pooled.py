@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from math import inf
 from typing import ClassVar
 
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout
@@ -27,6 +28,7 @@ class Pooled(Store):
     def _setup(self) -> None:
         self._size = self._settings.pool_size
         self._max_waiting = self._settings.max_waiting
+        self._max_idle = inf if self._settings.max_idle is None else self._settings.max_idle
         # `_lock` guards all below, and `closed`. Nothing that may block happens under it.
         self._lock = threading.Lock()
         self._idle: deque[Slot] = deque()  # slots at rest, the most recently used at the right
@@ -35,7 +37,7 @@ class Pooled(Store):
 
     def take(self) -> Slot | None:
         with self._lock:
-            return self._take()
+            return self._idle.pop() if self._idle else self._take()
 
     def _take(self) -> Slot | None:
         """A slot at rest, or an empty one; but who waits already comes first. Under the lock."""
@@ -106,9 +108,11 @@ class Pooled(Store):
                 self._hand(slot)
                 return None
             self._idle.append(slot)
-            coldest = self._idle[0]
-            if coldest.retire_at <= slot.used:  # the time of this release
-                return self._idle.popleft(), "unused or old"
+            coldest, now = self._idle[0], slot.used
+            if coldest.expires <= now:
+                return self._idle.popleft(), "age"
+            if coldest.used + self._max_idle <= now:
+                return self._idle.popleft(), "unused"
             return None
 
     def _hand(self, slot: Slot) -> None:
