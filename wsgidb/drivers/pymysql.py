@@ -12,6 +12,7 @@ import time
 from typing import Any, ClassVar
 
 import pymysql
+from pymysql.constants import CR
 from pymysql.err import Error, OperationalError
 
 from .. import values
@@ -19,7 +20,7 @@ from ..errors import ConfigError
 from ..settings import Settings
 from . import sockets, tls
 from .base import SERVER_OPTIONS, Check, Clock, Driver, State, refuse_owned, unknown_option
-from .pymysql_connection import Connection
+from .pymysql_connection import IN_TRANSACTION, Connection
 
 NAME = "PyMySQL"
 GOODBYE = 0.1
@@ -174,6 +175,8 @@ class PyMySQL(Driver):
             if conn.get_autocommit() is not self.autocommit:
                 conn.autocommit(self.autocommit)
                 conn._settled()
+        if conn.server_status & IN_TRANSACTION:  # with completion_type=CHAIN each ROLLBACK begins another one
+            raise OperationalError(CR.CR_UNKNOWN_ERROR, "a transaction is still open after the rollback")
 
     def close(self, conn: Connection) -> None:
         if conn._sock is None or conn._seen_busy:

@@ -49,6 +49,8 @@ class Connection(_Base):  # type: ignore[misc]
 
     def _execute_command(self, command: int, sql: str | bytes) -> None:
         self._seen_busy = self._seen_touched = True
+        if self._cut_short():
+            self._seen_unknown = True
         super()._execute_command(command, sql)
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
@@ -92,6 +94,11 @@ class Connection(_Base):  # type: ignore[misc]
         """The server has just said OK to the end of a transaction, and that packet's status is true."""
         self._seen_touched = self._seen_unknown = False
 
+    def _cut_short(self) -> bool:
+        """Whether an unbuffered result did not come to its end: an error among its rows goes past the methods above,
+        and PyMySQL may even swallow it. Only the end's packet tells has_next."""
+        return self._result is not None and self._result.has_next is None
+
     def _ping(self) -> None:
         """A ping that leaves no trace: it touches no transaction."""
         touched = self._seen_touched
@@ -114,7 +121,9 @@ class Connection(_Base):  # type: ignore[misc]
         if result is not None and (result.unbuffered_active or result.has_next):
             return "unread rows"
         status = self.server_status
-        if self._seen_unknown or status & IN_TRANSACTION or bool(status & AUTOCOMMIT) is not autocommit:
+        if self._seen_unknown or self._cut_short():
+            return DIRTY
+        if status & IN_TRANSACTION or bool(status & AUTOCOMMIT) is not autocommit:
             return DIRTY
         return CLEAN if autocommit or not self._seen_touched else DIRTY
 
