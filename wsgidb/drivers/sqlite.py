@@ -44,8 +44,14 @@ class Cursor(sqlite3.Cursor):
         return self.lease
 
 
+_raw_connection: Callable[[Cursor], Any] = vars(sqlite3.Cursor)["connection"].__get__
+
+
 class Connection(sqlite3.Connection):
     """The driver's connection, whose cursors are ours."""
+
+    busy = False
+    """Another thread is in the middle of a statement."""
 
     def cursor(self, factory: Any = Cursor) -> Any:
         return super().cursor(_ours(factory))
@@ -126,8 +132,12 @@ class SQLite(Driver):
             return "closed by the application"
 
     def abandon(self, conn: Connection) -> None:
+        """There is no server to talk to. Closing frees the file's locks now; garbage collection would, too, but a
+        traceback may keep the connection alive for long."""
+        if not conn.busy:
+            return conn.close()
         try:
-            conn.interrupt()  # a statement that still runs in another thread ends; its cursor keeps the connection
+            conn.interrupt()  # the other thread's statement ends; its cursor keeps the connection until then
         except sqlite3.ProgrammingError:
             pass  # closed by the application
 
@@ -144,5 +154,6 @@ class SQLite(Driver):
         try:
             cursor.close()
         except sqlite3.ProgrammingError:  # "Recursive use of cursors": another thread is in the middle of it
+            _raw_connection(cursor).busy = True
             return "in the middle of a statement"
         return super().retire_cursor(cursor)
