@@ -1,0 +1,157 @@
+"""C2 and C5: what happens to connections between requests costs none an error, and what hangs costs bounded time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from strategies.conftest import MakeDatabase
+from strategies.kit import MariaDBBank, get, run
+from support.clock import Clock
+from support.mariadb import MariaDB
+from support.waiting import until
+from wsgidb import Database, DatabaseMiddleware
+
+pytestmark = pytest.mark.server
+
+SLACK = 1.0
+"""Seconds that a busy machine may add to a deadline."""
+
+
+def session(database: Database) -> int:
+    """The server's number of the connection that a request gets."""
+    with database.connection() as conn:
+        return int(run(conn, "SELECT CONNECTION_ID()")[0][0])
+
+
+def warm_up(database: Database, connections: int) -> None:
+    with ExitStack() as stack:
+        for _ in range(connections):
+            run(stack.enter_context(database.connection()), "SELECT 1")
+
+
+def restart(server: MariaDB) -> None:
+    server.restart()
+
+
+def crash(server: MariaDB) -> None:
+    server.kill()
+    server.start()
+
+
+def kill(server: MariaDB) -> None:
+    server.kill_connections("guest")
+
+
+def time_out(server: MariaDB) -> None:
+    """The server's wait_timeout passes, which is the one thing here that takes real time: a second."""
+    until(lambda: not server.processes("guest"), what="wait_timeout to end idle sessions")
+
+
+@pytest.mark.parametrize("end", [restart, crash, kill, time_out])
+def test_ended_while_idle_costs_no_error(
+    make: MakeDatabase, own_mariadb: MariaDB, strategy: str, clock: Clock, end: Callable[[MariaDB], None]
+) -> None:
+    """C2: idle connections that the server ended are seen by the free check alone, without a ping, and replaced."""
+    database = make(
+        own_mariadb.url(), strategy=strategy, ping_after=None, clock=clock, init_sql=["SET wait_timeout = 1"]
+    )
+    warm_up(database, 3)
+    idle = database.stats().idle
+    assert idle == {"per-request": 0, "thread-local": 1, "pooled": 3}[strategy]
+    end(own_mariadb)
+    app = DatabaseMiddleware(answer, database)
+    with ExitStack() as stack:
+        for _ in range(2):
+            run(stack.enter_context(database.connection()), "SELECT 1")
+        assert get(app).data == b"1"
+    assert database.stats().discards == ({"check failed": idle} if idle else {})
+    assert database.stats().pings == 0
+
+
+def answer(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    rows = run(environ["db.conn"], "SELECT 1")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(rows[0][0]).encode()]
+
+
+def test_forgotten_by_the_network_costs_no_error(
+    make: MakeDatabase, wired: MariaDBBank, keeping: str, clock: Clock
+) -> None:
+    """C2: a half-open connection looks alive to the free check; after ping_after a ping finds out."""
+    database = make(wired.url, strategy=keeping, ping_timeout=0.1, clock=clock)
+    before = session(database)
+    wired.proxy.forget()
+    clock.advance(1)
+    assert session(database) != before
+    assert (database.stats().pings_failed, database.stats().discards) == (1, {"ping failed": 1})
+
+
+def test_hung_ping_is_over_at_its_deadline(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> None:
+    """C5: a ping that hangs is over at ping_timeout, and the request gets another connection."""
+    database = make(wired.url, strategy=keeping, ping_after=0, ping_timeout=0.2)
+    before = session(database)
+    wired.proxy.forget()
+    began = time.monotonic()
+    assert session(database) != before
+    assert 0.2 <= time.monotonic() - began < 0.2 + SLACK
+    assert database.stats().discards == {"ping failed": 1}
+
+
+@pytest.mark.parametrize(("acquire_timeout", "connect_timeout"), [(0.2, 60), (60, 0.2)])
+def test_hung_connect_is_over_at_its_deadline(
+    make: MakeDatabase, wired: MariaDBBank, strategy: str, acquire_timeout: float, connect_timeout: float
+) -> None:
+    """C5: a server that accepts and never greets costs a request acquire_timeout or connect_timeout, then a 503."""
+    database = make(wired.url, strategy=strategy, acquire_timeout=acquire_timeout, connect_timeout=connect_timeout)
+    wired.proxy.deaf()
+    began = time.monotonic()
+    assert get(DatabaseMiddleware(answer, database)).status_code == 503
+    assert 0.2 <= time.monotonic() - began < 0.2 + SLACK
+    assert (database.stats().connects, database.stats().open) == (0, 0)
+    wired.proxy.hear()
+
+
+def test_hung_ping_and_connect_share_one_deadline(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> None:
+    """C5: acquire_timeout covers the ping that hangs and the connect after it together."""
+    database = make(
+        wired.url, strategy=keeping, ping_after=0, ping_timeout=0.2, acquire_timeout=0.4, connect_timeout=60
+    )
+    session(database)
+    wired.proxy.deaf()
+    began = time.monotonic()
+    assert get(DatabaseMiddleware(answer, database)).status_code == 503
+    assert 0.4 <= time.monotonic() - began < 0.4 + SLACK
+    wired.proxy.hear()
+
+
+def test_hung_ping_is_over_at_acquire_timeout(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> None:
+    """C5: where ping_timeout would be later, a ping that hangs is over at acquire_timeout."""
+    database = make(wired.url, strategy=keeping, ping_after=0, ping_timeout=60, acquire_timeout=0.2)
+    session(database)
+    wired.proxy.deaf()
+    began = time.monotonic()
+    assert get(DatabaseMiddleware(answer, database)).status_code == 503
+    assert 0.2 <= time.monotonic() - began < 0.2 + SLACK
+    wired.proxy.hear()
+
+
+def test_hung_rollback_is_over_at_its_deadline(make: MakeDatabase, wired: MariaDBBank, strategy: str) -> None:
+    """C5: a rollback that hangs after a request costs it ping_timeout, not its answer; the connection is discarded."""
+    database = make(wired.url, strategy=strategy, ping_timeout=0.2)
+
+    def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        body = answer(environ, start_response)
+        wired.proxy.forget()
+        return body
+
+    began = time.monotonic()
+    response = get(DatabaseMiddleware(handle, database))
+    assert 0.2 <= time.monotonic() - began < 0.2 + SLACK
+    assert (response.status_code, response.data) == (200, b"1")
+    assert (database.stats().open, database.stats().discards) == (0, {"reset failed": 1})
+    assert get(DatabaseMiddleware(answer, database)).status_code == 200
