@@ -1,0 +1,200 @@
+"""The drivers under contract, each with its server. A new driver is a new entry in `CASES`.
+
+What a driver cannot know or promise, it does not have in its `can`; tests of that are not run for it:
+
+- "see": `inspect` tells clean from dirty. Of a creator's connection nothing is known, so it is always dirty.
+- "hear": the free check hears the end of the connection. Plain PyMySQL has no fileno(), SQLite no line to listen on.
+- "autocommit": it can be switched on. A creator's sqlite3 connection has no switch before Python 3.12.
+- "mysql": it speaks to MariaDB; "plaintext": what it says can be counted on the wire.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+
+from support.mariadb import MariaDB
+from wsgidb.drivers import make_driver
+from wsgidb.drivers.base import DIRTY, Driver
+from wsgidb.settings import Settings
+
+SETUP = (
+    "CREATE TABLE contract (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)",
+    "INSERT INTO contract VALUES (1, 10)",
+)
+WRITE = "UPDATE contract SET n = 11 WHERE id = 1"
+READ = "SELECT n FROM contract WHERE id = 1"
+BROKEN = "SELECT no_such_column FROM contract"
+
+
+def soon(seconds: float = 10) -> float:
+    return time.monotonic() + seconds
+
+
+class WithDescriptor(pymysql.connections.Connection):
+    """As C drivers are: it tells the descriptor of its socket."""
+
+    def fileno(self) -> int:
+        number: int = self._sock.fileno()  # type: ignore[attr-defined]
+        return number
+
+
+class Backend:
+    """A driver's options, its server seen from outside, and what was opened, to be closed in the end."""
+
+    def __init__(self, case: Case, options: dict[str, Any]) -> None:
+        self.name, self.can, self.options = case.name, case.can, options
+        self.opened: list[tuple[Driver, Any]] = []
+
+    def driver(self, **options: Any) -> Driver:
+        return make_driver(Settings.of({**self.options, **options}))
+
+    def connect(self, driver: Driver) -> Any:
+        conn = driver.connect(soon())
+        self.opened.append((driver, conn))
+        return conn
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a statement of somebody else's."""
+        raise NotImplementedError
+
+    def sessions(self) -> set[int]:
+        """What the server knows to be open."""
+        raise NotImplementedError
+
+    @property
+    def stored(self) -> int:
+        """What is committed."""
+        return int(self.query(READ)[0][0])
+
+
+class OnMariaDB(Backend):
+    server: MariaDB
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        return self.server.query(sql)
+
+    def sessions(self) -> set[int]:
+        return set(self.server.processes("guest"))
+
+
+class OnFile(Backend):
+    path: Path
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.path, timeout=0, isolation_level=None)) as other:
+            return other.execute(sql).fetchall()
+
+    def sessions(self) -> set[int]:
+        def leads_to(descriptor: str) -> str:
+            try:
+                return os.readlink(f"/proc/self/fd/{descriptor}")
+            except FileNotFoundError:  # the one that listdir itself used
+                return ""
+
+        return {int(number) for number in os.listdir("/proc/self/fd") if leads_to(number) == str(self.path)}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    server: str
+    """The fixture of its server; none for a file."""
+    options: Callable[[Any], dict[str, Any]]
+    """How to reach the server, or the file."""
+    can: frozenset[str]
+
+
+def _creator(connect: Any) -> Callable[[MariaDB], dict[str, Any]]:
+    def options(server: MariaDB) -> dict[str, Any]:
+        where = {"host": "127.0.0.1", "port": server.port, "user": "guest", "database": "test"}
+        return {"creator": partial(connect, **where, ssl_disabled=True)}
+
+    return options
+
+
+def _file_creator(path: Path) -> dict[str, Any]:
+    return {"creator": partial(sqlite3.connect, str(path), check_same_thread=False)}
+
+
+SEE, HEAR, AUTOCOMMIT, MYSQL, PLAINTEXT = "see", "hear", "autocommit", "mysql", "plaintext"
+_SERVER = {AUTOCOMMIT, MYSQL}
+
+CASES = (
+    Case("pymysql", "mariadb", lambda server: {"url": server.url()}, frozenset(_SERVER | {SEE, HEAR, PLAINTEXT})),
+    Case(
+        "pymysql-tls",
+        "tls_mariadb",
+        lambda server: {"url": server.url(), "ssl_mode": "verify_ca", "ssl_ca": str(server.ca)},
+        frozenset(_SERVER | {SEE, HEAR}),
+    ),
+    Case("sqlite", "", lambda path: {"url": f"sqlite:///{path}"}, frozenset({SEE, AUTOCOMMIT})),
+    Case("creator-pymysql", "mariadb", _creator(pymysql.connect), frozenset(_SERVER | {PLAINTEXT})),
+    Case("creator-fileno", "mariadb", _creator(WithDescriptor), frozenset(_SERVER | {HEAR, PLAINTEXT})),
+    Case("creator-sqlite3", "", _file_creator, frozenset()),
+)
+
+
+def over(*abilities: str) -> pytest.MarkDecorator:
+    """Run a test for each driver that has all of these abilities."""
+    chosen = [
+        pytest.param(case, id=case.name, marks=[pytest.mark.server] if case.server else [])
+        for case in CASES
+        if case.can.issuperset(abilities)
+    ]
+    return pytest.mark.parametrize("backend", chosen, indirect=True)
+
+
+def prepared(case: Case, server: Any, path: Path) -> Iterator[Backend]:
+    """The case's backend with its table; all is closed and dropped after."""
+    backend: Backend
+    if case.server:
+        backend = OnMariaDB(case, case.options(server))
+        backend.server = server
+    else:
+        backend = OnFile(case, case.options(path))
+        backend.path = path
+    for sql in SETUP:
+        backend.query(sql)
+    try:
+        yield backend
+    finally:
+        for driver, conn in backend.opened:
+            driver.abandon(conn)
+            with suppress(Exception):  # a creator's may still hold locks; most are closed by now
+                conn.close()
+        if case.server:
+            backend.query("DROP TABLE contract")
+
+
+def run(conn: Any, sql: str) -> list[Any]:
+    """The rows of one statement, on a cursor that is closed after."""
+    cursor = conn.cursor()
+    try:
+        cursor.execute(sql)
+        return list(cursor.fetchall()) if cursor.description else []
+    finally:
+        cursor.close()
+
+
+def settle(driver: Driver, conn: Any) -> str | None:
+    """What is done to a connection that comes back: None when it is fit for the next request, else why not."""
+    state = driver.inspect(conn)
+    if isinstance(state, str):
+        return state
+    if state is DIRTY:
+        try:
+            driver.rollback(conn, soon())
+        except Exception as error:  # noqa: BLE001 - that is its contract: any exception
+            return f"rollback failed: {error!r}"
+    return None

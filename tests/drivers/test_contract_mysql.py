@@ -1,0 +1,236 @@
+"""The driver contract's second part: what only a MySQL session can do behind a handler's back."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymysql
+import pytest
+from pymysql.cursors import SSCursor
+
+from drivers.cases import BROKEN, MYSQL, READ, SEE, WRITE, Backend, over, run, settle, soon
+from support.waiting import until
+from wsgidb.drivers.base import CLEAN, DIRTY, Driver
+
+PROCEDURES = {
+    "opens": "START TRANSACTION; UPDATE contract SET n = 11;",
+    "opens_and_shows": "START TRANSACTION; UPDATE contract SET n = 11; SELECT 1;",
+    "opens_and_fails": f"START TRANSACTION; UPDATE contract SET n = 11; {BROKEN};",
+    "opens_shows_and_fails": f"START TRANSACTION; UPDATE contract SET n = 11; SELECT 1; {BROKEN};",
+    # more rows than the server buffers, and an error among them
+    "opens_and_breaks_off": "START TRANSACTION; UPDATE contract SET n = 11;"
+    " SELECT seq, IF(seq = 9000, JSON_EXTRACT(complain(), '$'), 1) FROM seq_1_to_9999;",
+}
+COMPLAIN = "CREATE FUNCTION complain() RETURNS INT BEGIN SIGNAL SQLSTATE '45000'; RETURN 1; END"
+
+
+@pytest.fixture
+def procedures(backend: Backend) -> Iterator[None]:
+    backend.query(COMPLAIN)
+    for name, body in PROCEDURES.items():
+        backend.query(f"CREATE PROCEDURE {name}() BEGIN {body} END")
+    yield
+    for name in PROCEDURES:
+        backend.query(f"DROP PROCEDURE {name}")
+    backend.query("DROP FUNCTION complain")
+
+
+def call(conn: Any, name: str, cursorclass: Any = None) -> None:
+    """CALL and read all there is, swallowing what it raises; the cursor stays open."""
+    cursor = conn.cursor(cursorclass)
+    try:
+        cursor.execute(f"CALL {name}()")
+        cursor.fetchall()
+        while cursor.nextset():
+            cursor.fetchall()
+    except pymysql.Error:
+        pass
+
+
+def autocommitted(backend: Backend) -> tuple[Driver, Any]:
+    driver = backend.driver(transaction="autocommit")
+    return driver, backend.connect(driver)
+
+
+@over(MYSQL)
+@pytest.mark.parametrize("cursorclass", [None, SSCursor])
+@pytest.mark.parametrize("name", sorted(PROCEDURES))
+@pytest.mark.parametrize("last", ["call", "select"])
+def test_transaction_that_a_procedure_opened(
+    backend: Backend, procedures: None, name: str, cursorclass: Any, last: str
+) -> None:
+    """C3: a transaction that a CALL opened is over at the end of the request, whatever became of the CALL."""
+    driver, conn = autocommitted(backend)
+    call(conn, name, cursorclass)
+    if last == "select":
+        run(conn, READ)  # a result set carries no status: what is unknown must stick
+    assert settle(driver, conn) is None
+    assert run(conn, READ)[0][0] == 10
+    run(conn, "UPDATE contract SET n = 12")
+    assert backend.stored == 12, "still in a transaction"
+
+
+@over(MYSQL, SEE)
+def test_more_results_left_unread(backend: Backend, procedures: None) -> None:
+    """C6: a CALL whose further results nobody asked for is a reason to discard: its transaction does not show yet."""
+    driver, conn = autocommitted(backend)
+    cursor = conn.cursor()
+    cursor.execute("CALL opens_and_shows()")
+    cursor.fetchall()
+    assert driver.inspect(conn) == "unread rows"
+
+
+@over(MYSQL, SEE)
+def test_unread_rows(backend: Backend) -> None:
+    """C6: an unbuffered result that was not read to its end is a reason to discard, and dropping it reads no more."""
+    driver, conn = autocommitted(backend)
+    cursor = conn.cursor(SSCursor)
+    cursor.execute("SELECT seq FROM seq_1_to_99999999")
+    cursor.fetchone()
+    assert driver.inspect(conn) == "unread rows"
+    driver.abandon(conn)
+    cursor.close()
+
+
+@over(MYSQL, SEE)
+def test_unbuffered_rows_read_to_the_end_are_clean(backend: Backend) -> None:
+    """C4: an unbuffered result that was read costs nothing."""
+    driver, conn = autocommitted(backend)
+    assert run(conn, "SELECT seq FROM seq_1_to_10") == [(number,) for number in range(1, 11)]
+    cursor = conn.cursor(SSCursor)
+    cursor.execute("SELECT seq FROM seq_1_to_10")
+    cursor.fetchall()
+    assert driver.inspect(conn) is CLEAN
+
+
+@over(MYSQL, SEE)
+@pytest.mark.parametrize("command", [b"\x03SELECT 1", b"\x0e"])
+def test_reply_left_unread(backend: Backend, command: bytes) -> None:
+    """C6: with a reply still to come, all later ones would be shifted by one: a reason to discard."""
+    driver, conn = autocommitted(backend)
+    conn._execute_command(command[0], command[1:])
+    assert driver.inspect(conn) == "in the middle of a statement"
+
+
+@over(MYSQL, SEE)
+@pytest.mark.parametrize("transaction", ["manual", "autocommit"])
+def test_select_only(backend: Backend, transaction: str) -> None:
+    """C3: with autocommit off a SELECT holds a snapshot that server_status does not show; with it on, none."""
+    driver = backend.driver(transaction=transaction)
+    conn = backend.connect(driver)
+    run(conn, READ)
+    assert driver.inspect(conn) is (DIRTY if transaction == "manual" else CLEAN)
+
+
+@over(MYSQL, SEE)
+def test_query_without_a_cursor_is_seen(backend: Backend) -> None:
+    """C3: statements that go past every cursor class count like any other."""
+    driver = backend.driver()
+    conn = backend.connect(driver)
+    conn.query(WRITE)
+    assert driver.inspect(conn) is DIRTY
+
+
+@over(MYSQL, SEE)
+def test_swallowed_error_is_dirty(backend: Backend) -> None:
+    """C6: an error packet carries no status, so after one the transaction is unknown until a rollback."""
+    driver, conn = autocommitted(backend)
+    with pytest.raises(pymysql.OperationalError):
+        run(conn, BROKEN)
+    run(conn, READ)
+    assert driver.inspect(conn) is DIRTY
+    driver.rollback(conn, soon())
+    assert driver.inspect(conn) is CLEAN
+
+
+@over(MYSQL)
+@pytest.mark.parametrize("transaction", ["manual", "autocommit"])
+@pytest.mark.parametrize("how", ["method", "statement"])
+def test_changed_autocommit_is_restored(backend: Backend, transaction: str, how: str) -> None:
+    """C3: a handler's autocommit ends with its request, which would lose or commit the next one's write."""
+    driver = backend.driver(transaction=transaction)
+    conn = backend.connect(driver)
+    wanted = int(transaction == "autocommit")
+    if how == "method":
+        conn.autocommit(not wanted)
+    else:
+        run(conn, f"SET autocommit = {int(not wanted)}")
+    assert driver.inspect(conn) is DIRTY
+    assert settle(driver, conn) is None
+    assert run(conn, "SELECT @@autocommit") == [(wanted,)]
+
+
+@over(MYSQL, SEE)
+def test_rollback_that_opens_a_transaction(backend: Backend) -> None:
+    """C6: with completion_type=CHAIN a transaction is open after the rollback, too: such a connection is not kept."""
+    driver, conn = autocommitted(backend)
+    run(conn, "SET completion_type = CHAIN")
+    conn.begin()
+    with pytest.raises(pymysql.OperationalError, match="still open"):
+        driver.rollback(conn, soon())
+
+
+@contextmanager
+def reconnecting() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of PyMySQL 1.2
+        yield
+
+
+@over(MYSQL, SEE)
+@pytest.mark.parametrize("how", ["closed", "killed", "connect"])
+def test_reconnected_by_the_application(backend: Backend, how: str) -> None:
+    """C6: another socket means another session, without init_sql or TLS mode: a reason to discard."""
+    driver, conn = autocommitted(backend)
+    if how == "killed":
+        backend.query(f"KILL {conn.thread_id()}")
+    else:
+        conn.close()
+    with reconnecting():
+        conn.connect() if how == "connect" else conn.ping(reconnect=True)
+    assert run(conn, READ) == [(10,)]
+    assert driver.inspect(conn) == "reconnected by the application"
+
+
+class Interrupt(BaseException):
+    """As a worker's timeout or GreenletExit."""
+
+
+@over(MYSQL)
+def test_interrupted_statement(backend: Backend) -> None:
+    """R2: a BaseException in the middle of a statement is a reason to discard."""
+
+    class Lease:
+        def __init__(self, raw: Any) -> None:
+            self.driver_connection = raw
+
+    def interrupt(*args: Any) -> None:
+        raise Interrupt
+
+    driver, conn = autocommitted(backend)
+    cursor = driver.adopt(conn.cursor(), Lease(conn)) if SEE not in backend.can else conn.cursor()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Interrupt):
+            cursor.execute("SELECT SLEEP(20)")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert isinstance(driver.inspect(conn), str)
+
+
+@over(MYSQL)
+def test_killed_connection_is_dead(backend: Backend) -> None:
+    """C2, C6: of a killed connection both ping and rollback raise."""
+    driver = backend.driver()
+    for use in (driver.ping, driver.rollback):
+        conn = backend.connect(driver)
+        backend.query(f"KILL {conn.thread_id()}")
+        until(lambda: conn.thread_id() not in backend.sessions(), what="the session to end")  # noqa: B023
+        with pytest.raises(pymysql.Error):
+            use(conn, soon())
