@@ -1,0 +1,219 @@
+"""S2 and S4: never more connections than allowed, whatever fails, and never one connection for two."""
+
+from __future__ import annotations
+
+import gc
+import random
+import threading
+import time
+import weakref
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import pymysql
+import pytest
+
+from strategies.conftest import MakeDatabase
+from strategies.kit import Bank, MariaDBBank, run, together
+from support.fakedb import FakeConnection, FakeDB
+from support.waiting import until
+from wsgidb import Database, DatabaseUnavailable, PoolOverloaded, PoolTimeout
+
+THREADS, ROUNDS, SIZE = 8, 60, 3
+
+
+class Interrupt(BaseException):
+    """As gevent's GreenletExit."""
+
+
+class Census:
+    """A creator that counts connections from the begin of connecting to their end: closed, or garbage.
+
+    `most` is how many there ever were at once, counted where there seem to be too many: what was abandoned there may
+    be garbage in a cycle (of an error and its traceback), which is no connection any more."""
+
+    def __init__(self, fakedb: FakeDB) -> None:
+        self._fakedb = fakedb
+        self._lock = threading.RLock()  # finalizers may run at any time in the thread that holds it
+        self.now = self.most = 0
+
+    def __call__(self) -> FakeConnection:
+        with self._lock:
+            if self.now >= SIZE:
+                gc.collect()
+            self.now += 1
+            self.most = max(self.most, self.now)
+        try:
+            conn = self._fakedb.connect()
+            self._fakedb.connections.remove(conn)
+        except BaseException:
+            self._ended()
+            raise
+        weakref.finalize(conn, self._ended)
+        return conn
+
+    def _ended(self) -> None:
+        with self._lock:
+            self.now -= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pool_size_holds_whatever_fails(fakedb: FakeDB, make: MakeDatabase, seed: int) -> None:
+    """S2: connects, pings, rollbacks and closes that fail at random, under threads, never make one too many or leak a
+    place: afterwards the pool gives out its full size again."""
+    census = Census(fakedb)
+    database = make(
+        creator=census,
+        pool_size=SIZE,
+        ping_after=0,
+        max_lifetime=5,
+        acquire_timeout=10,
+        clock=lambda: time.monotonic() * 1000,  # back-off and lifetime are a matter of milliseconds
+    )
+
+    def hammer(number: int) -> int:
+        dice = random.Random(f"{seed} {number}")
+        served = 0
+        for _ in range(ROUNDS):
+            name = dice.choice(["connect", "execute", "rollback", "close", "none", "none", "none"])
+            if name != "none":
+                error: type[BaseException] = Interrupt if dice.random() < 0.2 else FakeDB.OperationalError
+                fakedb.fail(name, error(name))
+            try:
+                with database.connection() as conn:
+                    run(conn, "SELECT 1")
+                    served += 1
+            except (DatabaseUnavailable, FakeDB.Error, Interrupt):
+                continue
+        return served
+
+    served = together([partial(hammer, number) for number in range(THREADS)])
+    assert sum(served) > THREADS * ROUNDS / 4, "some of it worked"
+    assert 1 <= census.most <= SIZE
+    with fakedb._lock:
+        fakedb._plans.clear()
+    until(partial(_works, database), what="the last back-off to pass")
+    with ExitStack() as stack:
+        leases = [stack.enter_context(database.connection()) for _ in range(SIZE)]
+        assert len({id(conn.driver_connection) for conn in leases}) == SIZE
+        assert (database.stats().leased, database.stats().waiting, census.now) == (SIZE, 0, SIZE)
+    database.close()
+    assert (database.stats().open, census.now) == (0, 0)
+
+
+def _works(database: Database) -> bool:
+    try:
+        return database.check() >= 0
+    except DatabaseUnavailable:
+        return False
+
+
+def test_pool_size_counts_connections_that_are_opening(fakedb: FakeDB, fake: MakeDatabase) -> None:
+    """S2: connections that are still opening count: a third request waits for two that connect."""
+    database = fake(pool_size=2, acquire_timeout=0.05)
+    gates = [fakedb.block("connect", 1), fakedb.block("connect", 2)]
+    threads = [threading.Thread(target=lambda: database.check()) for _ in gates]
+    for thread in threads:
+        thread.start()
+    try:
+        for gate in gates:
+            assert gate.entered.wait(10)
+        with pytest.raises(PoolTimeout, match="2 connections"), database.connection():
+            pass
+        assert fakedb.count("connect") == 2
+    finally:
+        for gate in gates:
+            gate.open()
+        for thread in threads:
+            thread.join(10)
+
+
+@pytest.mark.server
+def test_pool_size_on_the_server(make: MakeDatabase, wired: MariaDBBank) -> None:
+    """S2: a server that grants the user exactly pool_size connections never refuses one."""
+    wired.rows(f"CREATE USER bounded@'%' WITH MAX_USER_CONNECTIONS {SIZE}")
+    try:
+        database = make(wired.proxy.url_from(wired.server.url("bounded", "")), pool_size=SIZE, acquire_timeout=30)
+
+        def requests() -> None:
+            for _ in range(40):
+                with database.connection() as conn:
+                    run(conn, "SELECT 1")
+
+        together([requests] * THREADS)
+        stats = database.stats()
+        assert (stats.connect_failures, stats.acquires) == (0, THREADS * 40)
+        assert wired.proxy.connections == stats.connects <= SIZE
+    finally:
+        database.close()
+        wired.rows("DROP USER bounded@'%'")
+
+
+def test_max_waiting(fake: MakeDatabase) -> None:
+    """S2: where max_waiting requests wait already, the next one is refused at once."""
+    database = fake(pool_size=1, max_waiting=0, acquire_timeout=60)
+    with (
+        database.connection(),
+        pytest.raises(PoolOverloaded, match="1 connections leased, 0 requests waiting"),
+        database.connection(),
+    ):
+        pass
+    assert (database.stats().refusals, database.stats().timeouts) == (1, 0)
+
+
+def test_second_lease_is_another_connection(make: MakeDatabase, bank: Bank, strategy: str) -> None:
+    """S4: a second lease in the same thread gets a connection of its own, and sees nothing of the first's work."""
+    database = make(bank.url, strategy=strategy)
+    with database.connection() as first, database.connection() as second:
+        assert first.driver_connection is not second.driver_connection
+        run(first, "INSERT INTO transfer VALUES (1)")
+        assert run(second, "SELECT * FROM transfer") == []
+        assert database.stats().leased == 2
+    with database.connection() as third, database.connection() as fourth:
+        assert third.driver_connection is not fourth.driver_connection
+
+
+def test_one_connection_for_one_thread_at_a_time(fake: MakeDatabase, strategy: str) -> None:
+    """S4: under threads no connection is ever leased twice at once."""
+    database = fake(strategy=strategy, pool_size=4, acquire_timeout=30)
+    lock, leased = threading.Lock(), set[int]()
+
+    def requests() -> None:
+        for _ in range(100):
+            with database.connection() as conn:
+                number = conn.number
+                with lock:
+                    assert number not in leased
+                    leased.add(number)
+                run(conn, "SELECT 1")
+                with lock:
+                    leased.remove(number)
+
+    together([requests] * THREADS)
+    assert database.stats().acquires == THREADS * 100
+
+
+@pytest.mark.server
+def test_replies_never_get_mixed_up(make: MakeDatabase, wired: MariaDBBank, strategy: str) -> None:
+    """S4: under threads each request gets the answer to its own question, connections being killed all along."""
+    database = make(wired.url, strategy=strategy, pool_size=4, acquire_timeout=30)
+    wrong: list[tuple[int, Any]] = []
+
+    def requests(first: int) -> int:
+        errors = 0
+        for number in range(first, first + 40):
+            try:
+                with database.connection() as conn:
+                    rows = run(conn, f"SELECT {number}")
+                    if rows != [(number,)]:
+                        wrong.append((number, rows))
+            except (pymysql.err.Error, DatabaseUnavailable):  # killed at login, too
+                errors += 1
+        return errors
+
+    def kill() -> int:
+        return sum(wired.server.kill_connections("guest") for _ in range(5))
+
+    together([*[partial(requests, n * 1000) for n in range(THREADS)], kill])
+    assert wrong == []

@@ -1,0 +1,186 @@
+"""S3: who waits for a connection is served in order, and nothing that is handed over gets lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+import wsgidb.stores.pooled
+from strategies.conftest import MakeDatabase
+from strategies.kit import Worker, run
+from support.clock import Clock
+from support.fakedb import FakeDB
+from support.waiting import until
+from wsgidb import Database, DatabaseUnavailable, PoolTimeout
+
+
+class Interrupted(BaseException):
+    """As a worker's timeout that strikes while its thread waits."""
+
+
+def queue_up(database: Database, number: int, served: list[int]) -> Worker:
+    """A thread that is known to wait, behind all who wait already."""
+
+    def request() -> None:
+        with database.connection() as conn:
+            served.append(number)
+            run(conn, "SELECT 1")
+
+    before = database.stats().waiting
+    worker = Worker(request)
+    until(lambda: database.stats().waiting == before + 1, what="a thread to wait")
+    return worker
+
+
+def test_waiters_are_served_in_order(fake: MakeDatabase) -> None:
+    """S3: first come, first served."""
+    database = fake(pool_size=1, acquire_timeout=60)
+    served: list[int] = []
+    with database.connection():
+        workers = [queue_up(database, number, served) for number in range(6)]
+    for worker in workers:
+        worker.outcome()
+    assert served == list(range(6))
+    assert (database.stats().waits, database.stats().connects) == (6, 1)
+
+
+def test_newcomer_does_not_barge_in(fake: MakeDatabase) -> None:
+    """S3: a thread that releases and asks again at once comes after those who wait."""
+    database = fake(pool_size=1, acquire_timeout=60)
+    served: list[int] = []
+    with database.connection():
+        waiter = queue_up(database, 1, served)
+    with database.connection():
+        served.append(2)
+    waiter.outcome()
+    assert served == [1, 2]
+
+
+def test_discarded_connection_makes_room_for_the_first_waiter(fake: MakeDatabase, fakedb: FakeDB) -> None:
+    """S3: a connection that is discarded at release gives its place, a new connection, to who waits."""
+    database = fake(pool_size=1, acquire_timeout=60)
+    served: list[int] = []
+    fakedb.fail("rollback", FakeDB.OperationalError("no"))
+    with database.connection():
+        workers = [queue_up(database, number, served) for number in range(2)]
+    for worker in workers:
+        worker.outcome()
+    assert (served, fakedb.opened) == ([0, 1], 2)
+
+
+def test_wait_is_over_at_acquire_timeout(fake: MakeDatabase, clock: Clock) -> None:
+    """S3: who waits in vain gets PoolTimeout, which tells why, and leaves the queue."""
+    database = fake(pool_size=1, acquire_timeout=0.01, clock=clock)
+    with (
+        database.connection(),
+        pytest.raises(PoolTimeout, match=r"^1 connections leased, 0 other requests waiting$"),
+        database.connection(),
+    ):
+        pass
+    assert (database.stats().timeouts, database.stats().waiting) == (1, 0)
+    with database.connection():
+        assert database.stats().connects == 1
+
+
+class LastMoment:
+    """In place of a waiter's lock: something happens in the very moment in which waiting ends otherwise."""
+
+    happens: Any = None
+
+    def acquire(self, timeout: float = -1) -> bool:
+        return timeout < 0 or bool(type(self).happens())
+
+    def release(self) -> None:
+        """Nobody waits here."""
+
+
+@pytest.fixture
+def last_moment(monkeypatch: pytest.MonkeyPatch) -> type[LastMoment]:
+    class Waiter(wsgidb.stores.pooled.Waiter):
+        def __init__(self) -> None:
+            self.slot = None
+            self.turn = LastMoment()  # type: ignore[assignment]
+
+    monkeypatch.setattr(wsgidb.stores.pooled, "Waiter", Waiter)
+    return LastMoment
+
+
+def test_hand_over_in_the_last_moment_is_not_lost(fake: MakeDatabase, last_moment: type[LastMoment]) -> None:
+    """S3: a connection handed over between a waiter's timeout and its leaving the queue is taken."""
+    database = fake(pool_size=1, acquire_timeout=0.01)
+    held = database.lease()
+
+    def release_then_time_out() -> bool:
+        held.close()
+        return False
+
+    last_moment.happens = staticmethod(release_then_time_out)
+    with database.connection() as conn:
+        assert conn.number == 1
+    with database.connection() as conn:
+        assert conn.number == 1
+    assert database.stats().timeouts == 0
+
+
+def test_hand_over_to_an_interrupted_waiter_is_not_lost(fake: MakeDatabase, last_moment: type[LastMoment]) -> None:
+    """S3: a connection handed to a waiter whose thread is interrupted in that moment leaves its place free."""
+    database = fake(pool_size=1, acquire_timeout=0.01)
+    held = database.lease()
+
+    def release_then_interrupt() -> bool:
+        held.close()
+        raise Interrupted
+
+    last_moment.happens = staticmethod(release_then_interrupt)
+    with pytest.raises(Interrupted), database.connection():
+        pass
+    assert (database.stats().waiting, database.stats().leased) == (0, 0)
+    with database.connection() as conn:
+        assert run(conn, "SELECT 1") == [(1,)]
+
+
+def test_interrupted_waiter_leaves_the_queue(fake: MakeDatabase) -> None:
+    """S3: a thread interrupted by a signal while it waits is gone from the queue; the next one is served."""
+    database = fake(pool_size=1, acquire_timeout=60)
+    served: list[int] = []
+    lease = database.lease()
+    main = threading.get_ident()
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise Interrupted
+
+    def when_it_waits() -> None:
+        until(lambda: database.stats().waiting == 1, what="the main thread to wait")
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        interrupter = Worker(when_it_waits)
+        with pytest.raises(Interrupted), database.connection():
+            pass
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    interrupter.outcome()
+    waiter = queue_up(database, 1, served)
+    lease.close()
+    waiter.outcome()
+    assert (served, database.stats().waiting, database.stats().connects) == ([1], 0, 1)
+
+
+def test_waiters_fail_when_the_database_is_closed(fake: MakeDatabase) -> None:
+    """S7: close() fails who waits at once, and who comes later; what is leased is closed as it comes back."""
+    database = fake(pool_size=1, acquire_timeout=60)
+    served: list[int] = []
+    with database.connection():
+        waiters = [queue_up(database, number, served) for number in range(3)]
+        database.close()
+        for waiter in waiters:
+            with pytest.raises(DatabaseUnavailable, match="closed"):
+                waiter.outcome()
+        assert database.stats().open == 1
+    assert (served, database.stats().open, database.stats().retirements) == ([], 0, {"closed": 1})
+    with pytest.raises(DatabaseUnavailable, match="closed"), database.connection():
+        pass
