@@ -1,4 +1,4 @@
-"""The driver contract's second part: what only a MySQL session can do behind a handler's back."""
+"""The driver contract's third part: what only a MySQL session can do behind a handler's back."""
 
 from __future__ import annotations
 

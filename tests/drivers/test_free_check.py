@@ -1,4 +1,4 @@
-"""The driver contract's third part: what is heard on an idle line, and what is said on a busy one."""
+"""The driver contract's fourth part: what is heard on an idle line, and what is said on a busy one."""
 
 from __future__ import annotations
 

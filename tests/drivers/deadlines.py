@@ -1,0 +1,32 @@
+"""Measuring that something ends at its deadline, in real time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymysql
+import pytest
+
+from wsgidb.drivers import make_driver
+from wsgidb.drivers.base import Driver
+from wsgidb.settings import Settings
+
+LIMIT = 0.3
+MARGIN = 0.5
+"""Seconds over the deadline that a busy machine may take; without the guard it is for ever."""
+
+
+def driver_of(url: str, **options: Any) -> Driver:
+    return make_driver(Settings.of({"url": url, **options}))
+
+
+@contextmanager
+def over_at_deadline() -> Iterator[float]:
+    """Give a deadline; what is done with it must raise, not before it (but for a slow clock), nor long after."""
+    began = time.monotonic()
+    with pytest.raises(pymysql.OperationalError):
+        yield began + LIMIT
+    assert LIMIT - 0.05 <= time.monotonic() - began < LIMIT + MARGIN

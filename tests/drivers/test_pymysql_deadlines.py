@@ -1,0 +1,187 @@
+"""C5 for PyMySQL: whatever hangs, in connecting or after, is over at its deadline. In real time, of small deadlines."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from drivers.deadlines import LIMIT, MARGIN, driver_of, over_at_deadline
+from support.mariadb import MariaDB
+from support.ports import bind
+from support.proxy import TCPProxy
+from support.waiting import until
+
+READ_TIMEOUT = 7.0
+
+
+@contextmanager
+def server_that(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The url of a server that does to its one client what `talk` says."""
+    with bind() as listener:
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as client, contextlib.suppress(OSError):
+                talk(client)
+                while client.recv(4096):
+                    pass
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"mysql://guest@127.0.0.1:{listener.getsockname()[1]}/test"
+        thread.join(10)
+
+
+def test_connect_without_a_greeting() -> None:
+    """C5: a server that accepts and never greets; PyMySQL's own connect_timeout would wait for ever."""
+    with server_that(lambda client: None) as url, over_at_deadline() as deadline:
+        driver_of(url).connect(deadline)
+
+
+def test_connect_to_a_trickle() -> None:
+    """C5: a server that sends a byte now and then, each in time for a timeout of its own."""
+
+    def trickle(client: socket.socket) -> None:
+        client.sendall(b"\x4a\x00\x00\x00\x0a")
+        client.settimeout(0.05)
+        for _ in range(60):  # each byte well within what is left
+            client.sendall(b"5")
+            with contextlib.suppress(TimeoutError):
+                if not client.recv(1):
+                    return
+
+    with server_that(trickle) as url, over_at_deadline() as deadline:
+        driver_of(url).connect(deadline)
+
+
+@pytest.mark.server
+def test_connect_that_hangs_at_login(mariadb: MariaDB) -> None:
+    """C5: a server that greets, and never answers the login."""
+    with socket.create_connection(("127.0.0.1", mariadb.port)) as real:
+        greeting = real.recv(4096)
+    with server_that(lambda client: client.sendall(greeting)) as url, over_at_deadline() as deadline:
+        driver_of(url, ssl_mode="disabled").connect(deadline)
+
+
+@pytest.mark.server
+def test_connect_that_hangs_in_the_tls_handshake(tls_mariadb: MariaDB) -> None:
+    """C5: a server that greets, and never answers the handshake."""
+    with socket.create_connection(("127.0.0.1", tls_mariadb.port)) as real:
+        greeting = real.recv(4096)
+    with server_that(lambda client: client.sendall(greeting)) as url, over_at_deadline() as deadline:
+        driver_of(url, ssl_mode="required").connect(deadline)
+
+
+@pytest.mark.server
+def test_connect_through_a_deaf_network(proxy: TCPProxy, mariadb: MariaDB) -> None:
+    """C5: TCP connects, and then there is silence."""
+    proxy.deaf()
+    with over_at_deadline() as deadline:
+        driver_of(proxy.url_from(mariadb.url())).connect(deadline)
+
+
+@pytest.mark.server
+def test_init_sql_within_the_deadline(mariadb: MariaDB) -> None:
+    """C5: init_sql is part of connecting; a session that hangs in it does not stay behind."""
+    driver = driver_of(mariadb.url(), init_sql=["SELECT SLEEP(20)"])
+    with over_at_deadline() as deadline:
+        driver.connect(deadline)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("name", ["ping", "rollback"])
+def test_deaf_network(proxy: TCPProxy, mariadb: MariaDB, name: str) -> None:
+    """C5: a ping or rollback that nobody answers is over at its deadline, not at the driver's read timeout."""
+    driver = driver_of(proxy.url_from(mariadb.url()), read_timeout=READ_TIMEOUT)
+    conn = driver.connect(time.monotonic() + 10)
+    proxy.deaf()
+    with over_at_deadline() as deadline:
+        getattr(driver, name)(conn, deadline)
+    assert isinstance(driver.inspect(conn), str)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("name", ["ping", "rollback"])
+def test_frozen_server(own_mariadb: MariaDB, name: str) -> None:
+    """C5: a server that hangs."""
+    driver = driver_of(own_mariadb.url())
+    conn = driver.connect(time.monotonic() + 10)
+    own_mariadb.freeze()
+    with over_at_deadline() as deadline:
+        getattr(driver, name)(conn, deadline)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("full", [False, True])
+def test_polite_close_waits_for_nobody(proxy: TCPProxy, mariadb: MariaDB, full: bool) -> None:
+    """C5: saying goodbye to nobody takes no time, even where the line is stuffed."""
+    driver = driver_of(proxy.url_from(mariadb.url()))
+    conn = driver.connect(time.monotonic() + 10)
+    proxy.deaf()
+    if full:
+        conn._sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                conn._sock.send(bytes(1 << 16))
+    began = time.monotonic()
+    driver.close(conn)
+    assert time.monotonic() - began < MARGIN
+    assert not conn.open
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("timeout", [READ_TIMEOUT, None])
+def test_read_timeout_is_the_drivers_own_again(mariadb: MariaDB, timeout: float | None) -> None:
+    """C5: what limits connecting, pings and rollbacks does not limit the statements between them."""
+    driver = driver_of(mariadb.url(), read_timeout=timeout, write_timeout=timeout)
+    conn = driver.connect(time.monotonic() + LIMIT)
+    for use in (None, driver.ping, driver.rollback):
+        if use is not None:
+            use(conn, time.monotonic() + LIMIT)
+        assert conn._sock.gettimeout() == timeout
+        with conn.cursor() as cursor:
+            cursor.execute("SELECT SLEEP(%s)", (LIMIT + 0.05,))
+            assert cursor.fetchone() == (0,)
+    driver.close(conn)
+
+
+@pytest.mark.server
+def test_read_timeout_limits_statements(mariadb: MariaDB) -> None:
+    """read_timeout is the driver's, for statements: such a connection is not kept."""
+    driver = driver_of(mariadb.url(), read_timeout=LIMIT)
+    conn = driver.connect(time.monotonic() + 10)
+    driver.ping(conn, time.monotonic() + 10)
+    with over_at_deadline(), conn.cursor() as cursor:
+        cursor.execute("SELECT SLEEP(20)")
+    assert isinstance(driver.inspect(conn), str)
+
+
+@pytest.mark.server
+def test_abandon_does_not_wait_for_a_reader(mariadb: MariaDB) -> None:
+    """R8: a connection on which another thread waits for its reply is dropped at once, and that thread ends."""
+    driver = driver_of(mariadb.url())
+    conn = driver.connect(time.monotonic() + 10)
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            conn.query("SELECT SLEEP(20)")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the thread must end
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    running = "SELECT 1 FROM information_schema.processlist WHERE info = 'SELECT SLEEP(20)'"
+    until(lambda: mariadb.query(running), what="the statement to run")
+    assert driver.inspect(conn) == "in the middle of a statement"
+    began = time.monotonic()
+    driver.abandon(conn)
+    thread.join(10)
+    assert time.monotonic() - began < MARGIN
+    assert len(errors) == 1
