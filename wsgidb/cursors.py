@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
+from .activity import Activity
 from .errors import ConnectionReturned
 
 RETURNED = "the request is over and its connection has gone back"
@@ -51,28 +53,31 @@ def bury(cursor: Any) -> None:
 class CursorProxy:
     """A driver's cursor that may not be reached otherwise (of a C type, say): every attribute is the driver's."""
 
-    __slots__ = ("__weakref__", "_connection", "_cursor", "_running")
+    __slots__ = ("__weakref__", "_clock", "_connection", "_cursor", "_seen")
 
-    def __init__(self, cursor: Any, connection: Any, running: set[int]) -> None:
-        """`running` gets this cursor's id while it executes, and keeps it where that was interrupted."""
+    def __init__(self, cursor: Any, connection: Any, seen: Activity, clock: Callable[[], float]) -> None:
         put = object.__setattr__
         put(self, "_cursor", cursor)
         put(self, "_connection", connection)
-        put(self, "_running", running)
+        put(self, "_seen", seen)
+        put(self, "_clock", clock)
 
     @property
     def connection(self) -> Any:
         return self._connection
 
     def _run(self, name: str, args: Any, kwargs: Any) -> Any:
-        running = self._running
-        running.add(id(self))
+        seen, began = self._seen, self._clock()
+        seen.busy = True
         try:
             result = getattr(self._cursor, name)(*args, **kwargs)
         except Exception:
-            running.discard(id(self))
+            seen.busy = False
             raise
-        running.discard(id(self))  # not after a BaseException: then the statement may be in its middle
+        finally:
+            seen.statements += 1
+            seen.seconds += self._clock() - began
+        seen.busy = False  # not after a BaseException: then the statement may be in its middle
         return self if result is self._cursor else result
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, ClassVar, Final
 
+from ..activity import Activity
 from ..cursors import bury
 from ..errors import ConfigError
 from ..settings import Settings
@@ -46,10 +47,14 @@ class Driver(ABC):
     """One DB-API driver as one Database uses it. Its methods are called from any thread, but never two of them
     at once for one connection."""
 
+    name: ClassVar[str]
+    """What error messages call it."""
     options: ClassVar[frozenset[str]] = frozenset()
     """Which of `SERVER_OPTIONS` the driver can honour; giving it another one is a ConfigError."""
     cursor_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the driver's connection, beside cursor(), that return a new cursor."""
+    clears_sessions: ClassVar[bool] = False
+    """Whether `reset` can do what reset=session promises."""
     connection_class: Any = object
     """The class of its connections; where only a connection tells, once there was one."""
 
@@ -59,7 +64,9 @@ class Driver(ABC):
         self.clock = clock
         self.autocommit = settings.transaction == "autocommit"
         for name in SERVER_OPTIONS & settings.given - self.options:
-            raise ConfigError(f"{name}: {settings.url.scheme if settings.url else 'a creator'} has no such option")
+            raise ConfigError(f"{name}: {self.name} has no such option")
+        if settings.reset == "session" and not self.clears_sessions:
+            raise ConfigError(f"reset: {self.name} cannot clear a session; a fresh one takes strategy=per-request")
 
     # -- may block until the deadline
 
@@ -77,6 +84,17 @@ class Driver(ABC):
         """End the transaction without its effects, and restore autocommit. May block. Any exception means that
         the connection must be discarded."""
 
+    def reset(self, conn: Any, deadline: float) -> None:
+        """Roll back, and make the session as a new one: no user variables, temporary tables, changed settings,
+        current database or locks. May block. Any exception means that the connection must be discarded."""
+        raise NotImplementedError("only where clears_sessions")
+
+    @abstractmethod
+    def commit(self, conn: Any) -> None:
+        """Commit what was done since the last commit or rollback; if that is nothing, do nothing. May block as long
+        as a statement may (read_timeout). Raises the driver's error, or TransactionLost where the server has ended
+        the transaction before: then nothing is committed."""
+
     @abstractmethod
     def close(self, conn: Any) -> None:
         """Say goodbye and close. May block briefly."""
@@ -93,7 +111,15 @@ class Driver(ABC):
 
     @abstractmethod
     def inspect(self, conn: Any) -> State | str:
-        """CLEAN: nothing to roll back. DIRTY: there may be. A str: why it cannot be kept. Never blocks."""
+        """CLEAN: nothing to roll back or reset. DIRTY: there may be. A str: why it cannot be kept. Never blocks."""
+
+    @abstractmethod
+    def activity(self, conn: Any) -> Activity:
+        """The record of what the connection does; the same object for its whole life. Never blocks."""
+
+    def rows_written(self, conn: Any) -> int:
+        """How many rows were changed since the last commit or rollback, where that is known. Never blocks."""
+        return self.activity(conn).written
 
     @abstractmethod
     def abandon(self, conn: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..activity import Activity
 from ..cursors import CursorProxy
 from ..errors import ConfigError
 from .base import DIRTY, Check, Driver, State, silent
@@ -17,12 +18,13 @@ METHODS = ("cursor", "commit", "rollback", "close")
 
 
 class Generic(Driver):
-    _running: dict[int, set[int]]
-    """By connection: the cursors that execute a statement now."""
+    name = "creator"
+    _activities: dict[int, Activity]
+    """By the id of an open connection, which may take no attribute and no weak reference."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._running = {}
+        self._activities = {}
 
     def connect(self, deadline: float) -> Any:
         given = self.settings.connect_args
@@ -38,7 +40,7 @@ class Generic(Driver):
         except BaseException:
             conn.close()
             raise
-        self._running[id(conn)] = set()
+        self._activities[id(conn)] = Activity()
         self.connection_class = type(conn)
         return conn
 
@@ -62,8 +64,11 @@ class Generic(Driver):
         conn.rollback()
         self._set_autocommit(conn)
 
+    def commit(self, conn: Any) -> None:
+        conn.commit()
+
     def close(self, conn: Any) -> None:
-        self._running.pop(id(conn), None)
+        self._activities.pop(id(conn), None)
         conn.close()
 
     def watch(self, conn: Any) -> Check:
@@ -76,13 +81,16 @@ class Generic(Driver):
         return False  # it may also be a notification: a ping decides
 
     def inspect(self, conn: Any) -> State | str:
-        return "in the middle of a statement" if self._running[id(conn)] else DIRTY
+        return "in the middle of a statement" if self._activities[id(conn)].busy else DIRTY
+
+    def activity(self, conn: Any) -> Activity:
+        return self._activities[id(conn)]
 
     def abandon(self, conn: Any) -> None:
-        self._running.pop(id(conn), None)  # a driver's close() might wait; its finalizer closes the socket
+        self._activities.pop(id(conn), None)  # a driver's close() might wait; its finalizer closes the socket
 
     def is_disconnect(self, error: BaseException) -> bool:
         return False
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
-        return CursorProxy(cursor, conn, self._running[id(conn.driver_connection)])
+        return CursorProxy(cursor, conn, self._activities[id(conn.driver_connection)], self.clock)

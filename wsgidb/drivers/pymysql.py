@@ -9,6 +9,8 @@ import inspect as introspect
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pymysql
@@ -16,13 +18,13 @@ from pymysql.constants import CR
 from pymysql.err import Error, OperationalError
 
 from .. import values
-from ..errors import ConfigError
+from ..activity import Activity
+from ..errors import ConfigError, TransactionLost
 from ..settings import Settings
 from . import sockets, tls
 from .base import SERVER_OPTIONS, Check, Clock, Driver, State, refuse_owned, unknown_option
 from .pymysql_connection import IN_TRANSACTION, Connection
 
-NAME = "PyMySQL"
 GOODBYE = 0.1
 """Seconds that sending COM_QUIT may take: only a full send buffer makes it wait."""
 
@@ -60,6 +62,8 @@ PARAMETERS = introspect.signature(pymysql.connections.Connection.__init__).param
 
 
 class PyMySQL(Driver):
+    name = "PyMySQL"
+    clears_sessions = True
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     connection_class = Connection
 
@@ -81,6 +85,7 @@ class PyMySQL(Driver):
             self._checked(settings.connect_args)
         local = "unix_socket" in url.query and settings.ssl_mode == "preferred"  # nobody listens in on a Unix socket
         self._context = None if local else tls.context(settings)
+        self._whole_session = settings.reset == "session"
         self._tls_required = settings.ssl_mode not in ("disabled", "preferred")
 
     @staticmethod
@@ -90,7 +95,7 @@ class PyMySQL(Driver):
             raise ConfigError(f"{name}: belongs before the url's question mark")
         refuse_owned(name, OWNED)
         if name not in PARAMETERS or name in ("self", "conv", "auth_plugin_map"):
-            raise unknown_option(name, set(PARAMETERS) - {"self"}, NAME)
+            raise unknown_option(name, set(PARAMETERS) - {"self"}, PyMySQL.name)
         if name == "cursorclass":
             found = getattr(pymysql.cursors, text, None)
             if not (isinstance(found, type) and issubclass(found, pymysql.cursors.Cursor)):
@@ -107,7 +112,7 @@ class PyMySQL(Driver):
         for name in arguments:
             refuse_owned(name, OWNED)
             if name not in PARAMETERS:
-                raise unknown_option(name, set(PARAMETERS) - {"self"}, NAME)
+                raise unknown_option(name, set(PARAMETERS) - {"self"}, PyMySQL.name)
         return arguments
 
     # -- may block
@@ -126,21 +131,25 @@ class PyMySQL(Driver):
             defer_connect=True,
             ssl_disabled=True,
         )
+        conn._seen, conn._clock, conn._guarded = Activity(), self.clock, self.settings.transaction == "request"
         conn._tls, conn._tls_required = self._context, self._tls_required
         try:
-            with conn._within(deadline, self.clock):
+            with self._own_work(conn, deadline):
                 conn.connect(self._socket(conn, deadline))
                 if self._tls_required and not isinstance(conn._sock, ssl.SSLSocket):
                     raise OperationalError(2026, "PyMySQL connected without TLS, but ssl_mode requires it")
-                self.run(conn, self.settings.init_sql)
-                if self.settings.init_sql and not self.autocommit:
-                    conn.commit()
+                self._run_init_sql(conn)
         except BaseException:
-            conn._abandon()
+            conn._abandon(busy=False)
             raise
-        conn._seen_socket = conn._sock
-        conn._settled()
+        conn._own_socket = conn._sock
+        conn._seen.used = False
         return conn
+
+    def _run_init_sql(self, conn: Connection) -> None:
+        self.run(conn, self.settings.init_sql)
+        if self.settings.init_sql and not self.autocommit:
+            conn.commit()
 
     def _socket(self, conn: Connection, deadline: float) -> socket.socket:
         """PyMySQL's own connecting would give each of a host's addresses the whole timeout."""
@@ -163,24 +172,55 @@ class PyMySQL(Driver):
         return made
 
     def ping(self, conn: Connection, deadline: float) -> None:
-        with conn._within(deadline, self.clock):
-            if self.settings.ping_query is not None:
+        if self.settings.ping_query is not None:
+            with self._own_work(conn, deadline):
                 self.run(conn, (self.settings.ping_query,))
-            else:
-                conn._ping()
+                if not self.autocommit:
+                    conn.rollback()  # its snapshot is not the request's
+        else:
+            with conn._within(deadline, self.clock):
+                conn._unseen_ping()
 
     def rollback(self, conn: Connection, deadline: float) -> None:
-        with conn._within(deadline, self.clock):
+        with self._own_work(conn, deadline):
             conn.rollback()
-            if conn.get_autocommit() is not self.autocommit:
-                conn.autocommit(self.autocommit)
-                conn._settled()
+            self._restore_autocommit(conn)
+
+    def reset(self, conn: Connection, deadline: float) -> None:
+        with self._own_work(conn, deadline):
+            conn._reset_session()
+            self._restore_autocommit(conn)
+            self._run_init_sql(conn)
+        conn._seen.used = False
+
+    def _restore_autocommit(self, conn: Connection) -> None:
+        if conn.get_autocommit() is not self.autocommit:
+            conn.autocommit(self.autocommit)
+
+    @contextmanager
+    def _own_work(self, conn: Connection, deadline: float) -> Iterator[None]:
+        """Statements of wsgidb's own, before the deadline; they are not counted as a handler's."""
+        seen = conn._seen
+        statements, seconds, used = seen.statements, seen.seconds, seen.used
+        with conn._within(deadline, self.clock):
+            yield
         if conn.server_status & IN_TRANSACTION:  # with completion_type=CHAIN each ROLLBACK begins another one
-            raise OperationalError(CR.CR_UNKNOWN_ERROR, "a transaction is still open after the rollback")
+            raise OperationalError(CR.CR_UNKNOWN_ERROR, "a transaction is still open")
+        seen.settled()
+        seen.statements, seen.seconds, seen.used = statements, seconds, used
+
+    def commit(self, conn: Connection) -> None:
+        seen = conn._seen
+        if not seen.touched:
+            return
+        reason = conn._unusable()
+        if reason is not None:
+            raise TransactionLost(f"cannot commit: {reason}")
+        conn.commit()
 
     def close(self, conn: Connection) -> None:
-        if conn._sock is None or conn._seen_busy:
-            return conn._abandon()
+        if conn._sock is None or conn._seen.busy:
+            return self.abandon(conn)
         with conn._within(self.clock() + GOODBYE, self.clock):
             conn.close()
 
@@ -193,10 +233,13 @@ class PyMySQL(Driver):
         return not isinstance(conn._sock, ssl.SSLSocket)  # TLS 1.3 may send session tickets at any time
 
     def inspect(self, conn: Connection) -> State | str:
-        return conn._state(self.autocommit)
+        return conn._state(self.autocommit, self._whole_session)
+
+    def activity(self, conn: Connection) -> Activity:
+        return conn._seen
 
     def abandon(self, conn: Connection) -> None:
-        conn._abandon()
+        conn._abandon(conn._seen.busy)
 
     def is_disconnect(self, error: BaseException) -> bool:
         if not isinstance(error, Error) or not error.args:

@@ -12,7 +12,8 @@ from functools import cache
 from typing import Any, ClassVar
 
 from .. import values
-from ..errors import ConfigError
+from ..activity import Activity
+from ..errors import ConfigError, TransactionLost
 from ..settings import Settings
 from .base import CLEAN, DIRTY, Clock, Driver, State, refuse_owned, unknown_option
 
@@ -35,26 +36,76 @@ BUSY_TIMEOUT = 5.0
 
 
 class Cursor(sqlite3.Cursor):
-    """The driver's cursor; a subclass, so that it can name its lease and be refused after it."""
+    """The driver's cursor, observed; it names its lease, and can be refused after it."""
 
     lease: Any = None
+    raw: Connection
 
     @property
     def connection(self) -> Any:  # the lease, not the raw one
         return self.lease
+
+    def execute(self, *args: Any) -> Any:
+        return self.raw.observe(super().execute, args)
+
+    def executemany(self, *args: Any) -> Any:
+        return self.raw.observe(super().executemany, args)
+
+    def executescript(self, *args: Any) -> Any:
+        return self.raw.observe(super().executescript, args)
 
 
 _raw_connection: Callable[[Cursor], Any] = vars(sqlite3.Cursor)["connection"].__get__
 
 
 class Connection(sqlite3.Connection):
-    """The driver's connection, whose cursors are ours."""
+    """The driver's connection, observed, whose cursors are ours."""
+
+    seen: Activity
+    clock: Clock
+    guarded = False
+    """Whether a transaction that SQLite has ended must not be continued: the lease is to commit it as one."""
+    settled_changes = 0
 
     busy = False
     """Another thread is in the middle of a statement."""
 
     def cursor(self, factory: Any = Cursor) -> Any:
-        return super().cursor(_ours(factory))
+        made: Any = super().cursor(_ours(factory))
+        made.raw = self
+        return made
+
+    def observe(self, method: Callable[..., Any], args: Any) -> Any:
+        """Run a statement. Some errors (a full disk, INSERT OR ROLLBACK) end the whole transaction."""
+        seen = self.seen
+        if seen.lost is not None:
+            seen.go_on(args[0])
+        seen.touched += 1
+        before = self.in_transaction
+        began = self.clock()
+        try:
+            return method(*args)
+        except sqlite3.Error as error:
+            if before and self.guarded and not self.in_transaction:
+                seen.lost = f"SQLite rolled the transaction back with {error!r}, and the handler went on"
+            raise
+        finally:
+            seen.statements += 1
+            seen.seconds += self.clock() - began
+
+    def commit(self) -> None:
+        if self.seen.lost is not None:
+            raise TransactionLost(self.seen.lost)
+        super().commit()
+        self.settled()
+
+    def rollback(self) -> None:
+        super().rollback()
+        self.settled()
+
+    def settled(self) -> None:
+        self.seen.settled()
+        self.settled_changes = self.total_changes
 
 
 @cache
@@ -66,6 +117,7 @@ def _ours(factory: Any) -> Any:
 
 
 class SQLite(Driver):
+    name = "sqlite"
     connection_class = Connection
     cursor_methods: ClassVar[tuple[str, ...]] = ("execute", "executemany", "executescript")
 
@@ -108,19 +160,28 @@ class SQLite(Driver):
             factory=Connection,
             check_same_thread=False,  # one thread at a time is what a lease grants
         )
+        conn.seen, conn.clock, conn.guarded = Activity(), self.clock, False
         try:
             self.run(conn, (f"PRAGMA foreign_keys = {int(foreign_keys)}", *self.settings.init_sql))
             conn.commit()
         except BaseException:
             conn.close()
             raise
+        conn.seen.statements, conn.seen.seconds = 0, 0.0  # those were not a handler's
+        conn.guarded = self.settings.transaction == "request"
         return conn
 
     def ping(self, conn: Connection, deadline: float) -> None:
+        seen = conn.seen
+        statements, seconds, touched = seen.statements, seen.seconds, seen.touched
         self.run(conn, (self.settings.ping_query or "SELECT 1",))
+        seen.statements, seen.seconds, seen.touched = statements, seconds, touched
 
     def rollback(self, conn: Connection, deadline: float) -> None:
         conn.rollback()
+
+    def commit(self, conn: Connection) -> None:
+        conn.commit()
 
     def close(self, conn: Connection) -> None:
         conn.close()
@@ -130,6 +191,12 @@ class SQLite(Driver):
             return DIRTY if conn.in_transaction else CLEAN
         except sqlite3.ProgrammingError:
             return "closed by the application"
+
+    def activity(self, conn: Connection) -> Activity:
+        return conn.seen
+
+    def rows_written(self, conn: Connection) -> int:
+        return conn.total_changes - conn.settled_changes
 
     def abandon(self, conn: Connection) -> None:
         """There is no server to talk to. Closing frees the file's locks now; garbage collection would, too, but a

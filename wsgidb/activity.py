@@ -1,0 +1,49 @@
+"""What one connection did, as its driver saw it: the record that every later decision rests on."""
+
+from __future__ import annotations
+
+from .errors import TransactionLost
+
+HARMLESS_AFTER_LOSS = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "SHOW", "WITH", "ROLLBACK"))
+"""First words of statements that commit nothing, neither by themselves nor by the way."""
+
+
+class Activity:
+    """Written by the driver's observed connection, in the thread that uses it; read when the lease is settled."""
+
+    __slots__ = ("busy", "lost", "seconds", "statements", "touched", "unknown", "used", "written")
+
+    def __init__(self) -> None:
+        self.busy = False
+        """A command was begun and did not come to its end, or another thread is in the middle of it."""
+        self.touched = 0
+        """Commands since the last commit or rollback."""
+        self.used = False
+        """A command was run since the session was last reset."""
+        self.unknown = False
+        """An error came since the last commit or rollback: what the driver says of the transaction may be stale."""
+        self.lost: str | None = None
+        """Why the server has ended the transaction behind the handler's back, if it has."""
+        self.written = 0
+        """Rows that statements without a result set have changed since the last commit or rollback."""
+        self.statements = 0
+        """The handlers' statements so far,"""
+        self.seconds = 0.0
+        """and how long they took together."""
+
+    def settled(self) -> None:
+        """The transaction is over, and the server has said so."""
+        self.touched = self.written = 0
+        self.unknown = False
+        self.lost = None
+
+    def go_on(self, sql: str | bytes) -> None:
+        """After a loss: let no statement commit a part of the transaction; a rollback says that the handler knows.
+
+        Raises TransactionLost."""
+        text = sql.decode("ascii", "replace") if isinstance(sql, bytes) else sql
+        words = text.upper().rstrip("; ").split()
+        if words[:1] == ["ROLLBACK"] and "TO" not in words:
+            self.settled()
+        elif self.lost is not None and (not words or words[0] not in HARMLESS_AFTER_LOSS):
+            raise TransactionLost(self.lost)
