@@ -59,8 +59,16 @@ class ConnectionProxy:
         return cursor
 
     def close(self) -> None:
-        """Give the connection back now; what is not committed is rolled back."""
-        release(self)
+        """Give the connection back now; what is not committed is rolled back. But where the request is one
+        transaction, only this proxy ends, and the lease is settled with the request."""
+        engine = engine_of(self)
+        if engine is None:
+            return
+        if engine.commits:
+            _forgo(_slot_of(self))
+            _end_use(self)
+        else:
+            settle(self, success=True)
 
     @property
     def driver_connection(self) -> Any:
@@ -76,21 +84,26 @@ class ConnectionProxy:
 
     @property  # type: ignore[misc]  # isinstance() sees the driver's class
     def __class__(self) -> Any:
-        return type(self) if is_returned(self) else type(self._wsgidb_raw)
+        try:
+            return type(self._wsgidb_raw)
+        except ConnectionReturned:
+            return type(self)
 
     def __dir__(self) -> list[str]:
         return sorted({*dir(self._wsgidb_raw), "driver_connection"})
 
     def __repr__(self) -> str:
-        state = "returned" if is_returned(self) else "not acquired yet" if _pending(self) else repr(self._wsgidb_raw)
-        return f"<wsgidb connection: {state}>"
+        try:
+            return f"<wsgidb connection: {_get_raw(self)!r}>"
+        except AttributeError:
+            return f"<wsgidb connection: {'not acquired yet' if type(_slot_of(self)) is FirstUse else 'returned'}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("a leased connection cannot be copied or pickled")
 
 
 _raw_member, _slot_member = vars(ConnectionProxy)["_wsgidb_raw"], vars(ConnectionProxy)["_wsgidb_slot"]
-_set_raw, _drop_raw = _raw_member.__set__, _raw_member.__delete__
+_set_raw, _drop_raw, _get_raw = _raw_member.__set__, _raw_member.__delete__, _raw_member.__get__
 _set_slot, _drop_slot, _get_slot = _slot_member.__set__, _slot_member.__delete__, _slot_member.__get__
 
 
@@ -117,37 +130,34 @@ def proxy_class(raw_class: Any, cursor_methods: tuple[str, ...]) -> type[Connect
 class FirstUse:
     """Stands where the slot will be, until the first use acquires it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, request: dict[str, Any] | None) -> None:
         self.engine = engine
+        self.request = request
         self.over = False
         self.lock = threading.Lock()  # one request's own: nobody else's acquire or release waits for it
 
 
-def lazy(engine: Engine, cls: type[ConnectionProxy]) -> ConnectionProxy:
+def lazy(engine: Engine, cls: type[ConnectionProxy], request: dict[str, Any] | None) -> ConnectionProxy:
     """A lease that acquires when it is first used, and then may raise DatabaseUnavailable."""
     proxy = cls.__new__(cls)
-    _set_slot(proxy, FirstUse(engine))
+    _set_slot(proxy, FirstUse(engine, request))
     return proxy
 
 
 def _raw_of(proxy: ConnectionProxy) -> Any:
     """The driver's connection of a lease that has none now: acquired, or refused."""
-    pending = _pending(proxy)
-    if pending is None:
-        raise ConnectionReturned(RETURNED)
-    with pending.lock:
-        if pending.over:
-            raise ConnectionReturned(RETURNED)
-        if _pending(proxy) is not None:  # else another thread of this request was quicker
-            slot = pending.engine.acquire()
-            _set_slot(proxy, slot)
-            _set_raw(proxy, slot.raw)
-        return _get_slot(proxy).raw
-
-
-def _pending(proxy: ConnectionProxy) -> FirstUse | None:
-    slot = _slot_of(proxy)
-    return slot if type(slot) is FirstUse and not slot.over else None
+    pending = _slot_of(proxy)
+    if type(pending) is FirstUse:
+        with pending.lock:
+            if _slot_of(proxy) is pending and not pending.over:  # else another thread of this request was quicker
+                slot = pending.engine.acquire()
+                slot.request = pending.request
+                _set_slot(proxy, slot)
+                _set_raw(proxy, slot.raw)
+    try:
+        return _get_raw(proxy)
+    except AttributeError:
+        raise ConnectionReturned(RETURNED) from None
 
 
 def _slot_of(proxy: ConnectionProxy) -> Any:
@@ -157,29 +167,37 @@ def _slot_of(proxy: ConnectionProxy) -> Any:
         return None
 
 
-def is_returned(proxy: ConnectionProxy) -> bool:
-    """Whether the lease is over."""
-    return _slot_of(proxy) is None
-
-
 def engine_of(proxy: ConnectionProxy) -> Engine | None:
     """Whose lease it is; None when it is over."""
     slot = _slot_of(proxy)
     return None if slot is None else slot.engine
 
 
-def release(proxy: ConnectionProxy) -> None:
-    """End the lease, rolling back what is not committed. Of several threads exactly one does it; no error if none."""
+def settle(proxy: ConnectionProxy, success: bool) -> None:
+    """End the lease: where it is to be one transaction, commit it at its `success`; roll back what is not committed.
+
+    Of several threads exactly one does it, and it may be repeated. Raises what a failed commit raises; the
+    connection is back in every case."""
     slot = _claim(proxy)
-    if slot is not None:
-        slot.engine.release(slot)
+    if slot is None:
+        return
+    engine: Engine = slot.engine
+    if not (success and engine.commits):
+        return engine.release(slot, rollback_expected=not success)
+    try:
+        engine.commit(slot)
+    finally:
+        engine.release(slot, rollback_expected=True)
 
 
-def doom(proxy: ConnectionProxy, reason: str) -> None:
-    """Let the connection be discarded when the lease ends."""
-    slot = _slot_of(proxy)
-    if type(slot) is Slot:
-        slot.doomed = reason
+def interrupt(proxy: ConnectionProxy, error: BaseException | None) -> None:
+    """End the lease without success, because of `error` if there is one. An error that is no Exception may have come
+    in the middle of a statement: then the connection is discarded."""
+    if error is not None and not isinstance(error, Exception):
+        slot = _slot_of(proxy)
+        if type(slot) is Slot:
+            slot.doomed = "interrupted"
+    settle(proxy, success=False)
 
 
 def _claim(proxy: ConnectionProxy) -> Slot | None:
@@ -191,16 +209,23 @@ def _claim(proxy: ConnectionProxy) -> Slot | None:
         _drop_slot(proxy)  # atomic: only one thread gets past it
     except AttributeError:
         return None
-    try:
-        _drop_raw(proxy)
-    except AttributeError:
-        pass  # never acquired
+    _end_use(proxy)
     return slot if type(slot) is Slot else None
 
 
-def _forgo(pending: FirstUse) -> None:
-    with pending.lock:  # an acquire that is under way comes first
-        pending.over = True
+def _forgo(pending: Any) -> None:
+    """Let a first use come no more; one that is under way comes first."""
+    if type(pending) is FirstUse:
+        with pending.lock:
+            pending.over = True
+
+
+def _end_use(proxy: ConnectionProxy) -> None:
+    """Refuse all further use of the proxy; its slot may still have to be settled."""
+    try:
+        _drop_raw(proxy)
+    except AttributeError:
+        pass  # never acquired, or done before
 
 
 def _remember(slot: Slot, raw: Any, name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .connection import ConnectionProxy, doom, lazy, proxy_class, release
+from .connection import ConnectionProxy, interrupt, lazy, proxy_class, settle
 from .drivers import make_driver
 from .engine import Engine
 from .errors import DatabaseUnavailable
@@ -50,26 +50,26 @@ class Database:
     def connection(self) -> Iterator[Any]:
         """A validated connection for scripts and background jobs, under the same rules as a request's.
 
-        Blocks up to acquire_timeout, and at the end for a rollback. Raises DatabaseUnavailable."""
+        Blocks up to acquire_timeout, and at the end for a rollback or commit. Raises DatabaseUnavailable, and with
+        transaction=request what a failed commit raises."""
         conn = self.lease()
         try:
             yield conn
         except BaseException as error:
-            if not isinstance(error, Exception):
-                doom(conn, "interrupted")
+            interrupt(conn, error)
             raise
-        finally:
-            release(conn)
+        settle(conn, success=True)
 
-    def lease(self) -> ConnectionProxy:
-        """A lease that its caller must `release`; see `connection`, which does."""
+    def lease(self, request: dict[str, Any] | None = None) -> ConnectionProxy:
+        """A lease that its caller must `settle`; see `connection`, which does. `request` is its environ."""
         slot = self._engine.acquire()
+        slot.request = request
         raw_class: Any = type(slot.raw)
         return proxy_class(raw_class, self._driver.cursor_methods)(slot)
 
-    def lease_on_first_use(self) -> ConnectionProxy:
+    def lease_on_first_use(self, request: dict[str, Any] | None = None) -> ConnectionProxy:
         """A lease that acquires nothing until it is used, and then may raise DatabaseUnavailable."""
-        return lazy(self._engine, proxy_class(self._driver.connection_class, self._driver.cursor_methods))
+        return lazy(self._engine, proxy_class(self._driver.connection_class, self._driver.cursor_methods), request)
 
     def owns(self, lease: Engine | None) -> bool:
         """Whether a lease's engine is this Database's."""

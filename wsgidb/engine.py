@@ -13,8 +13,8 @@ from math import inf
 from os import getpid
 from typing import Any
 
-from .drivers.base import CLEAN, DIRTY, Driver, State
-from .errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout
+from .drivers.base import CLEAN, DIRTY, Driver
+from .errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from .process import Process
 from .settings import Settings
 from .stores import Slot
@@ -40,6 +40,9 @@ class Engine:
         self.driver = driver
         self._clock = clock
         self._inspect = driver.inspect
+        self._reset = driver.reset if settings.reset == "session" else driver.rollback
+        self.commits = settings.transaction == "request"
+        """Whether leases that end well are committed."""
         self._max_idle = inf if settings.max_idle is None else settings.max_idle
         self._ping_after = inf if settings.ping_after is None else settings.ping_after
         self._trusted = min(self._max_idle, self._ping_after)  # how long idle until acquiring takes a closer look
@@ -167,7 +170,7 @@ class Engine:
         now = self._clock()
         lifetime = self.settings.max_lifetime
         expires = inf if lifetime is None else now + lifetime * random.uniform(1 - JITTER, 1 + JITTER)
-        slot.fill(raw, self.driver.watch(raw), self, process, born=began, now=now, expires=expires)
+        slot.fill(raw, self, process, born=began, now=now, expires=expires)
         with process.lock:
             process.open.add(slot)
             process.totals.connects += 1
@@ -184,19 +187,38 @@ class Engine:
         if begins:
             log.warning("%s: cannot connect: %s", self.settings.address, _text(error))
 
-    # -- release
+    # -- settle and release
 
-    def release(self, slot: Slot) -> None:
+    def commit(self, slot: Slot) -> None:
+        """Commit what the lease did; if that is nothing, nothing is sent. `release` must follow in every case.
+
+        Blocks as long as a statement may. Raises the driver's error, or TransactionLost; then nothing is committed,
+        unless the connection broke in the middle of it: only the server knows then."""
+        if slot.process.pid != getpid():
+            raise TransactionLost("cannot commit: the transaction is another process's")
+        if slot.doomed is not None:
+            raise TransactionLost(f"cannot commit: {slot.doomed}")
+        try:
+            self.driver.commit(slot.raw)
+        except BaseException:
+            slot.doomed = "commit failed"
+            raise
+
+    def release(self, slot: Slot, rollback_expected: bool = False) -> None:
         """Take a connection back: what is not committed is rolled back, what cannot be cleaned is discarded.
 
-        Blocks for that rollback only, up to ping_timeout. Never raises for a connection's faults.
+        Blocks for that rollback or reset only, up to ping_timeout. Never raises for a connection's faults. Rows
+        that are rolled back although no `rollback_expected` are logged: the commonest lost write.
         """
         process: Process = slot.process
         if process.pid != getpid():
             return  # it is a parent's, which `process` keeps
         try:
             untouched = slot.doomed is None and slot.undo is None and not slot.cursors
-            reason = None if untouched and self._inspect(slot.raw) is CLEAN else self._clean(slot)
+            if untouched and self._inspect(slot.raw) is CLEAN:
+                reason = None
+            else:
+                reason = self._clean(slot, rollback_expected)
         except BaseException:
             self._ended(slot)
             self._discard(process, slot, "interrupted")
@@ -209,7 +231,7 @@ class Engine:
             self._retire(process, *unwanted)
             process.store.put(unwanted[0])
 
-    def _clean(self, slot: Slot) -> str | None:
+    def _clean(self, slot: Slot, rollback_expected: bool) -> str | None:
         """Make the session fit for the next request. A str: why it cannot be."""
         reason = slot.doomed
         if slot.cursors:
@@ -217,23 +239,14 @@ class Engine:
         if reason is not None:
             return reason
         state = self._inspect(slot.raw)
-        if state is CLEAN and slot.undo is None:
-            return None
-        return self._restore(slot, state)
-
-    def _retire_cursors(self, slot: Slot) -> str | None:
-        cursors = [cursor for reference in slot.cursors if (cursor := reference()) is not None]
-        slot.cursors.clear()
-        reasons = [self.driver.retire_cursor(cursor) for cursor in cursors]
-        return next(filter(None, reasons), None)
-
-    def _restore(self, slot: Slot, state: State | str) -> str | None:
         if isinstance(state, str):
             return state
-        undo, slot.undo = slot.undo, None
         try:
             if state is DIRTY:
-                self.driver.rollback(slot.raw, self._clock() + self.settings.ping_timeout)
+                if not rollback_expected:
+                    self._warn_of_loss(slot)
+                self._reset(slot.raw, self._clock() + self.settings.ping_timeout)
+            undo, slot.undo = slot.undo, None
             for name, value in (undo or {}).items():
                 _put_back(slot.raw, name, value)
         except Exception as error:
@@ -241,11 +254,22 @@ class Engine:
             return "reset failed"
         return None
 
+    def _retire_cursors(self, slot: Slot) -> str | None:
+        cursors = [cursor for reference in slot.cursors if (cursor := reference()) is not None]
+        slot.cursors.clear()
+        reasons = [self.driver.retire_cursor(cursor) for cursor in cursors]
+        return next(filter(None, reasons), None)
+
+    def _warn_of_loss(self, slot: Slot) -> None:
+        rows = self.driver.rows_written(slot.raw)
+        if rows > 0:
+            log.warning("%s: rolled back an uncommitted write of %d row(s)", _described(slot.request), rows)
+
     def _ended(self, slot: Slot) -> None:
         """The lease is over: from now on the connection is idle."""
         now = self._clock()
         slot.busy += now - (slot.since or now)
-        slot.since = None
+        slot.since = slot.request = None
         slot.uses += 1
         slot.used = now
         good_until = now + self._trusted
@@ -286,6 +310,8 @@ class Engine:
                 process.totals.leases += slot.uses
                 process.totals.seconds_leased += slot.busy
                 process.totals.seconds_open += self._clock() - slot.born
+                process.totals.statements += slot.activity.statements
+                process.totals.seconds_executing += slot.activity.seconds
 
     def _lost(self, process: Process, slot: Slot) -> None:
         """The store let go of a slot: its thread ended. In a forked child all other threads have."""
@@ -304,6 +330,13 @@ class Engine:
         for slot in process.store.close():
             if slot.raw is not None:
                 self._retire(process, slot, "closed")
+
+
+def _described(request: dict[str, Any] | None) -> str:
+    """A request as log lines name it."""
+    if request is None:
+        return "outside of a request"
+    return f"{request.get('REQUEST_METHOD', '')} {request.get('SCRIPT_NAME', '')}{request.get('PATH_INFO', '')}"
 
 
 def _text(error: BaseException) -> str:

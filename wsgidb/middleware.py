@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from .connection import ConnectionProxy, doom, engine_of, release
+from .connection import ConnectionProxy, engine_of, interrupt
 from .database import Database
 from .errors import ConfigError, DatabaseUnavailable
-from .response import Head, SizedStream, StartResponse, Stream, is_whole
+from .response import CommitFailed, Exchange, SizedStream, StartResponse, Stream, is_whole
 from .settings import Settings
 
 Environ = dict[str, Any]
 App = Callable[[Environ, Any], Any]
 
-UNAVAILABLE = b"Service temporarily unavailable\n"
+log = logging.getLogger("wsgidb")
 
 
 class DatabaseMiddleware:
@@ -39,55 +40,55 @@ class DatabaseMiddleware:
             self.database = Database(Settings.from_env(overrides=options))
             self.settings = self.database.settings
         self.key = self.settings.key
+        self._excludes = _excluder(self.settings.exclude)
         lazy = self.settings.acquire == "first-use"
         self._lease = self.database.lease_on_first_use if lazy else self.database.lease
-        self._hold = lazy  # a failure at the first use can still become a 503
+        self._veto = (self.settings.commit_veto or default_veto) if self.settings.transaction == "request" else None
+        self._hold = lazy or self._veto is not None  # until it is known what to answer
 
     def __repr__(self) -> str:
         return f"<DatabaseMiddleware {self.key} {self.database!r}>"
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
-        if self._passes(environ):
+        if (self._excludes is not None and self._excludes(environ)) or (self.key in environ and self._is_held(environ)):
             return self.app(environ, start_response)
         try:
-            conn = self._lease()
+            conn = self._lease(environ)
         except DatabaseUnavailable as error:
-            environ.pop(self.key, None)
             return self._refuse(environ, start_response, error)
         environ[self.key] = conn
-        head = Head(start_response, self._hold)
+        exchange = Exchange(environ, conn, start_response, self._hold, self._veto)
         try:
-            return self._respond(environ, conn, head)
+            return self._respond(exchange)
         except DatabaseUnavailable as error:
-            if not self._hold or head.sent:
+            if exchange.sent or not self._hold:
                 raise
-            environ.pop(self.key, None)
             return self._refuse(environ, start_response, error)
+        except CommitFailed as error:
+            return self._fail(environ, start_response, error)
 
-    def _respond(self, environ: Environ, conn: ConnectionProxy, head: Head) -> Any:
-        """The application's response; the lease is over at its return, unless the body still needs it."""
+    def _respond(self, exchange: Exchange) -> Any:
+        """The application's response; the lease is settled at its return, unless the body still needs it."""
         try:
-            body = self.app(environ, head)
-            complete = body is None or is_whole(body, environ)  # None is for the server, or a lint, to complain about
+            body = self.app(exchange.environ, exchange)
+            whole = is_whole(body, exchange.environ)
         except BaseException as error:
-            if not isinstance(error, Exception):
-                doom(conn, "interrupted")
-            release(conn)
+            interrupt(exchange.conn, error)
             raise
-        if complete:
-            release(conn)
-            head.send()
+        if whole:
+            exchange.complete()
             return body
+        if body is None:  # for the server, or a lint, to complain about
+            interrupt(exchange.conn, None)
+            exchange.send()
+            return None
         stream = SizedStream if hasattr(type(body), "__len__") else Stream
-        return stream(body, conn, head, environ.get("PATH_INFO", "")).start()
+        return stream(body, exchange).start()
 
-    def _passes(self, environ: Environ) -> bool:
-        """Whether the request gets no lease here: it is excluded, or has one of the same Database already."""
-        exclude = self.settings.exclude
-        if exclude and (exclude(environ) if callable(exclude) else _is_below(environ.get("PATH_INFO", ""), exclude)):
-            return True
-        held = environ.get(self.key)
-        if held is None or not isinstance(held, ConnectionProxy):
+    def _is_held(self, environ: Environ) -> bool:
+        """Whether the request has a lease of the same Database already."""
+        held = environ[self.key]
+        if not isinstance(held, ConnectionProxy):
             return False
         engine = engine_of(held)
         if engine is None:  # of an earlier request, in a reused environ
@@ -96,24 +97,44 @@ class DatabaseMiddleware:
             raise ConfigError(f"key: {self.key!r} holds a connection of another Database; give each its own key")
         return True
 
-    def _refuse(
-        self, environ: Environ, start_response: StartResponse, error: DatabaseUnavailable
-    ) -> Any:
+    def _refuse(self, environ: Environ, start_response: StartResponse, error: DatabaseUnavailable) -> Any:
+        """There is no connection: what the configuration says, or a plain 503."""
+        environ.pop(self.key, None)
         answer = self.settings.on_unavailable
         if answer == "raise":
             raise error
         if answer is not None:
             return answer(environ, start_response)
-        headers = [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(UNAVAILABLE))),
-            ("Retry-After", str(self.settings.retry_after)),
-            ("Cache-Control", "no-store"),
-        ]
-        start_response("503 Service Unavailable", headers)
-        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [UNAVAILABLE]
+        headers = [("Retry-After", str(self.settings.retry_after)), ("Cache-Control", "no-store")]
+        return _answer(environ, start_response, "503 Service Unavailable", headers)
+
+    def _fail(self, environ: Environ, start_response: StartResponse, error: CommitFailed) -> Any:
+        """The commit failed, and the client knows nothing yet. To raise would make some servers hang up instead."""
+        request = f"{environ.get('REQUEST_METHOD', '')} {environ.get('PATH_INFO', '')}"
+        log.error("%s: commit failed, answered with 500: %r", request, error.__cause__, exc_info=error.__cause__)
+        return _answer(environ, start_response, "500 Internal Server Error", [("Cache-Control", "no-store")])
 
 
-def _is_below(path: str, prefixes: tuple[str, ...]) -> bool:
-    """Whether a path is one of the prefixes, or lies below it: /static covers /static/x, but not /statics."""
-    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
+def default_veto(environ: Environ, status: str, headers: list[tuple[str, str]]) -> bool:
+    """Whether a response is rolled back under transaction=request: with a status of 400 and above."""
+    return status[:1] not in ("1", "2", "3")
+
+
+def _answer(environ: Environ, start_response: StartResponse, status: str, extra: list[tuple[str, str]]) -> list[bytes]:
+    """A plain response that tells nothing of the database."""
+    text = f"{status[4:]}\n".encode()
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text))), *extra]
+    start_response(status, headers)
+    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [text]
+
+
+def _excluder(exclude: Any) -> Callable[[Environ], Any] | None:
+    """The option `exclude` as a function: /static covers /static and /static/x, but not /statics."""
+    if callable(exclude) or not exclude:
+        return exclude or None
+    below = tuple(f"{prefix}/" for prefix in exclude)
+
+    def excludes(environ: Environ) -> bool:
+        return f"{environ.get('PATH_INFO', '')}/".startswith(below)
+
+    return excludes

@@ -16,11 +16,10 @@ from .stores import STORES, Slot, Store
 
 @dataclass
 class Totals:
-    """What was counted up to now; seconds_open and seconds_leased and leases of connections closed by now only."""
+    """What was counted up to now; leases and what follows are of connections closed by now."""
 
     connects: int = 0
     connect_failures: int = 0
-    leases: int = 0
     waits: int = 0
     seconds_waited: float = 0.0
     timeouts: int = 0
@@ -30,8 +29,11 @@ class Totals:
     pings_failed: int = 0
     discards: Counter[str] = field(default_factory=Counter)
     retirements: Counter[str] = field(default_factory=Counter)
+    leases: int = 0
     seconds_open: float = 0.0
     seconds_leased: float = 0.0
+    statements: int = 0
+    seconds_executing: float = 0.0
 
 
 class Process:

@@ -1,4 +1,4 @@
-"""The two halves of a WSGI response on their way to the server: its head, and a body that is not complete yet."""
+"""A WSGI response on its way to the server: what is held back of it, and how its lease ends."""
 
 from __future__ import annotations
 
@@ -6,32 +6,49 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .connection import ConnectionProxy, doom, release
+from .connection import ConnectionProxy, interrupt, settle
 
 log = logging.getLogger("wsgidb")
 
-END: Any = object()
-
 Write = Callable[[bytes], object]
 StartResponse = Callable[..., Write]
+Veto = Callable[[dict[str, Any], str, list[tuple[str, str]]], Any]
 
 
-class Head:
-    """The start_response that the application gets. With `hold`, the server's is called with the first byte only,
-    so that another response is possible until then."""
+class CommitFailed(Exception):
+    """A commit failed while nothing of the response was sent, so that it can still become an error's."""
 
-    __slots__ = ("_hold", "_server", "_server_write", "headers", "sent", "status")
 
-    def __init__(self, server: StartResponse, hold: bool) -> None:
-        self._server = server
-        self._server_write: Write | None = None
-        self._hold = hold
+class Exchange:
+    """One request's response: its head, its lease, and how the two go together.
+
+    It is the start_response that the application gets. With `hold`, the server's is called with the first byte
+    only, so that another response is possible until then.
+    """
+
+    __slots__ = ("_server", "_server_write", "_veto", "conn", "environ", "headers", "hold", "sent", "status")
+
+    def __init__(
+        self,
+        environ: dict[str, Any],
+        conn: ConnectionProxy,
+        start_response: StartResponse,
+        hold: bool,
+        veto: Veto | None,
+    ) -> None:
+        """`veto` is given where the request is one transaction."""
+        self.environ = environ
+        self.conn = conn
+        self.hold = hold
+        self.sent = False
         self.status: str | None = None
         self.headers: list[tuple[str, str]] = []
-        self.sent = False
+        self._veto = veto
+        self._server = start_response
+        self._server_write: Write | None = None
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
-        if self._hold and not self.sent:
+        if self.hold and not self.sent:
             if self.status is not None and exc_info is None:
                 raise AssertionError("start_response was called twice without exc_info")
             self.status, self.headers = status, headers
@@ -44,16 +61,16 @@ class Head:
         finally:
             exc_info = None  # PEP 3333: no circular reference through the traceback
 
-    def send(self) -> None:
-        """Pass a held head on, if there is one."""
-        if self._hold and not self.sent and self.status is not None:
-            self.sent = True
-            self._server_write = self._server(self.status, self.headers)
-
     def _write(self, data: bytes) -> object:
         self.send()
         assert self._server_write is not None, "write() comes from start_response"
         return self._server_write(data)
+
+    def send(self) -> None:
+        """Pass a held head on, if there is one."""
+        if self.hold and not self.sent and self.status is not None:
+            self.sent = True
+            self._server_write = self._server(self.status, self.headers)
 
     @property
     def length(self) -> int | None:
@@ -62,6 +79,30 @@ class Head:
             if name.lower() == "content-length" and value.isdecimal():
                 return int(value)
         return None
+
+    @property
+    def commits(self) -> bool:
+        """Whether the end of the response commits, unless it is vetoed."""
+        return self._veto is not None
+
+    def complete(self) -> None:
+        """All of the body is there: settle the lease, then let a held head go.
+
+        Raises CommitFailed where the head is still held, else what the commit raised; or what the veto raised."""
+        try:
+            success = self._veto is None or (
+                self.status is not None and not self._veto(self.environ, self.status, self.headers)
+            )
+        except BaseException as error:
+            interrupt(self.conn, error)
+            raise
+        try:
+            settle(self.conn, success)
+        except Exception as error:
+            if self.sent:
+                raise
+            raise CommitFailed from error
+        self.send()
 
 
 def is_whole(body: Any, environ: dict[str, Any]) -> bool:
@@ -79,29 +120,31 @@ def is_whole(body: Any, environ: dict[str, Any]) -> bool:
 class Stream:
     """Any other body. Its end, or its close(), ends the lease; so does its garbage collection."""
 
-    def __init__(self, body: Iterable[bytes], conn: ConnectionProxy, head: Head, path: str) -> None:
+    def __init__(self, body: Iterable[bytes], exchange: Exchange) -> None:
         self._body = body
-        self._conn = conn
-        self._head = head
-        self._path = path
-        self._iterator: Iterator[bytes] | None = None
-        self._read_ahead: list[bytes] = []
+        self._exchange = exchange
+        self._iterator: Iterator[bytes] = iter(())
+        self._ahead: list[bytes] = []  # chunks that were read before the server asked
+        self._missing: int | None = None  # bytes up to the announced length
         self._over = False
 
     def start(self) -> Iterable[bytes]:
-        """Read up to the first chunk. What is returned is for the server: chunks in a list, where that was all."""
+        """Read up to the first chunk. Returns what is for the server: chunks in a list, where that was all."""
+        exchange = self._exchange
         try:
             self._iterator = iter(self._body)
             for chunk in self._iterator:
-                self._read_ahead.append(chunk)
-                if len(self._read_ahead) > 1 or len(chunk) != self._head.length:
+                if exchange.hold and not chunk:
+                    continue  # all it would do is send the head
+                self._ahead.append(chunk)
+                if len(self._ahead) > 1 or len(chunk) != exchange.length:
+                    self._missing = exchange.length if exchange.commits else None
                     return self
         except BaseException as error:
             self._abort(error)
             raise
         self._finish()
-        self._head.send()
-        return self._read_ahead
+        return self._ahead
 
     def __iter__(self) -> Stream:
         return self
@@ -109,43 +152,56 @@ class Stream:
     def __next__(self) -> bytes:
         if self._over:
             raise StopIteration
-        assert self._iterator is not None, "started before the server gets it"
         try:
-            chunk = self._read_ahead.pop(0) if self._read_ahead else next(self._iterator)
+            chunk = self._ahead.pop(0) if self._ahead else next(self._iterator)
+            self._exchange.send()
+            if self._missing is not None:
+                self._missing -= len(chunk)
+                if self._missing == 0 and chunk:
+                    self._ahead.extend(part for part in self._iterator if part)  # its end, as a rule
         except StopIteration:
             self._finish()
-            self._head.send()
             raise
         except BaseException as error:
             self._abort(error)
             raise
-        self._head.send()
+        if self._missing == 0 and not self._ahead:
+            self._finish()  # before the client can have the last byte
         return chunk
 
     def close(self) -> None:
         """Before the end: what is not committed is rolled back. After it: nothing."""
         if not self._over:
-            self._finish()
-
-    def _abort(self, error: BaseException) -> None:
-        if not isinstance(error, Exception):
-            doom(self._conn, "interrupted")
-        self._finish()
+            self._abort(None)
 
     def _finish(self) -> None:
-        """The application's close(), which still belongs to the request; then, whatever it does, the release."""
+        """The application's close(), which still belongs to the request; then the lease is settled."""
         self._over = True
         try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
+            self._close_body()
+        except BaseException as error:
+            interrupt(self._exchange.conn, error)
+            raise
+        self._exchange.complete()
+
+    def _abort(self, error: BaseException | None) -> None:
+        """The application's close(); then, whatever that does, the lease ends and its work is rolled back."""
+        self._over = True
+        try:
+            self._close_body()
         finally:
-            release(self._conn)
+            interrupt(self._exchange.conn, error)
+
+    def _close_body(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()
 
     def __del__(self) -> None:
         if not self._over:
-            log.warning("a response body was never closed: %s; its connection is taken back", self._path)
-            self._finish()
+            path = self._exchange.environ.get("PATH_INFO", "")
+            log.warning("a response body was never closed: %s; its connection is taken back", path)
+            self.close()
 
 
 class SizedStream(Stream):

@@ -89,11 +89,24 @@ class Settings:
     ping_query: str | None = option(None, values.text(none=True), "statement in place of the driver's ping")
     transaction: str = option(
         "manual",
-        values.choice("manual", "autocommit"),
+        values.choice("manual", "autocommit", "request"),
         "manual: the application commits, the rest is rolled back. autocommit: each statement stands by itself. "
+        "request: commit on success, roll back otherwise. "
         "wsgidb sets the driver's autocommit accordingly, and restores it where a handler changed it",
     )
-    init_sql: tuple[str, ...] = option((), values.statements, "run on each new connection")
+    commit_veto: Any = option(
+        None,
+        values.function(),
+        "with transaction=request: a callable of environ, status and headers that is true where the response is to be "
+        "rolled back; without it, a status of 400 and above",
+        of="middleware",
+    )
+    reset: str = option(
+        "rollback", values.choice("rollback", "session"), "session: also clear session state between requests"
+    )
+    init_sql: tuple[str, ...] = option(
+        (), values.statements, "run on each new connection, and again after a session reset"
+    )
     key: str = option("db.conn", values.text(), "environ key, with a dot in it", of="middleware")
     acquire: str = option(
         "request", values.choice("request", "first-use"), "when the connection is acquired", of="middleware"
@@ -149,13 +162,15 @@ class Settings:
         for name in options.keys() & OPTIONS.keys():
             if OPTIONS[name].metadata["of"] == "database":
                 raise ConfigError(f"{name}: belongs to the Database, which is given ready-made")
-        parsed = Settings.of({"url": "sqlite:///", **options})
+        parsed = Settings.of({"url": "sqlite:///", "transaction": self.transaction, **options})
         return replace(self, **{name: getattr(parsed, name) for name in options})
 
     def _agree(self) -> None:
         """Raise ConfigError where options contradict each other."""
         if (self.url is None) == (self.creator is None):
             raise ConfigError("url and creator: give one of them")
+        if self.commit_veto is not None and self.transaction != "request":
+            raise ConfigError(f"commit_veto: needs transaction=request, got {self.transaction}")
         if "." not in self.key:
             raise ConfigError(f"key: takes an environ key with a dot in it, got {self.key!r}")
         if self.ssl_ca and not self.ssl_mode.startswith("verify"):

@@ -43,14 +43,23 @@ class Stats:
     seconds_open: float
     """Connection-seconds from the begin of connecting to the end of closing,"""
     seconds_leased: float
-    """and of these leased."""
+    """of these leased,"""
+    seconds_executing: float
+    """and of these in the middle of a statement (of an unbuffered one: until its first row)."""
+    statements: int
+    """Statements of the handlers, commits and rollbacks included."""
 
     @property
     def dead_time(self) -> float:
         """Share of the connection-seconds in which a connection was open but not leased, from 0 to 1.
 
-        Setting a connection up and tearing it down counts as dead."""
+        Setting a connection up and tearing it down counts as dead. `held_idle_time` comes on top of it."""
         return 1 - self.seconds_leased / self.seconds_open if self.seconds_open else 0.0
+
+    @property
+    def held_idle_time(self) -> float:
+        """Share of the connection-seconds in which a request held a connection with no statement under way."""
+        return (self.seconds_leased - self.seconds_executing) / self.seconds_open if self.seconds_open else 0.0
 
 
 def snapshot(process: Process, now: float) -> Stats:
@@ -59,6 +68,7 @@ def snapshot(process: Process, now: float) -> Stats:
         totals = process.totals
         slots = [(slot.born, slot.busy, slot.uses, slot.since) for slot in process.open]
         leases = [since for _, _, _, since in slots if since is not None]
+        activities = [slot.activity for slot in process.open]
         return Stats(
             open=len(slots),
             idle=len(slots) - len(leases),
@@ -80,4 +90,6 @@ def snapshot(process: Process, now: float) -> Stats:
             seconds_leased=totals.seconds_leased
             + sum(busy for _, busy, _, _ in slots)
             + sum(now - since for since in leases),
+            seconds_executing=totals.seconds_executing + sum(seen.seconds for seen in activities),
+            statements=totals.statements + sum(seen.statements for seen in activities),
         )

@@ -23,6 +23,7 @@ class Slot:
     """
 
     __slots__ = (
+        "activity",  # the driver's record of what the connection does
         "born",  # when connecting began
         "busy",  # seconds leased, without the present lease
         "check",  # the free check of the connection
@@ -34,6 +35,7 @@ class Slot:
         "handle",  # the store's own
         "process",  # the state of the process that opened the connection
         "raw",  # the driver's connection, or None
+        "request",  # the environ of the present lease, if it is a request's
         "since",  # when the present lease began, or None
         "undo",  # attributes that the present lease has changed, with their former values
         "used",  # when the last lease ended
@@ -45,12 +47,15 @@ class Slot:
         self.raw: Any = None
         self.good_until = 0.0
 
-    def fill(self, raw: Any, check: Any, engine: Any, process: Any, *, born: float, now: float, expires: float) -> None:
+    def fill(self, raw: Any, engine: Any, process: Any, *, born: float, now: float, expires: float) -> None:
         """Put a new connection into this place; nothing of a former one is true any more."""
-        self.raw, self.check, self.engine, self.process = raw, check, engine, process
+        self.raw, self.engine, self.process = raw, engine, process
+        self.check = engine.driver.watch(raw)
+        self.activity = engine.driver.activity(raw)
         self.born, self.used, self.expires = born, now, expires
         self.good_until = self.busy = 0.0
         self.uses = 0
+        self.request: dict[str, Any] | None = None
         self.since: float | None = None
         self.doomed: str | None = None
         self.undo: dict[str, Any] | None = None
