@@ -172,14 +172,14 @@ class PyMySQL(Driver):
         return made
 
     def ping(self, conn: Connection, deadline: float) -> None:
-        if self.settings.ping_query is not None:
-            with self._own_work(conn, deadline):
+        seen = conn._seen
+        statements, seconds = seen.statements, seen.seconds
+        with conn._within(deadline, self.clock):
+            if self.settings.ping_query is not None:
                 self.run(conn, (self.settings.ping_query,))
-                if not self.autocommit:
-                    conn.rollback()  # its snapshot is not the request's
-        else:
-            with conn._within(deadline, self.clock):
+            else:
                 conn._unseen_ping()
+        seen.statements, seen.seconds = statements, seconds
 
     def rollback(self, conn: Connection, deadline: float) -> None:
         with self._own_work(conn, deadline):
