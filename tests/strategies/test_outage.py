@@ -1,0 +1,242 @@
+"""S5: a failing server is not stormed, requests are told at once, and service comes back by itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from strategies.conftest import MakeDatabase
+from strategies.kit import MariaDBBank, Worker, get, run, together
+from support.clock import Clock
+from support.fakedb import FakeDB
+from support.waiting import until
+from wsgidb import Database, DatabaseMiddleware, DatabaseUnavailable
+from wsgidb.backoff import FIRST, LAST
+
+
+class Failing(FakeDB):
+    """A server that is down until `up`; a connect to it takes `duration` on the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock, self.up, self.duration = clock, False, 0.0
+
+    def connect(self, *args: Any, **kwargs: Any) -> Any:
+        conn = super().connect(*args, **kwargs)
+        self.clock.advance(self.duration)
+        if not self.up:
+            conn.close()
+            raise FakeDB.OperationalError("server is down")
+        return conn
+
+
+@pytest.fixture
+def server(clock: Clock) -> Failing:
+    return Failing(clock)
+
+
+@pytest.fixture
+def database(make: MakeDatabase, server: Failing, strategy: str, clock: Clock) -> Database:
+    return make(creator=server.connect, strategy=strategy, clock=clock)
+
+
+def refused(database: Database) -> str:
+    with pytest.raises(DatabaseUnavailable) as caught, database.connection():
+        pass
+    return str(caught.value)
+
+
+def lease(database: Database) -> None:
+    with database.connection() as conn:
+        run(conn, "SELECT 1")
+
+
+def test_server_is_not_stormed(database: Database, server: Failing, clock: Clock) -> None:
+    """S5: over an outage of a minute, a request every 10 ms makes one to two connects per longest interval."""
+    for _ in range(6000):
+        refused(database)
+        clock.advance(0.01)
+    ramp = 8  # the intervals before the longest
+    assert 60 / LAST - ramp <= server.count("connect") <= 2 * 60 / LAST + ramp
+    assert database.stats().connect_failures == server.count("connect")
+
+
+def test_many_threads_do_not_storm_either(database: Database, server: Failing) -> None:
+    """S5: with the clock standing still, all that was not under way at the first failure never connects."""
+    refused(database)
+
+    def requests() -> None:
+        for _ in range(50):
+            refused(database)
+
+    together([requests] * 8)
+    assert server.count("connect") == 1
+
+
+def test_fails_at_once_with_the_last_cause(database: Database, server: Failing) -> None:
+    """S5: in back-off, without a live connection, a request waits for nothing and is told why."""
+    assert refused(database) == "cannot connect: OperationalError: server is down"
+    assert "OperationalError: server is down" in refused(database)
+    assert (database.stats().waits, database.stats().timeouts) == (0, 0)
+
+
+def test_one_prober_however_long_it_takes(database: Database, server: Failing, clock: Clock) -> None:
+    """S5: while one thread probes, others fail at once, even when the probe outlasts every interval: a connection
+    that is only opening is not alive, so nobody waits for it."""
+    refused(database)
+    clock.advance(LAST)
+    gate = server.block("connect")
+    prober = Worker(lambda: refused(database))
+    try:
+        assert gate.entered.wait(10)
+        for _ in range(5):
+            clock.advance(10 * LAST)
+            Worker(lambda: refused(database)).outcome()
+        assert server.count("connect") == 2
+        assert database.stats().waiting == 0
+    finally:
+        gate.open()
+    prober.outcome()
+
+
+def test_connect_cut_short_by_its_caller_does_not_count(
+    make: MakeDatabase, server: Failing, strategy: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S5: a connect that acquire_timeout cut short begins no outage: the next request tries at once."""
+    database = make(creator=server.connect, strategy=strategy, clock=clock, acquire_timeout=1)
+    server.duration = 1.0
+    refused(database)
+    refused(database)
+    assert server.count("connect") == 2
+    assert caplog.records == []
+
+
+def test_connect_over_its_own_timeout_counts(
+    make: MakeDatabase, server: Failing, strategy: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S5: a connect that took connect_timeout (3 s) is the server's failure."""
+    database = make(creator=server.connect, strategy=strategy, clock=clock, acquire_timeout=5)
+    server.duration = 3.0
+    refused(database)
+    refused(database)
+    assert server.count("connect") == 1
+    assert len(caplog.records) == 1
+
+
+def test_one_log_line_per_outage(
+    database: Database, server: Failing, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S5: an outage is one WARNING with its cause and one INFO at its end, whatever the number of requests."""
+    caplog.set_level(logging.INFO, "wsgidb")
+    for _ in range(2):
+        server.up = False
+        for _ in range(300):
+            refused(database)
+            clock.advance(0.05)
+        server.up = True
+        clock.advance(LAST)
+        lease(database)
+        clock.advance(10_000)  # what was opened is too old for the next round
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    outage = [
+        ("WARNING", "creator: cannot connect: OperationalError: server is down"),
+        ("INFO", "creator: connected again"),
+    ]
+    assert lines == outage * 2
+
+
+def test_recovery(database: Database, server: Failing, clock: Clock) -> None:
+    """S5: one interval after the server is back requests are served, and all may connect again."""
+    for _ in range(20):
+        refused(database)
+        clock.advance(LAST)
+    server.up = True
+    lease(database)
+    with database.connection(), database.connection():
+        assert database.stats().leased == 2
+
+
+def test_first_interval_is_short(database: Database, server: Failing, clock: Clock) -> None:
+    """S5: a server that failed once is tried again soon."""
+    refused(database)
+    server.up = True
+    refused(database)
+    clock.advance(FIRST)
+    lease(database)
+
+
+def test_waits_for_a_live_connection_in_back_off(make: MakeDatabase, server: Failing, clock: Clock) -> None:
+    """S5: a request that cannot connect waits for a connection that is leased and may come back."""
+    database = make(creator=server.connect, pool_size=10, clock=clock, acquire_timeout=60)
+    server.up = True
+    with database.connection():
+        server.up = False
+        worker = Worker(lambda: lease(database))
+        until(lambda: database.stats().waiting == 1, what="the request to wait")
+    worker.outcome()
+    assert (database.stats().connects, server.count("connect")) == (1, 2)
+
+
+def test_last_live_connection_lost_fails_all_who_wait(make: MakeDatabase, server: Failing, clock: Clock) -> None:
+    """S5: when the last live connection is lost in an outage, who waited for it is told at once, not at a deadline."""
+    database = make(creator=server.connect, pool_size=10, clock=clock, acquire_timeout=60)
+    server.up = True
+    with database.connection():
+        server.up = False
+        workers = [Worker(lambda: refused(database)) for _ in range(4)]
+        until(lambda: database.stats().waiting == 4, what="the requests to wait")
+        server.fail("rollback", FakeDB.OperationalError("gone"))
+    for worker in workers:
+        assert "server is down" in worker.outcome()
+    assert server.count("connect") == 2
+    assert (database.stats().open, database.stats().waiting) == (0, 0)
+
+
+@pytest.mark.server
+def test_server_that_grants_three_of_ten(make: MakeDatabase, wired: MariaDBBank) -> None:
+    """S5: max_user_connections=3 and a pool of 10: three connections serve everybody, and nobody gets an error."""
+    wired.rows("CREATE USER three@'%' WITH MAX_USER_CONNECTIONS 3")
+    try:
+        url = wired.proxy.url_from(wired.server.url("three", ""))
+        database = make(url, pool_size=10, acquire_timeout=30)
+
+        def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            run(environ["db.conn"], "SELECT SLEEP(0.002)")
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b""]
+
+        app = DatabaseMiddleware(handle, database)
+        assert get(app).status_code == 200  # one is alive: those that are only connecting do not count
+        statuses = together([lambda: {get(app).status_code for _ in range(50)}] * 10)
+        assert statuses == [{200}] * 10
+        assert (database.stats().connects, database.stats().acquires) == (3, 501)
+        assert database.stats().connect_failures >= 1, "it did try for more"
+    finally:
+        database.close()
+        wired.rows("DROP USER three@'%'")
+
+
+@pytest.mark.server
+def test_real_server_goes_and_comes_back(make: MakeDatabase, wired: MariaDBBank, strategy: str) -> None:
+    """S5: with a server that refuses, a 503 comes at once; when it accepts again, so is service within seconds."""
+    database = make(wired.url, strategy=strategy)
+
+    def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        run(environ["db.conn"], "SELECT 1")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b""]
+
+    app = DatabaseMiddleware(handle, database)
+    assert get(app).status_code == 200
+    wired.proxy.refuse()
+    wired.proxy.cut()
+    began = time.monotonic()
+    responses = [get(app) for _ in range(20)]
+    assert time.monotonic() - began < 1
+    assert {response.status_code for response in responses} == {503}
+    assert responses[0].headers["Retry-After"] == "1"
+    wired.proxy.accept()
+    until(lambda: get(app).status_code == 200, what="service to come back")
