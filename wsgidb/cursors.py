@@ -103,7 +103,10 @@ class CursorProxy:
         return self
 
     def __next__(self) -> Any:
-        return next(self._cursor)
+        row = self._cursor.fetchone()  # PEP 249 leaves __next__ out, and mysqlclient's cursors have none
+        if row is None:
+            raise StopIteration
+        return row
 
     def __enter__(self) -> Any:
         self._cursor.__enter__()
