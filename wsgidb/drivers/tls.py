@@ -13,6 +13,8 @@ def context(settings: Settings) -> ssl.SSLContext | None:
     mode = settings.ssl_mode
     if mode == "disabled":
         return None
+    for name in ("ssl_ca", "ssl_cert", "ssl_key"):
+        _check_readable(name, getattr(settings, name))
     try:
         if mode.startswith("verify"):
             made = ssl.create_default_context(cafile=settings.ssl_ca)
@@ -30,3 +32,13 @@ def context(settings: Settings) -> ssl.SSLContext | None:
         files = [name for name in ("ssl_ca", "ssl_cert", "ssl_key") if getattr(settings, name)]
         raise ConfigError(f"{', '.join(files) or 'ssl_mode'}: cannot be used: {error}") from None
     return made
+
+
+def _check_readable(name: str, path: str | None) -> None:
+    """Raise ConfigError for a file that cannot be read; the ssl module's error does not say which one it was."""
+    if path is None:
+        return
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot be read: {error}") from None
