@@ -1,0 +1,178 @@
+"""S7 and S8: connections end with their thread, their Database and the interpreter; and no thread is ever started."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wsgidb
+from strategies.conftest import MakeDatabase
+from strategies.kit import Bank, MariaDBBank, Worker, run
+from support.clock import Clock
+from support.fakedb import FakeDB
+from support.waiting import until
+from wsgidb import Database, DatabaseUnavailable
+
+PACKAGE = str(Path(wsgidb.__file__).parents[1])
+
+
+def lease(database: Database) -> None:
+    with database.connection() as conn:
+        run(conn, "SELECT 1")
+
+
+def fill(database: Database, connections: int = 3) -> None:
+    """Open some, and give them back."""
+    with ExitStack() as stack:
+        for _ in range(connections):
+            run(stack.enter_context(database.connection()), "SELECT 1")
+
+
+def test_thread_takes_its_connection_with_it(fake: MakeDatabase, fakedb: FakeDB) -> None:
+    """S7: a thread that ends takes its thread-local connection with it, closed politely; other threads' stay."""
+    database = fake(strategy="thread-local")
+    lease(database)
+    for _ in range(3):
+        Worker(lambda: lease(database)).outcome()
+    gc.collect()
+    assert (fakedb.opened, fakedb.open_now, fakedb.count("close")) == (4, 1, 3)
+    assert (database.stats().open, database.stats().retirements) == (1, {"thread ended": 3})
+
+
+@pytest.mark.server
+def test_thread_takes_its_session_with_it(make: MakeDatabase, wired: MariaDBBank) -> None:
+    """S7: the same on the server: no session is left, and none was aborted."""
+    database = make(wired.url, strategy="thread-local")
+    aborted = wired.status("Aborted_clients")
+    for _ in range(3):
+        Worker(lambda: lease(database)).outcome()
+    gc.collect()
+    until(lambda: not wired.server.processes("guest"), what="the sessions to end")
+    assert wired.status("Aborted_clients") == aborted
+
+
+def test_thread_that_ends_before_its_lease(fake: MakeDatabase, fakedb: FakeDB) -> None:
+    """S7: a lease that outlives the thread it began in (a body iterated elsewhere) keeps its connection to its end."""
+    database = fake(strategy="thread-local")
+    conn = Worker(database.lease).outcome()
+    gc.collect()
+    assert run(conn, "SELECT 1") == [(1,)]
+    conn.close()
+    gc.collect()
+    assert (fakedb.opened, fakedb.open_now, database.stats().open) == (1, 0, 0)
+
+
+def test_close_closes_idle_connections(make: MakeDatabase, bank: Bank, strategy: str) -> None:
+    """S7: close() closes idle ones, leased ones as they come back, and refuses who comes later; twice is the same."""
+    database = make(bank.url, strategy=strategy)
+    fill(database)
+    with database.connection() as conn:
+        database.close()
+        assert run(conn, "SELECT 1") == [(1,)]
+        assert (database.stats().open, database.stats().leased) == (1, 1)
+        with pytest.raises(DatabaseUnavailable, match="Database is closed"), database.connection():
+            pass
+    database.close()
+    stats = database.stats()
+    assert (stats.open, sum(stats.retirements.values()), stats.discards) == (0, stats.connects, {})
+    with pytest.raises(DatabaseUnavailable, match="closed"):
+        database.check()
+
+
+@pytest.mark.server
+def test_close_is_polite(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> None:
+    """S7: each connection says goodbye: the server counts none as aborted."""
+    database = make(wired.url, strategy=keeping)
+    aborted = wired.status("Aborted_clients")
+    with wired.proxy.counting() as seen:
+        fill(database)
+        database.close()
+    assert seen.count("QUIT") == database.stats().connects
+    until(lambda: not wired.server.processes("guest"), what="the sessions to end")
+    assert wired.status("Aborted_clients") == aborted
+
+
+@pytest.mark.server
+def test_database_that_is_collected_closes_its_connections(wired: MariaDBBank, keeping: str) -> None:
+    """S7: a Database that nobody has any more closes its idle connections, and does so at once."""
+    aborted = wired.status("Aborted_clients")
+    database = Database(wired.url, strategy=keeping)
+    fill(database)
+    with wired.proxy.counting() as seen:
+        connects = database.stats().connects
+        del database
+    assert connects - seen.count("QUIT") == (2 if keeping == "thread-local" else 0)
+    until(lambda: not wired.server.processes("guest"), what="the sessions to end")
+    assert wired.status("Aborted_clients") == aborted
+
+
+@pytest.mark.server
+def test_lease_keeps_what_it_needs_of_its_database(wired: MariaDBBank, strategy: str) -> None:
+    """S7: a lease works to its end though its Database is gone, and then its connection is closed."""
+    database = Database(wired.url, strategy=strategy)
+    conn = database.lease()
+    del database
+    gc.collect()
+    assert run(conn, "SELECT 1") == [(1,)]
+    with wired.proxy.counting() as seen:
+        conn.close()
+    assert seen == ["QUERY ROLLBACK", "QUIT"]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("end", ["", "sys.exit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGINT)"])
+def test_interpreter_exit_closes_politely(wired: MariaDBBank, keeping: str, end: str) -> None:
+    """S7: at the interpreter's exit, by whatever way it gets there, idle connections are closed politely."""
+    code = f"""
+import sys
+sys.path.insert(0, {PACKAGE!r})
+sys.excepthook = lambda *error: None
+from wsgidb import Database
+database = Database({wired.url!r}, strategy={keeping!r})
+with database.connection() as conn, database.connection() as other:
+    conn.cursor().execute("SELECT 1")
+    other.cursor().execute("SELECT 1")
+{end}
+"""
+    aborted = wired.status("Aborted_clients")
+    with wired.proxy.counting() as seen:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+        assert (done.stdout, done.stderr) == ("", "")
+        until(lambda: not wired.server.processes("guest"), what="the sessions to end")
+    assert seen.count("QUIT") == 2
+    assert wired.status("Aborted_clients") == aborted
+
+
+def test_no_threads_of_its_own(
+    fakedb: FakeDB, strategy: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S8: connecting, pinging, retiring, failing, recovering and closing start no thread."""
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a thread was started")
+
+    before = threading.enumerate()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    database = Database(creator=fakedb.connect, strategy=strategy, clock=clock, acquire_timeout=0.01, pool_size=3)
+    for seconds in (0, 2, 700, 2000):
+        clock.advance(seconds)
+        fill(database)
+    for name in ("connect", "execute", "rollback", "close"):
+        fakedb.fail(name, FakeDB.OperationalError("planned"))
+        clock.advance(2000)
+        for _ in range(3):
+            try:
+                lease(database)
+            except (DatabaseUnavailable, FakeDB.Error):
+                clock.advance(1)
+    database.close()
+    assert fakedb.pending == []
+    assert threading.enumerate() == before

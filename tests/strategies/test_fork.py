@@ -1,0 +1,184 @@
+"""S6: a forked child starts empty, and the parent's sockets stay untouched."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wsgidb
+from strategies.conftest import MakeDatabase
+from strategies.kit import AFTER, BEFORE, MariaDBBank, Worker, in_child, run
+from support.waiting import until
+from wsgidb import Database
+
+PACKAGE = str(Path(wsgidb.__file__).parents[1])
+
+TAKE = "UPDATE account SET balance = balance - 10 WHERE id = 1"
+GIVE = "UPDATE account SET balance = balance + 10 WHERE id = 2"
+NOTE = "INSERT INTO transfer VALUES (10)"
+
+
+def session(database: Database) -> int:
+    with database.connection() as conn:
+        return int(run(conn, "SELECT CONNECTION_ID()")[0][0])
+
+
+def in_the_child(database: Database) -> dict[str, Any]:
+    """What a child sees: it starts with nothing, opens its own, and closes that."""
+    before = database.stats()
+    number = session(database)
+    again = session(database)
+    database.close()
+    gc.collect()
+    return {"open": before.open, "acquires": before.acquires, "session": number, "again": again}
+
+
+@pytest.mark.server
+def test_child_starts_empty_and_leaves_idle_connections_alone(
+    make: MakeDatabase, wired: MariaDBBank, strategy: str
+) -> None:
+    """S6: idle connections are the parent's alone: not used, not closed and not talked to by a child."""
+    database = make(wired.url, strategy=strategy)
+    before = session(database)
+    child = in_child(lambda: in_the_child(database))
+    assert (child["open"], child["acquires"]) == (0, 0)
+    assert child["session"] != before
+    assert (child["again"] == child["session"]) is (strategy != "per-request")
+    if strategy != "per-request":
+        with wired.proxy.counting() as seen:
+            assert session(database) == before, "the parent goes on with what it had"
+        assert seen == ["QUERY SELECT CONNECTION_ID()", "QUERY ROLLBACK"]
+        assert database.stats().connects == 1
+
+
+@pytest.mark.server
+def test_child_leaves_a_lease_alone(make: MakeDatabase, wired: MariaDBBank, strategy: str) -> None:
+    """S6: a lease open at the fork is the parent's: whatever the child does with its copy, the transfer is whole."""
+    database = make(wired.url, strategy=strategy)
+
+    def child() -> bool:
+        conn.close()  # it ends the child's lease, and not the transaction
+        database.close()
+        gc.collect()
+        return True
+
+    with database.connection() as conn:
+        run(conn, TAKE)
+        with wired.proxy.counting() as seen:
+            assert in_child(child) is True
+        assert seen == []
+        run(conn, GIVE)
+        assert wired.state == BEFORE
+        run(conn, NOTE)
+        conn.commit()
+    assert wired.state == AFTER
+    assert database.stats().discards == {}
+
+
+@pytest.mark.server
+def test_fork_while_another_thread_holds_every_lock(make: MakeDatabase, wired: MariaDBBank, strategy: str) -> None:
+    """S6: locks that another thread held at the moment of the fork, for ever locked in the child, hold up nobody."""
+    database = make(wired.url, strategy=strategy)
+    before = session(database)
+    process = database._engine.process
+    locks = [process.lock, *filter(None, [getattr(process.store, "_lock", None)])]
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        for lock in locks:
+            lock.acquire()
+        holding.set()
+        assert done.wait(30)
+        for lock in locks:
+            lock.release()
+
+    holder = Worker(hold)
+    assert holding.wait(10)
+    try:
+        child = in_child(lambda: in_the_child(database))
+    finally:
+        done.set()
+    holder.outcome()
+    assert child["open"] == 0
+    assert child["session"] != before
+
+
+@pytest.mark.server
+def test_fork_without_fork_hooks(
+    make: MakeDatabase, wired: MariaDBBank, keeping: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S6: the pid tells, and not only at acquire: a child's first act may be a release, stats() or close()."""
+    database = make(wired.url, strategy=keeping)
+    before = session(database)
+    lease = database.lease()
+
+    def first_release() -> list[int]:
+        lease.close()
+        return [database.stats().open, database.stats().idle]
+
+    def first_close() -> list[int]:
+        database.close()
+        return [database.stats().open, database.stats().idle]
+
+    with wired.proxy.counting() as seen:
+        assert in_child(first_release) == [0, 0]
+        assert in_child(first_close) == [0, 0]
+    assert seen == []
+    assert run(lease, "SELECT CONNECTION_ID()") == [(before,)]
+    lease.close()
+
+
+@pytest.mark.server
+def test_grandchild(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> None:
+    """S6: a child's child starts empty, too, and all three keep their own."""
+    database = make(wired.url, strategy=keeping)
+    mine = session(database)
+
+    def child() -> list[int]:
+        own = session(database)
+        grandchild = in_child(lambda: session(database))
+        return [own, grandchild, session(database)]
+
+    own, grandchild, after = in_child(child)
+    assert own == after
+    assert len({mine, own, grandchild}) == 3
+    assert session(database) == mine
+
+
+@pytest.mark.server
+def test_child_that_exits_properly_ends_only_its_own(wired: MariaDBBank, keeping: str) -> None:
+    """S6: a child's exit handlers and garbage collection close its own connections politely, and none of the parent's:
+    no Aborted_clients, and the parent's session is alive."""
+    code = f"""
+import os, sys
+sys.path.insert(0, {PACKAGE!r})
+from wsgidb import Database
+database = Database({wired.url!r}, strategy={keeping!r})
+def session():
+    with database.connection() as conn, conn.cursor() as cursor:
+        cursor.execute("SELECT CONNECTION_ID()")
+        return cursor.fetchone()[0]
+mine, held = session(), database.lease()
+if (pid := os.fork()) == 0:
+    own = session()
+    assert own != mine
+    del held
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+held.close()
+assert session() == mine
+assert database.stats().connects == 1
+"""
+    aborted = wired.status("Aborted_clients")
+    with wired.proxy.counting() as seen:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        until(lambda: not wired.server.processes("guest"), what="all sessions to end")
+    assert seen.count("QUIT") == 2
+    assert wired.status("Aborted_clients") == aborted
