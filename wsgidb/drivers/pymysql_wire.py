@@ -21,12 +21,18 @@ from .base import Clock
 from .sockets import remaining
 
 PRIVATE_NAMES = (
+    "_current_timeout",  # since 1.2; only ever set
     "_execute_command",
     "_force_close",
     "_get_server_information",
     "_read_bytes",
     "_read_ok_packet",
     "_read_query_result",
+    "_read_timeout",
+    "_result",
+    "_rfile",
+    "_secure",
+    "_sock",
     "_write_bytes",
 )
 
@@ -64,9 +70,17 @@ class Wire(_Base):  # type: ignore[misc]
             yield
         finally:
             del self._read_bytes, self._write_bytes
-            if self._sock is not None:
-                self._sock.settimeout(self._read_timeout)
-                self._current_timeout = self._read_timeout
+            self._restore_timeout()
+
+    def _restore_timeout(self) -> None:
+        """Let statements have the driver's own read timeout again."""
+        if self._sock is None:
+            return
+        try:
+            self._sock.settimeout(self._read_timeout)
+        except OSError:
+            pass  # closed by a connect that failed: PyMySQL 1.1.0 forgets to forget it
+        self._current_timeout = self._read_timeout
 
     def _read_before(self, deadline: float, clock: Clock, size: int) -> bytes:
         data = b""
