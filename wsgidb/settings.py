@@ -19,12 +19,15 @@ STRATEGIES = ("per-request", "thread-local", "pooled")
 SSL_MODES = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
 
 
-def option(default: Any, takes: values.Parser, meaning: str, *, unit: str = "", of: str = "database") -> Any:
-    """One row of the table. `of` tells whose option it is: the database's or the middleware's."""
+def option(
+    default: Any, takes: values.Parser, meaning: str, *, unit: str = "", of: str = "database", hidden: bool = False
+) -> Any:
+    """One row of the table. `of` tells whose option it is: the database's or the middleware's. What is `hidden` may
+    hold a password, which no repr shows."""
     metadata = {"takes": takes, "meaning": meaning, "unit": unit, "of": of}
     if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), repr=False, metadata={**metadata, "default": default})
-    return field(default=default, metadata={**metadata, "default": default})
+        return field(default_factory=lambda: dict(default), repr=not hidden, metadata={**metadata, "default": default})
+    return field(default=default, repr=not hidden, metadata={**metadata, "default": default})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +40,13 @@ class Settings:
         "the database; values of the query go to the driver, converted to its types",
     )
     creator: Callable[[], Any] | None = option(
-        None, values.function(), "in place of url: returns a new DB-API connection"
+        None, values.function(), "in place of url: returns a new DB-API connection", hidden=True
     )
     connect_args: Any = option(
-        {}, values.arguments, "further driver arguments; a callable is asked at every connect (credential rotation)"
+        {},
+        values.arguments,
+        "further driver arguments; a callable is asked at every connect (credential rotation)",
+        hidden=True,
     )
     ssl_mode: str = option(
         "preferred",
@@ -135,12 +141,10 @@ class Settings:
 
         Raises ConfigError naming the option, what it got and what it takes; a url's text is never shown.
         """
-        parsed: dict[str, Any] = {}
-        for name, value in options.items():
-            if name not in OPTIONS:
-                hint = values.nearest(name, OPTIONS) or f"; known: {', '.join(OPTIONS)}"
-                raise ConfigError(f"unknown option {shown(name)!r}{hint}")
-            parsed[name] = _parse(name, value, shown(name))
+        return cls._made(_parsed(options, shown))
+
+    @classmethod
+    def _made(cls, parsed: Mapping[str, Any]) -> Settings:
         settings = cls(**parsed, given=frozenset(parsed))
         settings._agree()
         return settings
@@ -154,8 +158,8 @@ class Settings:
         found = {name[len(prefix) :].lower(): text for name, text in os.environ.items() if name.startswith(prefix)}
         if not found.keys() & {"url", "creator"} and not (overrides or {}).keys() & {"url", "creator"}:
             raise ConfigError(f"no url, no Database, and the environment has no {prefix}URL")
-        cls.of(found, lambda name: prefix + name.upper())  # a bad variable is named as it was written
-        return cls.of({**found, **(overrides or {})})
+        parsed = _parsed(found, lambda name: prefix + name.upper())  # a bad variable is named as it was written
+        return cls._made({**parsed, **_parsed(overrides or {})})
 
     def with_middleware(self, options: Mapping[str, Any]) -> Settings:
         """A copy with other middleware options, for a Database that is given ready-made. Raises ConfigError."""
@@ -189,6 +193,16 @@ class Settings:
 OPTIONS = {option.name: option for option in fields(Settings) if "takes" in option.metadata}
 
 
+def _parsed(options: Mapping[str, Any], shown: Callable[[str], str] = str) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in OPTIONS:
+            hint = values.nearest(name, OPTIONS) or f"; known: {', '.join(OPTIONS)}"
+            raise ConfigError(f"unknown option {shown(name)!r}{hint}")
+        parsed[name] = _parse(name, value, shown(name))
+    return parsed
+
+
 def _parse(name: str, value: Any, shown: str) -> Any:
     takes = OPTIONS[name].metadata["takes"]
     try:
@@ -197,5 +211,7 @@ def _parse(name: str, value: Any, shown: str) -> Any:
         raise
     except (ValueError, TypeError, OverflowError) as error:
         detail = str(error) if str(error).startswith(" (") else ""
-        got = "" if name in ("url", "connect_args") else f", got {value!r}"
-        raise ConfigError(f"{shown}: takes {takes.takes}{got}{detail}") from None
+    # Raised here and not in there, where its context would quote the value. Any option may get a url by mistake.
+    secret = name in ("url", "connect_args") or (isinstance(value, str) and "://" in value)
+    got = "" if secret else f", got {value!r}"
+    raise ConfigError(f"{shown}: takes {takes.takes}{got}{detail}")

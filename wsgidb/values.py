@@ -95,7 +95,7 @@ def _statements(value: Any) -> tuple[str, ...]:
 
 def _imported(value: str) -> Any:
     module, separator, name = value.partition(":")
-    if not separator:
+    if not separator or not module.replace(".", "_").isidentifier():  # what is no name might be a secret
         raise ValueError(value)
     try:
         found: Any = importlib.import_module(module)
@@ -124,7 +124,7 @@ def _arguments(value: Any) -> Any:
     found = _imported(value) if isinstance(value, str) else value
     if callable(found):
         return found
-    if not isinstance(found, Mapping):
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         raise ValueError(value)
     return dict(found)
 
