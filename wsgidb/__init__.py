@@ -12,7 +12,7 @@ from .errors import (
     TransactionLost,
     WsgiDBError,
 )
-from .middleware import DatabaseMiddleware
+from .middleware import DatabaseMiddleware, get_connection
 from .stats import Stats
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Stats",
     "TransactionLost",
     "WsgiDBError",
+    "get_connection",
 ]
 
 __version__ = "0.1.0"

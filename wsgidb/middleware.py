@@ -8,6 +8,7 @@ from typing import Any
 
 from .connection import ConnectionProxy, engine_of, interrupt
 from .database import Database
+from .dbapi import Connection
 from .errors import ConfigError, DatabaseUnavailable
 from .response import CommitFailed, Exchange, SizedStream, StartResponse, Stream, is_whole
 from .settings import Settings
@@ -113,6 +114,17 @@ class DatabaseMiddleware:
         request = f"{environ.get('REQUEST_METHOD', '')} {environ.get('PATH_INFO', '')}"
         log.error("%s: commit failed, answered with 500: %r", request, error.__cause__, exc_info=error.__cause__)
         return _answer(environ, start_response, "500 Internal Server Error", [("Cache-Control", "no-store")])
+
+
+def get_connection(environ: Environ, key: str = "db.conn") -> Connection:
+    """The request's connection, typed; with a driver's own class of cursors, annotate with the driver's class.
+
+    Raises ConfigError where there is none: the request is excluded, or the application is not wrapped."""
+    try:
+        conn: Connection = environ[key]
+    except KeyError:
+        raise ConfigError(f"environ has no {key!r}: excluded from, or not wrapped by DatabaseMiddleware") from None
+    return conn
 
 
 def default_veto(environ: Environ, status: str, headers: list[tuple[str, str]]) -> bool:
