@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .connection import ConnectionProxy, interrupt, lazy, proxy_class, settle
-from .drivers import make_driver
+from .drivers import Driver, make_driver
 from .engine import Engine
 from .errors import DatabaseUnavailable
 from .settings import Settings
@@ -35,9 +35,12 @@ class Database:
             url = Settings.of({**options, **({} if url is None else {"url": url})})
         self.settings = url
         self._clock = clock
-        self._driver = make_driver(url, clock)
+        self._driver = self._make_driver()
         self._engine = Engine(url, self._driver, clock)
         self._finalize = weakref.finalize(self, self._engine.close)  # at the interpreter's exit, too
+
+    def _make_driver(self) -> Driver:
+        return make_driver(self.settings, self._clock)
 
     @classmethod
     def from_env(cls, prefix: str = "WSGIDB_") -> Database:

@@ -10,6 +10,8 @@ from ..settings import Settings
 from ..values import nearest
 from .base import Clock, Driver
 
+__all__ = ["DRIVERS", "SHORT", "Driver", "make_driver"]
+
 SHORT = {"mysql": "mysql+pymysql"}
 DRIVERS = {
     "mysql+pymysql": ("pymysql", "PyMySQL", "mysql"),

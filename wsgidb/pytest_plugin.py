@@ -1,0 +1,27 @@
+"""A fixture for pytest, found by itself where wsgidb is installed. It does nothing until a test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from .testing import SandboxDatabase
+
+
+@pytest.fixture
+def wsgidb_sandbox() -> Iterator[Callable[..., SandboxDatabase]]:
+    """A function that makes a `wsgidb.testing.SandboxDatabase`; all that is done with it is undone after the test."""
+    from .testing import SandboxDatabase
+
+    made: list[SandboxDatabase] = []
+
+    def make(url: str | None = None, /, **options: Any) -> SandboxDatabase:
+        made.append(SandboxDatabase(url, **options))
+        return made[-1]
+
+    yield make
+    for database in reversed(made):
+        database.close()

@@ -1,0 +1,156 @@
+"""For an application's own tests: a Database whose work is undone, and that can be told to be unavailable.
+
+    @pytest.fixture
+    def database():
+        with SandboxDatabase("mysql+pymysql://test@127.0.0.1/test", transaction="request") as database:
+            yield database      # what the test did is rolled back here
+
+    def test_order(database):
+        client = Client(DatabaseMiddleware(application, database))
+        client.post("/order")
+        with database.outage():
+            assert client.get("/").status_code == 503
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from .activity import Activity
+from .connection import ConnectionProxy
+from .database import Database
+from .drivers import Driver, make_driver
+from .drivers.base import DIRTY, SERVER_OPTIONS, State
+from .errors import ConfigError, DatabaseUnavailable
+from .settings import Settings
+
+SAVEPOINT = "wsgidb_sandbox"
+ONE_CONNECTION = {"strategy": "pooled", "pool_size": 1, "max_lifetime": None, "max_idle": None, "ping_after": None}
+
+
+class SandboxDatabase(Database):
+    """A Database with one connection in one transaction, which is rolled back at `close` or `undo`.
+
+    All leases share the connection, one after another. The application's commits and rollbacks act on savepoints
+    within the transaction, so they mean what they always mean, but nothing outlasts the test. What ends a
+    transaction by the way cannot be undone: on MySQL and MariaDB DDL and BEGIN sent as SQL, with sqlite3
+    executescript().
+    """
+
+    def __init__(self, url: str | None = None, /, **options: Any) -> None:
+        """With neither a url nor a creator, the environment is asked: `Database.from_env`. Raises ConfigError."""
+        for name in options.keys() & ONE_CONNECTION.keys():
+            raise ConfigError(f"{name}: a sandbox has one connection and keeps it")
+        given = {**options, **ONE_CONNECTION}
+        if url is None and "creator" not in options:
+            super().__init__(Settings.from_env(overrides=given))
+        else:
+            super().__init__(url, **given)
+        self._unavailable = False
+
+    def _make_driver(self) -> Driver:
+        self._sandbox = _Sandbox(self.settings, self._clock)
+        return self._sandbox
+
+    def lease(self, request: dict[str, Any] | None = None) -> ConnectionProxy:
+        self._refuse_in_outage()
+        return super().lease(request)
+
+    def lease_on_first_use(self, request: dict[str, Any] | None = None) -> ConnectionProxy:
+        self._refuse_in_outage()
+        return super().lease_on_first_use(request)
+
+    def _refuse_in_outage(self) -> None:
+        if self._unavailable:
+            raise DatabaseUnavailable("told to be unavailable")
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Meanwhile no connection is to be had."""
+        self._unavailable = True
+        try:
+            yield
+        finally:
+            self._unavailable = False
+
+    def undo(self) -> None:
+        """Roll back all that was done so far, and go on. Blocks for that. Raises DatabaseUnavailable."""
+        with self.connection() as conn:
+            self._sandbox.begin_anew(conn.driver_connection)
+
+
+class _Sandbox(Driver):
+    """A driver whose transactions are savepoints of one that is never committed."""
+
+    name = "a sandbox"
+    options = SERVER_OPTIONS  # which the inner driver judges, as it does reset
+    clears_sessions = True
+
+    def __init__(self, settings: Settings, *args: Any) -> None:
+        super().__init__(settings, *args)
+        self._inner = make_driver(replace(settings, transaction="manual"), *args)
+        self.cursor_methods = self._inner.cursor_methods  # type: ignore[misc]  # it stands for that driver
+        self.connection_class = self._inner.connection_class
+        self._connected = False
+        self._settled_rows = 0
+
+    def connect(self, deadline: float) -> Any:
+        if self._connected:
+            raise DatabaseUnavailable("the sandbox has lost its connection, and with it what the test had done")
+        conn = self._inner.connect(deadline)
+        self._connected = True
+        conn.commit, conn.rollback = (lambda: self.commit(conn)), (lambda: self.rollback(conn, deadline))
+        if hasattr(conn, "begin"):
+            conn.begin = conn.commit
+        self._run(conn, "BEGIN", f"SAVEPOINT {SAVEPOINT}")
+        return conn
+
+    def begin_anew(self, conn: Any) -> None:
+        self._run(conn, "ROLLBACK", "BEGIN", f"SAVEPOINT {SAVEPOINT}")
+
+    def _run(self, conn: Any, *statements: str) -> None:
+        self.run(conn, statements)
+        self._settled_rows = self._inner.rows_written(conn)
+
+    def commit(self, conn: Any) -> None:
+        self._run(conn, f"RELEASE SAVEPOINT {SAVEPOINT}", f"SAVEPOINT {SAVEPOINT}")
+
+    def rollback(self, conn: Any, deadline: float) -> None:
+        if self.autocommit:  # what stands by itself stays
+            return self.commit(conn)
+        self._run(conn, f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+
+    def reset(self, conn: Any, deadline: float) -> None:
+        self.rollback(conn, deadline)  # a cleared session would have no transaction any more
+
+    def inspect(self, conn: Any) -> State | str:
+        found = self._inner.inspect(conn)
+        return found if isinstance(found, str) else DIRTY
+
+    def rows_written(self, conn: Any) -> int:
+        return 0 if self.autocommit else self._inner.rows_written(conn) - self._settled_rows
+
+    def ping(self, conn: Any, deadline: float) -> None:
+        self._inner.ping(conn, deadline)
+
+    def close(self, conn: Any) -> None:
+        self._run(conn, "ROLLBACK")
+        self._inner.close(conn)
+
+    def abandon(self, conn: Any) -> None:
+        self._inner.abandon(conn)
+
+    def activity(self, conn: Any) -> Activity:
+        return self._inner.activity(conn)
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        return self._inner.is_disconnect(error)
+
+    def adopt(self, cursor: Any, conn: Any) -> Any:
+        return self._inner.adopt(cursor, conn)
+
+    def retire_cursor(self, cursor: Any) -> str | None:
+        return self._inner.retire_cursor(cursor)
