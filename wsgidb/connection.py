@@ -55,7 +55,7 @@ class ConnectionProxy:
         raw = self._wsgidb_raw
         slot = self._wsgidb_slot
         cursor = slot.engine.driver.adopt(raw.cursor(*args, **kwargs), self)
-        slot.cursors.append(weakref.ref(cursor))
+        slot.cursors[id(cursor)] = weakref.ref(cursor)  # an id is used again, so a thousand cursors do not add up
         return cursor
 
     def close(self) -> None:

@@ -255,7 +255,7 @@ class Engine:
         return None
 
     def _retire_cursors(self, slot: Slot) -> str | None:
-        cursors = [cursor for reference in slot.cursors if (cursor := reference()) is not None]
+        cursors = [cursor for reference in list(slot.cursors.values()) if (cursor := reference()) is not None]
         slot.cursors.clear()
         reasons = [self.driver.retire_cursor(cursor) for cursor in cursors]
         return next(filter(None, reasons), None)

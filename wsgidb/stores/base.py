@@ -27,7 +27,7 @@ class Slot:
         "born",  # when connecting began
         "busy",  # seconds leased, without the present lease
         "check",  # the free check of the connection
-        "cursors",  # weak references to the cursors of the present lease
+        "cursors",  # weak references to the cursors of the present lease, by id
         "doomed",  # why the connection must not be kept, if so
         "engine",  # the engine that put the connection there
         "expires",  # when the connection is too old
@@ -59,7 +59,7 @@ class Slot:
         self.since: float | None = None
         self.doomed: str | None = None
         self.undo: dict[str, Any] | None = None
-        self.cursors: list[Any] = []
+        self.cursors: dict[int, Any] = {}
 
 
 class Store(ABC):
