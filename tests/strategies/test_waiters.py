@@ -71,6 +71,22 @@ def test_discarded_connection_makes_room_for_the_first_waiter(fake: MakeDatabase
     assert (served, fakedb.opened) == ([0, 1], 2)
 
 
+def test_waiter_that_could_not_connect_keeps_its_turn(fake: MakeDatabase, fakedb: FakeDB) -> None:
+    """S3: a waiter that is handed a place, fails to connect and must wait again is served before who came later."""
+    database = fake(pool_size=2, acquire_timeout=60)
+    served: list[int] = []
+    keeper, broken = database.lease(), database.lease()
+    workers = [queue_up(database, number, served) for number in range(3)]
+    fakedb.fail("rollback", FakeDB.OperationalError("no"))
+    fakedb.fail("connect", FakeDB.OperationalError("no"))
+    broken.close()  # its place goes to the first waiter, who cannot connect and has to wait for the keeper
+    until(lambda: database.stats().connect_failures == 1 and database.stats().waiting == 3, what="it to wait again")
+    keeper.close()
+    for worker in workers:
+        worker.outcome()
+    assert served == [0, 1, 2]
+
+
 def test_wait_is_over_at_acquire_timeout(fake: MakeDatabase, clock: Clock) -> None:
     """S3: who waits in vain gets PoolTimeout, which tells why, and leaves the queue."""
     database = fake(pool_size=1, acquire_timeout=0.01, clock=clock)
@@ -100,8 +116,8 @@ class LastMoment:
 @pytest.fixture
 def last_moment(monkeypatch: pytest.MonkeyPatch) -> type[LastMoment]:
     class Waiter(wsgidb.stores.pooled.Waiter):
-        def __init__(self) -> None:
-            self.slot = None
+        def __init__(self, deadline: float) -> None:
+            super().__init__(deadline)
             self.turn = LastMoment()  # type: ignore[assignment]
 
     monkeypatch.setattr(wsgidb.stores.pooled, "Waiter", Waiter)

@@ -14,9 +14,10 @@ from .base import CLOSED, Slot, Store
 class Waiter:
     """One who waits. `turn` is released when `slot` was set, or the store closed."""
 
-    __slots__ = ("slot", "turn")
+    __slots__ = ("deadline", "slot", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
         self.slot: Slot | None = None
         self.turn = threading.Lock()
         self.turn.acquire()
@@ -64,8 +65,8 @@ class Pooled(Store):
                 return slot
             if self._max_waiting is not None and len(self._waiters) >= self._max_waiting:
                 raise PoolOverloaded(f"{self._made} connections leased, {len(self._waiters)} requests waiting")
-            waiter = Waiter()
-            self._waiters.append(waiter)
+            waiter = Waiter(deadline)
+            self._queue(waiter)
         try:
             served = waiter.turn.acquire(timeout=min(max(0.0, deadline - self._clock()), threading.TIMEOUT_MAX))
         except BaseException:
@@ -78,6 +79,14 @@ class Pooled(Store):
                 self._waiters.remove(waiter)
                 raise PoolTimeout(f"{self._made} connections leased, {len(self._waiters)} other requests waiting")
         return self._served(waiter)  # handed over in the last moment
+
+    def _queue(self, waiter: Waiter) -> None:
+        """By deadline, which is by arrival: one that was served, could not connect and waits again keeps its turn.
+        Under the lock."""
+        place = len(self._waiters)
+        while place and self._waiters[place - 1].deadline > waiter.deadline:
+            place -= 1
+        self._waiters.insert(place, waiter)
 
     @staticmethod
     def _served(waiter: Waiter) -> Slot:
