@@ -104,6 +104,7 @@ MALFORMED = [
     f"mysql://u:1/{SECRET}@h/db",  # a / that looks like the end of a port
     f"mysql://u:{SECRET}/x@h/db",
     f"mysql://u:{SECRET}#x@h/db",
+    f"mysql://u:1#{SECRET}@h/db",
     f"mysql://u:{SECRET}?x@h/db",
     f"mysql://u:1?{SECRET}@h/db",
     f"mysql://u:{SECRET}%@h/db",

@@ -1,0 +1,162 @@
+"""Where things live: the order of the rooms, and what each of them alone may know."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import wsgidb
+
+PACKAGE = Path(wsgidb.__file__).parent
+
+# Each room imports only rooms above it. A new room is given its place here.
+ORDER = [
+    *("errors", "values", "url", "settings", "activity", "cursors", "dbapi"),
+    *("drivers.base", "drivers.sockets", "drivers.tls", "drivers.generic", "drivers.sqlite"),
+    *("drivers.pymysql_wire", "drivers.pymysql_connection", "drivers.pymysql"),
+    "drivers",
+    *("stores.base", "stores.per_request", "stores.thread_local", "stores.pooled"),
+    "stores",
+    *("backoff", "process", "engine", "stats", "connection", "database", "response", "middleware"),
+    "wsgidb",
+    *("testing", "pytest_plugin", "paste"),
+]
+
+# An optional third-party package is imported by one room, which may have several files, and by no other.
+THIRD_PARTY = {
+    "pymysql": {"drivers.pymysql", "drivers.pymysql_connection", "drivers.pymysql_wire"},
+    "pytest": {"pytest_plugin"},
+}
+LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"}
+
+
+def room(path: Path) -> str:
+    """A file's name in `ORDER`."""
+    parts = [*path.relative_to(PACKAGE).with_suffix("").parts]
+    if parts[-1] == "__init__":
+        parts.pop()
+    return ".".join(parts) or "wsgidb"
+
+
+TREES = {room(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+PACKAGES = {room(path.parent / "__init__.py") for path in PACKAGE.rglob("__init__.py")}
+
+
+def imports(name: str) -> Iterator[str]:
+    """All modules that a room imports, at its top or when first needed, by their full names."""
+    full = name if name == "wsgidb" else f"wsgidb.{name}"
+    package = (full if name in PACKAGES else full.rpartition(".")[0]).split(".")
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            for alias in node.names:
+                inner = f"{module}.{alias.name}"
+                yield inner if inner.removeprefix("wsgidb.") in TREES else module
+
+
+def users(*names: str) -> set[str]:
+    """The rooms whose code names one of these: as a name, an attribute, or an argument."""
+
+    def named(node: ast.AST) -> str | None:
+        if isinstance(node, ast.Name):
+            return node.id
+        if isinstance(node, ast.Attribute):
+            return node.attr
+        if isinstance(node, ast.alias):
+            return node.name
+        return node.arg if isinstance(node, ast.arg) else None
+
+    return {name for name, tree in TREES.items() if any(named(node) in names for node in ast.walk(tree))}
+
+
+def test_every_room_has_its_place() -> None:
+    """Layout: a new room is named in ORDER, and no name there is left over."""
+    assert sorted(TREES) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("name", sorted(TREES))
+def test_a_room_imports_only_rooms_above_it(name: str) -> None:
+    """Layout: so there are no circles, and what stands above can be read without what stands below."""
+    inner = {module.removeprefix("wsgidb.") for module in imports(name) if module.partition(".")[0] == "wsgidb"}
+    assert inner <= set(ORDER[: ORDER.index(name)])
+
+
+def test_a_third_party_package_is_imported_in_one_room() -> None:
+    """Layout: its absence can then be answered in one place."""
+    found: dict[str, set[str]] = {}
+    for name in TREES:
+        for module in imports(name):
+            top = module.partition(".")[0]
+            if top != "wsgidb" and top not in sys.stdlib_module_names:
+                found.setdefault(top, set()).add(name)
+    assert found == THIRD_PARTY
+
+
+def test_error_codes_of_a_server_live_with_its_driver() -> None:
+    """Layout: no number that could be one is written anywhere else."""
+    numbers = {
+        (name, node.value)
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and type(node.value) is int and 1000 <= node.value < 5000
+    }
+    assert {name.partition(".")[0] for name, _ in numbers} == {"drivers"}
+
+
+def test_locks_live_where_state_is_shared() -> None:
+    """Layout, S1: in the stores and the state of a process, and a first use has one of its request's own."""
+    assert users(*LOCKS) == {"stores.pooled", "stores.thread_local", "process", "connection"}
+
+
+def test_wsgidb_starts_no_threads() -> None:
+    """S8: upkeep happens at acquire and release."""
+    starters = ("Thread", "Timer", "ThreadPoolExecutor", "start_new_thread", "start_new", "spawn")
+    assert users(*starters) == set()
+
+
+def test_the_environment_is_read_in_one_room() -> None:
+    """Layout: an option's name in the environment comes from the table."""
+    assert users("environb", "getenv", "putenv") == set()
+    readers = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "environ" and getattr(node.value, "id", "") == "os"
+    }
+    assert readers == {"settings"}
+
+
+def test_start_response_is_known_to_the_wsgi_side_only() -> None:
+    """Layout: the rest could serve another protocol."""
+    assert {"middleware"} <= users("start_response") <= {"middleware", "response"}
+
+
+def test_importing_the_package_imports_no_driver_and_nothing_of_others() -> None:
+    """Layout: the core needs nothing but the driver that the url names."""
+    code = (
+        "import sys; before = set(sys.modules); import wsgidb; new = set(sys.modules) - before\n"
+        "print(sorted(name for name in new if name.partition('.')[0] not in sys.stdlib_module_names))\n"
+        "print('sqlite3' in new)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=PACKAGE.parent
+    )
+    listed, sqlite = done.stdout.splitlines()
+    loaded = set(ast.literal_eval(listed))
+    assert {name for name in loaded if name.partition(".")[0] != "wsgidb"} == set()
+    assert {name for name in loaded if name.startswith("wsgidb.drivers.")} <= {"wsgidb.drivers.base"}
+    assert sqlite == "False"
+
+
+def test_types_are_shipped() -> None:
+    """The installed package, which under tox is the wheel, says that it is typed."""
+    assert files("wsgidb").joinpath("py.typed").is_file()
