@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .database import Database
+from .dbapi import Connection, Cursor
 from .errors import (
     ConfigError,
     ConnectionReturned,
@@ -17,7 +18,9 @@ from .stats import Stats
 
 __all__ = [
     "ConfigError",
+    "Connection",
     "ConnectionReturned",
+    "Cursor",
     "Database",
     "DatabaseMiddleware",
     "DatabaseUnavailable",

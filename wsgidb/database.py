@@ -6,9 +6,10 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from .connection import ConnectionProxy, interrupt, lazy, proxy_class, settle
+from .dbapi import Connection
 from .drivers import Driver, make_driver
 from .engine import Engine
 from .errors import DatabaseUnavailable
@@ -50,14 +51,14 @@ class Database:
         return cls(Settings.from_env(prefix))
 
     @contextmanager
-    def connection(self) -> Iterator[Any]:
+    def connection(self) -> Iterator[Connection]:
         """A validated connection for scripts and background jobs, under the same rules as a request's.
 
         Blocks up to acquire_timeout, and at the end for a rollback or commit. Raises DatabaseUnavailable, and with
         transaction=request what a failed commit raises."""
         conn = self.lease()
         try:
-            yield conn
+            yield cast(Connection, conn)  # it passes on what it has no method for
         except BaseException as error:
             interrupt(conn, error)
             raise
