@@ -1,0 +1,67 @@
+"""What a user with a type checker may write, and what the checker then knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import assert_type
+
+from wsgidb import Connection, Cursor, Database, DatabaseMiddleware, Stats, get_connection
+from wsgidb.testing import SandboxDatabase
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    conn = get_connection(environ)
+    assert_type(conn, Connection)
+    with closing(conn.cursor()) as cursor:
+        assert_type(cursor, Cursor)
+        cursor.execute("SELECT name FROM city WHERE id = %s", (1,))
+        assert_type(cursor.rowcount, int)
+        for row in cursor:
+            start_response("200 OK", [("Content-Type", str(row[0]))])
+    conn.commit()
+    assert_type(conn.server_status, Any)  # PyMySQL's own
+    with conn as same:
+        assert_type(same, Connection)
+    conn.row_factory = None  # sqlite3's own
+    assert_type(conn.driver_connection, Any)
+    return []
+
+
+def query(conn: Connection) -> Any:
+    with conn.cursor() as cursor:
+        cursor.execute("SELECT name FROM city WHERE id = %(id)s", {"id": 1})
+        return cursor.fetchone()
+
+
+def with_the_drivers_class(environ: WSGIEnvironment) -> bool:
+    conn: sqlite3.Connection = environ["db.conn"]
+    return conn.in_transaction
+
+
+def job(database: Database) -> None:
+    with database.connection() as conn:
+        assert_type(conn, Connection)
+        query(conn)
+    assert_type(database.check(), float)
+    assert_type(database.stats(), Stats)
+    assert_type(database.stats().dead_time, float)
+    with database as same:
+        assert_type(same, Database)
+
+
+def wrapped(app: WSGIApplication, database: Database) -> WSGIApplication:
+    middleware = DatabaseMiddleware(app, database, key="shop.conn")
+    assert_type(middleware.database, Database)
+    return DatabaseMiddleware(middleware, "sqlite:///file.db", pool_size=5)
+
+
+def sandbox(app: WSGIApplication) -> WSGIApplication:
+    return DatabaseMiddleware(app, SandboxDatabase("sqlite:///file.db"))
