@@ -37,13 +37,15 @@ class Activity:
         self.unknown = False
         self.lost = None
 
-    def go_on(self, sql: str | bytes) -> None:
+    def go_on(self, sql: str | bytes | bytearray) -> None:
         """After a loss: let no statement commit a part of the transaction; a rollback says that the handler knows.
 
         Raises TransactionLost."""
-        text = sql.decode("ascii", "replace") if isinstance(sql, bytes) else sql
-        words = text.upper().rstrip("; ").split()
-        if words[:1] == ["ROLLBACK"] and "TO" not in words:
+        text = sql if isinstance(sql, str) else sql.decode("ascii", "replace")
+        text = text.upper().rstrip("; \n")
+        words = text.split()
+        several = ";" in text  # or so it seems; in doubt the handler is told
+        if words[:1] == ["ROLLBACK"] and "TO" not in words and not several:
             self.settled()
-        elif self.lost is not None and (not words or words[0] not in HARMLESS_AFTER_LOSS):
+        elif self.lost is not None and (several or not words or words[0] not in HARMLESS_AFTER_LOSS):
             raise TransactionLost(self.lost)

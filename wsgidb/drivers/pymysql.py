@@ -131,7 +131,7 @@ class PyMySQL(Driver):
             defer_connect=True,
             ssl_disabled=True,
         )
-        conn._seen, conn._clock, conn._guarded = Activity(), self.clock, self.settings.transaction == "request"
+        conn._seen, conn._clock = Activity(), self.clock
         conn._tls, conn._tls_required = self._context, self._tls_required
         try:
             with self._own_work(conn, deadline):
@@ -143,6 +143,7 @@ class PyMySQL(Driver):
             conn._abandon(busy=False)
             raise
         conn._own_socket = conn._sock
+        conn._guarded = self.settings.transaction == "request"
         conn._seen.used = False
         return conn
 

@@ -12,7 +12,6 @@ from pymysql.constants import COMMAND, CR
 from pymysql.err import Error, OperationalError
 
 from ..activity import Activity
-from ..errors import TransactionLost
 from .base import CLEAN, DIRTY, Clock, State
 from .pymysql_wire import Wire
 
@@ -39,8 +38,6 @@ class Connection(Wire):
 
     def query(self, sql: str | bytes, unbuffered: bool = False) -> Any:
         seen = self._seen
-        if self._guarded and self._lost():
-            seen.go_on(sql)
         began = self._clock()
         try:
             return super().query(sql, unbuffered)
@@ -49,8 +46,6 @@ class Connection(Wire):
             seen.seconds += self._clock() - began
 
     def commit(self) -> None:
-        if self._guarded and self._lost():
-            raise TransactionLost(self._seen.lost)
         self._settle("COMMIT")
 
     def rollback(self) -> None:
@@ -58,18 +53,22 @@ class Connection(Wire):
 
     def _settle(self, sql: str) -> None:
         """The OK packet of the end of a transaction has a true status, whatever was unknown before."""
-        began = self._clock()
-        self._execute_command(COMMAND.COM_QUERY, sql)
-        self._read_ok_packet()
         seen = self._seen
+        began = self._clock()
+        try:
+            self._execute_command(COMMAND.COM_QUERY, sql)
+            self._read_ok_packet()
+        finally:
+            seen.statements += 1
+            seen.seconds += self._clock() - began
         seen.settled()
-        seen.statements += 1
-        seen.seconds += self._clock() - began
 
     # -- every command, its start and its end
 
     def _execute_command(self, command: int, sql: str | bytes) -> None:
         seen = self._seen
+        if self._guarded and command == COMMAND.COM_QUERY and self._lost():
+            seen.go_on(sql)  # here, as begin() and autocommit() go past query()
         seen.busy = seen.used = True
         seen.touched += 1
         if self._cut_short():
@@ -130,10 +129,13 @@ class Connection(Wire):
         return self._result is not None and self._result.has_next is None
 
     def _lost(self) -> bool:
-        """Whether the server has ended the transaction, as far as its errors tell."""
+        """Whether the server has ended the transaction, as far as its errors and the socket tell."""
         seen = self._seen
-        if seen.lost is None and self._cut_short() and not self._result.unbuffered_active:
-            seen.lost = "an unbuffered result ended in an error, and the handler went on"
+        if seen.lost is None:
+            if self._cut_short() and not self._result.unbuffered_active:
+                seen.lost = "an unbuffered result ended in an error, and the handler went on"
+            elif self._sock is not self._own_socket:  # a reconnect would go on in another session
+                seen.lost = "the connection was lost, and the handler went on"
         return seen.lost is not None
 
     def _unseen_ping(self) -> None:
@@ -181,6 +183,7 @@ class Connection(Wire):
         is no way back to none."""
         self._execute_command(COM_RESET_CONNECTION, b"")
         self._read_ok_packet()
+        self._seen.settled()
         self.set_character_set(self.charset, self.collation)
         if self.db is not None:
             self.select_db(self.db)
