@@ -1,0 +1,82 @@
+"""Ways in which a server ends a transaction behind the handler's back. Each swallows the error it provokes."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pymysql
+import pytest
+from pymysql.cursors import SSCursor
+
+from strategies.kit import Bank, MariaDBBank, Worker, run
+from support.client import connect
+
+TAKE = "UPDATE account SET balance = balance - 10 WHERE id = 1"
+GIVE = "UPDATE account SET balance = balance + 10 WHERE id = 2"
+NOTE = "INSERT INTO transfer (amount) VALUES (10)"
+LOCK = "SELECT * FROM account WHERE id = 2 FOR UPDATE"
+
+
+def fails(conn: Any, sql: str, *numbers: int) -> None:
+    with pytest.raises(pymysql.err.Error) as caught:
+        run(conn, sql)
+    assert caught.value.args[0] in numbers
+
+
+class Rival:
+    """Somebody who has account 2 and wants account 1; with so many rows written that InnoDB makes the other one the
+    victim of a deadlock, whoever comes last."""
+
+    def __init__(self, bank: MariaDBBank) -> None:
+        self._conn = connect(bank.server.url("root"))
+        run(self._conn, f"INSERT INTO transfer VALUES {', '.join(['(0)'] * 50)}")
+        run(self._conn, "UPDATE account SET balance = 0 WHERE id = 2")
+        self._work = Worker(lambda: run(self._conn, "UPDATE account SET balance = 0 WHERE id = 1"))
+
+    def gives_up(self) -> None:
+        self._work.outcome()
+        self._conn.rollback()
+        self._conn.close()
+
+
+def deadlock(conn: Any, bank: Any) -> None:
+    rival = Rival(bank)
+    fails(conn, GIVE, 1213)
+    rival.gives_up()
+
+
+def deadlock_among_rows(conn: Any, bank: Any) -> None:
+    """The first row comes, then the error, past all methods of the connection."""
+    rival = Rival(bank)
+    with closing(conn.cursor(SSCursor)) as cursor:
+        cursor.execute("SELECT balance FROM account ORDER BY id FOR UPDATE")
+        assert cursor.fetchone() == (90,)
+        with pytest.raises(pymysql.err.OperationalError) as caught:
+            cursor.fetchone()
+        assert caught.value.args[0] == 1213
+    rival.gives_up()
+
+
+def cut(conn: Any, bank: Any) -> None:
+    bank.proxy.cut()
+    fails(conn, GIVE, 2006, 2013)
+
+
+def kill(conn: Any, bank: Any) -> None:
+    bank.server.kill_connections("guest")
+    fails(conn, GIVE, 2006, 2013)
+
+
+def lock_timeout(conn: Any, bank: Any) -> None:
+    """The statement's end, or, with innodb_rollback_on_timeout, the transaction's."""
+    with closing(connect(bank.server.url("root"))) as rival:
+        run(rival, LOCK)
+        fails(conn, GIVE, 1205)
+
+
+def conflict(conn: Any, bank: Bank) -> None:
+    """SQLite's ON CONFLICT ROLLBACK."""
+    with pytest.raises(sqlite3.IntegrityError):
+        conn.execute("INSERT OR ROLLBACK INTO account VALUES (1, 0)")

@@ -1,0 +1,258 @@
+"""R10: a transaction that the server ended behind the handler's back is never committed in part."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from typing import Any
+
+import pymysql
+import pytest
+from pymysql.constants.CLIENT import MULTI_STATEMENTS
+
+from strategies.kit import BEFORE, MariaDBBank, get, run
+from support.mariadb import MariaDB
+from support.proxy import TCPProxy
+from transactions.losses import GIVE, NOTE, TAKE, cut, deadlock, deadlock_among_rows, fails, kill, lock_timeout
+from wsgidb import Database, DatabaseMiddleware, TransactionLost
+
+pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore:The 'reconnect' argument:DeprecationWarning")]
+
+NOTED = (100, 100, 1)
+"""Nothing but the note is there."""
+Step = Callable[[Any, Any], object]
+
+
+@pytest.fixture(scope="module")
+def strict_mariadb() -> Iterator[MariaDB]:
+    """A server on which a lock timeout ends the transaction, not only the statement."""
+    with MariaDB(innodb_rollback_on_timeout=True) as server:
+        yield server
+
+
+@pytest.fixture
+def bank(mariadb: MariaDB, proxy: TCPProxy) -> Iterator[MariaDBBank]:
+    with closing(MariaDBBank(mariadb, proxy)) as bank:
+        yield bank
+
+
+@pytest.fixture
+def strict_bank(strict_mariadb: MariaDB) -> Iterator[MariaDBBank]:
+    with TCPProxy(strict_mariadb.port) as proxy, closing(MariaDBBank(strict_mariadb, proxy)) as bank:
+        yield bank
+
+
+class Careless:
+    """A middleware whose handler takes money, loses its transaction, swallows the error and goes on."""
+
+    def __init__(self, bank: MariaDBBank, *steps: Step, transaction: str = "request") -> None:
+        self.bank, self.steps = bank, steps
+        self.database = Database(
+            f"{bank.url}?client_flag={MULTI_STATEMENTS}",
+            transaction=transaction,
+            pool_size=1,
+            init_sql=["SET innodb_lock_wait_timeout = 1"],
+        )
+
+    def request(self) -> int:
+        def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            conn = environ["db.conn"]
+            run(conn, TAKE)
+            for step in self.steps:
+                step(conn, self.bank)
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"done"]
+
+        with self.database:
+            status = get(DatabaseMiddleware(app, self.database)).status_code
+        self.bank.rows("SET innodb_lock_wait_timeout = 10")  # the server may be about to notice a dead connection
+        return status
+
+
+def says(sql: str) -> Step:
+    return lambda conn, bank: run(conn, sql)
+
+
+def note_by_executemany(conn: Any, bank: Any) -> None:
+    conn.cursor().executemany("INSERT INTO transfer (amount) VALUES (%s)", [(1,), (2,)])
+
+
+def give_up(conn: Any, bank: Any) -> None:
+    """A handler that runs nothing more."""
+
+
+def everything(conn: Any, bank: Any) -> None:
+    """A handler that ignores each error."""
+    for sql in (GIVE, NOTE, "COMMIT", "SELECT 1", "BEGIN", NOTE, "CREATE TABLE IF NOT EXISTS transfer (n INT)"):
+        with suppress(pymysql.err.Error, TransactionLost):
+            run(conn, sql)
+    for call in (conn.commit, conn.begin, lambda: conn.autocommit(True), lambda: conn.ping(reconnect=True)):
+        with suppress(pymysql.err.Error, TransactionLost):
+            call()
+    with suppress(pymysql.err.Error, TransactionLost):
+        run(conn, NOTE)
+    with suppress(pymysql.err.Error, TransactionLost):
+        conn.commit()
+
+
+LOSSES = (deadlock, deadlock_among_rows, cut, kill)
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+@pytest.mark.parametrize("goes_on", [give_up, everything])
+def test_nothing_is_committed_in_part(bank: MariaDBBank, lose: Step, goes_on: Step) -> None:
+    """R10: a handler that swallowed the loss gets a 500 for its 200, and nothing of the transaction is there."""
+    assert Careless(bank, lose, goes_on).request() == 500
+    assert bank.state == BEFORE
+
+
+@pytest.mark.parametrize("lose", [deadlock, deadlock_among_rows])
+@pytest.mark.parametrize(
+    "goes_on", [says("SELECT 1"), says(NOTE), note_by_executemany, says("SHOW WARNINGS")]
+)
+def test_work_after_the_loss_is_the_handlers_own_affair(bank: MariaDBBank, lose: Step, goes_on: Step) -> None:
+    """R10: what commits nothing runs as ever after a loss, but is not committed."""
+    assert Careless(bank, lose, goes_on).request() == 500
+    assert bank.state == BEFORE
+
+
+def refused(step: Step) -> Step:
+    def refused(conn: Any, bank: Any) -> None:
+        run(conn, NOTE)
+        with pytest.raises(TransactionLost, match="1213"):
+            step(conn, bank)
+
+    return refused
+
+
+COMMITS: dict[str, Step] = {
+    "commit()": lambda conn, bank: conn.commit(),
+    "begin()": lambda conn, bank: conn.begin(),
+    "autocommit()": lambda conn, bank: conn.autocommit(True),
+    **{
+        sql: says(sql)
+        for sql in (
+            "COMMIT",
+            " commit ; ",
+            "/* at last */ COMMIT",
+            "-- at last\nCOMMIT",
+            "SELECT 1; COMMIT",
+            "ROLLBACK TO SAVEPOINT s; COMMIT",
+            "BEGIN",
+            "START TRANSACTION",
+            "SET autocommit = 1",
+            "CREATE TABLE account_2 (id INT)",
+            "DROP TABLE IF EXISTS account_2",
+            "TRUNCATE TABLE transfer",
+            "LOCK TABLES account READ",
+            "CALL test.anything()",
+        )
+    },
+    "conn.query": lambda conn, bank: conn.query(b"COMMIT"),
+    "bytearray": lambda conn, bank: conn.query(bytearray(b"COMMIT")),
+}
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+def test_a_commit_after_the_loss_is_refused(bank: MariaDBBank, commit: str) -> None:
+    """R10: what commits, by itself or by the way, raises TransactionLost after a deadlock, and is never sent."""
+    assert Careless(bank, deadlock, refused(COMMITS[commit])).request() == 500
+    assert bank.state == BEFORE
+
+
+@pytest.mark.parametrize("lose", [cut, kill])
+def test_a_commit_on_a_lost_connection_is_refused(bank: MariaDBBank, lose: Step) -> None:
+    """R10: conn.commit() of a handler that did not notice is TransactionLost; so is a reconnect in its middle."""
+
+    def goes_on(conn: Any, bank: Any) -> None:
+        for step in (conn.commit, lambda: conn.ping(reconnect=True), conn.commit):
+            with pytest.raises(TransactionLost, match="connection was lost"):
+                step()
+
+    assert Careless(bank, lose, goes_on).request() == 500
+    assert bank.state == BEFORE
+
+
+ROLLBACKS: dict[str, Step] = {
+    "rollback()": lambda conn, bank: conn.rollback(),
+    "ROLLBACK": says("ROLLBACK"),
+    "rollback work;": says("rollback work;"),
+    "ROLLBACK AND CHAIN": says("ROLLBACK AND CHAIN"),
+}
+
+
+@pytest.mark.parametrize("rollback", ROLLBACKS)
+@pytest.mark.parametrize("lose", [deadlock, deadlock_among_rows])
+def test_a_handler_that_rolled_back_goes_on(bank: MariaDBBank, lose: Step, rollback: str) -> None:
+    """R10: after a rollback of the handler's own its later work is committed: it knows what it lost."""
+    assert Careless(bank, lose, ROLLBACKS[rollback], says(NOTE)).request() == 200
+    assert bank.state == NOTED
+
+
+def test_a_rollback_to_a_savepoint_is_none(bank: MariaDBBank) -> None:
+    """R10: the savepoint went with the transaction; an error that is swallowed, too, is no rollback."""
+
+    def back_to_savepoint(conn: Any, bank: Any) -> None:
+        fails(conn, "ROLLBACK TO SAVEPOINT s", 1305)
+
+    assert Careless(bank, says("SAVEPOINT s"), deadlock, back_to_savepoint, says(NOTE)).request() == 500
+    assert bank.state == BEFORE
+
+
+def test_a_lock_timeout_is_its_statements_end(bank: MariaDBBank) -> None:
+    """R10: with innodb_rollback_on_timeout off (the default) 1205 undoes one statement: the rest is committed."""
+    assert Careless(bank, lock_timeout, says(NOTE)).request() == 200
+    assert bank.state == (90, 100, 1)
+
+
+def test_a_lock_timeout_may_be_the_transactions_end(strict_bank: MariaDBBank) -> None:
+    """R10: with innodb_rollback_on_timeout on it undoes all: the server is asked, and the transaction is lost."""
+
+    def goes_on(conn: Any, bank: Any) -> None:
+        run(conn, NOTE)
+        with pytest.raises(TransactionLost, match="1205"):
+            conn.commit()
+
+    assert Careless(strict_bank, lock_timeout, goes_on).request() == 500
+    assert strict_bank.state == BEFORE
+
+
+def test_a_lock_timeout_of_the_first_statement_loses_nothing(strict_bank: MariaDBBank) -> None:
+    """R10: where nothing was done before, nothing is missing, and the handler may go on."""
+    careless = Careless(strict_bank, says("ROLLBACK"), lambda conn, bank: conn.commit(), lock_timeout, says(NOTE))
+    assert careless.request() == 200
+    assert strict_bank.state == NOTED
+
+
+def test_the_cause_is_in_the_log_only(bank: MariaDBBank, caplog: pytest.LogCaptureFixture) -> None:
+    """R10: one ERROR names the request and the server's error; the client gets a plain 500."""
+    caplog.set_level(logging.ERROR, "wsgidb")
+    assert Careless(bank, deadlock, says(NOTE)).request() == 500
+    [record] = caplog.records
+    assert "GET /: commit failed" in record.message
+    assert "1213" in record.message
+
+
+def test_a_script_is_told(bank: MariaDBBank) -> None:
+    """R10: outside of a request the end of ``with db.connection()`` raises TransactionLost."""
+    with Database(bank.url, transaction="request", pool_size=1) as database:
+
+        def work() -> None:
+            with database.connection() as conn:
+                run(conn, TAKE)
+                deadlock(conn, bank)
+
+        with pytest.raises(TransactionLost, match="1213"):
+            work()
+        assert bank.state == BEFORE
+        with database.connection() as conn:
+            run(conn, NOTE)
+    assert bank.state == NOTED
+
+
+def test_manual_is_left_alone(bank: MariaDBBank) -> None:
+    """R10: with transaction=manual what a handler commits after a loss is committed: DB-API, no more and no less."""
+    steps = (deadlock, says(NOTE), lambda conn, bank: conn.commit())
+    assert Careless(bank, *steps, transaction="manual").request() == 200
+    assert bank.state == NOTED
