@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from .. import values
 from ..activity import Activity
@@ -52,6 +52,7 @@ class Cursor(sqlite3.Cursor):
         return self.raw.observe(super().executemany, args)
 
     def executescript(self, *args: Any) -> Any:
+        self.raw.refuse_loss()  # it begins with a COMMIT
         return self.raw.observe(super().executescript, args)
 
 
@@ -92,15 +93,42 @@ class Connection(sqlite3.Connection):
         finally:
             seen.statements += 1
             seen.seconds += self.clock() - began
+            if not self.in_transaction:  # what was written stands, or is gone
+                self.settled_changes = self.total_changes
 
     def commit(self) -> None:
-        if self.seen.lost is not None:
-            raise TransactionLost(self.seen.lost)
-        super().commit()
-        self.settled()
+        self.refuse_loss()
+        self.end(super().commit)
 
     def rollback(self) -> None:
-        super().rollback()
+        self.end(super().rollback)
+
+    def __exit__(self, kind: Any, *error: Any) -> Literal[False]:
+        """The driver's own would go past the methods above."""
+        if kind is not None:
+            self.rollback()
+            return False
+        self.refuse_loss()  # and do not take what follows for a rollback of the handler's
+        try:
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        return False
+
+    def refuse_loss(self) -> None:
+        if self.seen.lost is not None:
+            raise TransactionLost(self.seen.lost)
+
+    def end(self, method: Callable[[], None]) -> None:
+        """Commit or roll back as a statement of the handler's."""
+        seen = self.seen
+        began = self.clock()
+        try:
+            method()
+        finally:
+            seen.statements += 1
+            seen.seconds += self.clock() - began
         self.settled()
 
     def settled(self) -> None:
@@ -178,17 +206,19 @@ class SQLite(Driver):
         seen.statements, seen.seconds, seen.touched = statements, seconds, touched
 
     def rollback(self, conn: Connection, deadline: float) -> None:
-        conn.rollback()
+        sqlite3.Connection.rollback(conn)  # not counted as a handler's
+        conn.settled()
 
     def commit(self, conn: Connection) -> None:
-        conn.commit()
+        if conn.in_transaction or conn.seen.lost is not None:
+            conn.commit()
 
     def close(self, conn: Connection) -> None:
         conn.close()
 
     def inspect(self, conn: Connection) -> State | str:
         try:
-            return DIRTY if conn.in_transaction else CLEAN
+            return DIRTY if conn.in_transaction or conn.seen.lost is not None else CLEAN
         except sqlite3.ProgrammingError:
             return "closed by the application"
 
