@@ -1,0 +1,153 @@
+"""R10 on SQLite, where ON CONFLICT ROLLBACK, a full disk and the like end the whole transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strategies.kit import BEFORE, SQLiteBank, get, run
+from transactions.losses import NOTE, TAKE, conflict
+from wsgidb import Database, DatabaseMiddleware, TransactionLost
+
+NOTED = (100, 100, 1)
+Step = Callable[[Any, Any], object]
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Iterator[SQLiteBank]:
+    with closing(SQLiteBank(tmp_path / "bank.db")) as bank:
+        yield bank
+
+
+@pytest.fixture
+def database(bank: SQLiteBank) -> Iterator[Database]:
+    with Database(bank.url, transaction="request", pool_size=1) as database:
+        yield database
+
+
+def request(database: Database, bank: SQLiteBank, *steps: Step) -> int:
+    """The status of a request whose handler takes these steps after having taken money."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        conn = environ["db.conn"]
+        run(conn, TAKE)
+        for step in steps:
+            step(conn, bank)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"done"]
+
+    return get(DatabaseMiddleware(app, database)).status_code
+
+
+def note(conn: Any, bank: Any) -> None:
+    run(conn, NOTE)
+
+
+def test_nothing_is_committed_in_part(database: Database, bank: SQLiteBank) -> None:
+    """R10: a handler that swallowed the loss and goes on gets a 500 for its 200, and nothing of it is there."""
+    assert request(database, bank, conflict) == 500
+    assert request(database, bank, conflict, note) == 500
+    assert bank.state == BEFORE
+
+
+def test_a_trigger_may_end_the_transaction(database: Database, bank: SQLiteBank) -> None:
+    """R10: so does RAISE(ROLLBACK), which the handler's statement does not show."""
+    bank.rows("CREATE TRIGGER no BEFORE DELETE ON account BEGIN SELECT RAISE(ROLLBACK, 'no'); END")
+
+    def delete(conn: Any, bank: Any) -> None:
+        with pytest.raises(sqlite3.IntegrityError, match="no"):
+            run(conn, "DELETE FROM account")
+
+    assert request(database, bank, delete, note) == 500
+    assert bank.state == BEFORE
+
+
+def end_of_with(conn: Any, bank: Any) -> None:
+    with conn:
+        run(conn, NOTE)
+
+
+COMMITS: dict[str, Step] = {
+    "commit()": lambda conn, bank: conn.commit(),
+    "with conn": end_of_with,
+    "COMMIT": lambda conn, bank: conn.execute("COMMIT"),
+    "END": lambda conn, bank: conn.execute("END"),
+    "CREATE TABLE": lambda conn, bank: conn.execute("CREATE TABLE another (n)"),
+    "executescript()": lambda conn, bank: conn.executescript(NOTE),
+    "cursor.executescript()": lambda conn, bank: conn.cursor().executescript("SELECT 1"),
+}
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+def test_a_commit_after_the_loss_is_refused(database: Database, bank: SQLiteBank, commit: str) -> None:
+    """R10: what commits, by itself or by the way, raises TransactionLost."""
+
+    def refused(conn: Any, bank: Any) -> None:
+        run(conn, NOTE)
+        with pytest.raises(TransactionLost, match="IntegrityError"):
+            COMMITS[commit](conn, bank)
+
+    assert request(database, bank, conflict, refused) == 500
+    assert bank.state == BEFORE
+
+
+@pytest.mark.parametrize("rollback", ["rollback()", "ROLLBACK", "with conn"])
+def test_a_handler_that_rolled_back_goes_on(database: Database, bank: SQLiteBank, rollback: str) -> None:
+    """R10: after a rollback of the handler's own its later work is committed."""
+
+    def roll_back(conn: Any, bank: Any) -> None:
+        if rollback == "rollback()":
+            conn.rollback()
+        elif rollback == "ROLLBACK":
+            run(conn, NOTE)  # SQLite refuses a ROLLBACK of nothing
+            conn.execute("ROLLBACK")
+        else:
+            with pytest.raises(ZeroDivisionError), conn:
+                raise ZeroDivisionError
+
+    assert request(database, bank, conflict, roll_back, note) == 200
+    assert bank.state == NOTED
+
+
+def test_a_loss_at_the_first_statement_loses_nothing(database: Database, bank: SQLiteBank) -> None:
+    """R10: where nothing was done before, nothing is missing."""
+
+    def undo(conn: Any, bank: Any) -> None:
+        conn.rollback()
+
+    assert request(database, bank, undo, conflict, note) == 200
+    assert bank.state == NOTED
+
+
+@pytest.mark.parametrize("end", ["exception", "veto"])
+def test_a_loss_ends_with_its_request(database: Database, bank: SQLiteBank, end: str) -> None:
+    """R10: a handler that raises, or whose response is vetoed, leaves no loss to the next request."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        run(environ["db.conn"], TAKE)
+        conflict(environ["db.conn"], bank)
+        if end == "exception":
+            raise ZeroDivisionError
+        start_response("409 Conflict", [("Content-Type", "text/plain")])
+        return [b"no"]
+
+    if end == "exception":
+        with pytest.raises(ZeroDivisionError):
+            get(DatabaseMiddleware(app, database))
+    else:
+        assert get(DatabaseMiddleware(app, database)).status_code == 409
+    assert request(database, bank, note) == 200
+    assert bank.state == (90, 100, 1)
+    assert database.stats().connects == 1
+
+
+def test_manual_is_left_alone(bank: SQLiteBank) -> None:
+    """R10: with transaction=manual what a handler commits after a loss is committed: DB-API, no more and no less."""
+    with Database(bank.url, transaction="manual") as database:
+        assert request(database, bank, conflict, end_of_with) == 200
+    assert bank.state == NOTED
