@@ -26,7 +26,10 @@ class Exchange:
     only, so that another response is possible until then.
     """
 
-    __slots__ = ("_server", "_server_write", "_veto", "conn", "environ", "headers", "hold", "sent", "status")
+    __slots__ = (
+        *("_last", "_server", "_server_write", "_veto", "_written"),
+        *("conn", "environ", "headers", "hold", "sent", "status"),
+    )
 
     def __init__(
         self,
@@ -46,12 +49,15 @@ class Exchange:
         self._veto = veto
         self._server = start_response
         self._server_write: Write | None = None
+        self._written = 0
+        self._last: bytes | None = None  # what was given to write(), from where it completes the announced length
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
         if self.hold and not self.sent:
             if self.status is not None and exc_info is None:
                 raise AssertionError("start_response was called twice without exc_info")
             self.status, self.headers = status, headers
+            self._written, self._last = 0, None
             return self._write
         self.status, self.headers, self.sent = status, headers, True
         if exc_info is None:
@@ -62,6 +68,14 @@ class Exchange:
             exc_info = None  # PEP 3333: no circular reference through the traceback
 
     def _write(self, data: bytes) -> object:
+        self._written += len(data)
+        missing = self.missing
+        if self.commits and data and missing is not None and missing <= 0:
+            self._last = (self._last or b"") + data
+            return None
+        return self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> object:
         self.send()
         assert self._server_write is not None, "write() comes from start_response"
         return self._server_write(data)
@@ -73,12 +87,17 @@ class Exchange:
             self._server_write = self._server(self.status, self.headers)
 
     @property
-    def length(self) -> int | None:
-        """The announced Content-Length."""
+    def missing(self) -> int | None:
+        """How much of the announced Content-Length the application has not written yet."""
         for name, value in self.headers:
             if name.lower() == "content-length" and value.isdecimal():
-                return int(value)
+                return int(value) - self._written
         return None
+
+    @property
+    def filled(self) -> bool:
+        """Whether all that was announced was written, and its end is held back until the commit."""
+        return self._last is not None
 
     @property
     def commits(self) -> bool:
@@ -86,7 +105,7 @@ class Exchange:
         return self._veto is not None
 
     def complete(self) -> None:
-        """All of the body is there: settle the lease, then let a held head go.
+        """All of the body is there: settle the lease, then let go what is held back.
 
         Raises CommitFailed where the head is still held, else what the commit raised; or what the veto raised."""
         try:
@@ -103,6 +122,8 @@ class Exchange:
                 raise
             raise CommitFailed from error
         self.send()
+        if self._last is not None:
+            self._pass_on(self._last)
 
 
 def is_whole(body: Any, environ: dict[str, Any]) -> bool:
@@ -137,8 +158,10 @@ class Stream:
                 if exchange.hold and not chunk:
                     continue  # all it would do is send the head
                 self._ahead.append(chunk)
-                if len(self._ahead) > 1 or len(chunk) != exchange.length:
-                    self._missing = exchange.length if exchange.commits else None
+                if exchange.filled:
+                    continue  # more than was announced; none of it may go before the commit
+                if len(self._ahead) > 1 or len(chunk) != exchange.missing:
+                    self._missing = exchange.missing if exchange.commits else None
                     return self
         except BaseException as error:
             self._abort(error)
@@ -151,13 +174,15 @@ class Stream:
 
     def __next__(self) -> bytes:
         if self._over:
+            if self._ahead:
+                return self._ahead.pop(0)
             raise StopIteration
         try:
             chunk = self._ahead.pop(0) if self._ahead else next(self._iterator)
             self._exchange.send()
             if self._missing is not None:
                 self._missing -= len(chunk)
-                if self._missing == 0 and chunk:
+                if self._missing <= 0 and chunk:
                     self._ahead.extend(part for part in self._iterator if part)  # its end, as a rule
         except StopIteration:
             self._finish()
@@ -165,8 +190,10 @@ class Stream:
         except BaseException as error:
             self._abort(error)
             raise
-        if self._missing == 0 and not self._ahead:
-            self._finish()  # before the client can have the last byte
+        if self._missing is not None and self._missing <= 0:
+            surplus, self._ahead = self._ahead, []
+            self._finish()  # before the client can have the last byte that was announced
+            self._ahead = surplus
         return chunk
 
     def close(self) -> None:
@@ -187,6 +214,7 @@ class Stream:
     def _abort(self, error: BaseException | None) -> None:
         """The application's close(); then, whatever that does, the lease ends and its work is rolled back."""
         self._over = True
+        self._ahead.clear()
         try:
             self._close_body()
         finally:
