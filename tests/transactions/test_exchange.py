@@ -1,0 +1,276 @@
+"""R9 without servers: what a response gives out before its transaction is committed, and what it holds back."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from support.fakedb import FakeDB
+from support.wsgi import environment
+from transactions.site import COMMITTED, LOST, ROLLED_BACK, Body, Environ, Site, Surprise, answering, stream
+from wsgidb import Database
+
+
+@pytest.fixture
+def database(fakedb: FakeDB) -> Iterator[Database]:
+    with Database(creator=fakedb.connect, transaction="request") as made:
+        yield made
+
+
+@pytest.fixture
+def site(fakedb: FakeDB, database: Database) -> Site:
+    return Site(fakedb, database)
+
+
+@pytest.mark.parametrize(
+    ("handler", "sent"),
+    [
+        (answering([b"ab", b"cd"]), ["200 OK", "ab", "cd"]),
+        (answering((b"ab",)), ["200 OK", "ab"]),
+        (answering([]), ["200 OK"]),
+        (answering(stream()), ["200 OK"]),
+        (answering(stream(b"", b"")), ["200 OK"]),
+        (answering(stream(b"abcd"), 4), ["200 OK", "abcd"]),
+        (answering(stream(b"", b"abcd", b""), 4), ["200 OK", "abcd"]),
+        (answering([], 4, write=(b"abcd",)), ["200 OK", "abcd"]),
+        (answering(stream(), 4, write=(b"abcd",)), ["200 OK", "abcd"]),
+        (answering(stream(b"e"), 4, write=(b"abcd",)), ["200 OK", "abcd", "e"]),
+        (answering([], 3, write=(b"abcd", b"e")), ["200 OK", "abcde"]),
+    ],
+)
+class TestHeld:
+    def test_nothing_is_sent_before_the_commit(self, site: Site, handler: Any, sent: list[str]) -> None:
+        """R9: not even the head, where the body is complete before its first byte has to go."""
+        site.handler = handler
+        site.serve()
+
+        assert site.seen == [*COMMITTED, *sent]
+        assert [len(args) for args in site.started] == [2]
+        assert site.is_whole
+
+    def test_a_failed_commit_is_a_500_of_our_own(
+        self, site: Site, handler: Any, sent: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """R9: of the success nothing is sent; the log names the request and the cause, the client's page neither."""
+        site.handler = handler
+        site.fakedb.fail("commit", LOST)
+        site.serve(REQUEST_METHOD="PUT", path="/orders")
+
+        assert site.seen == ["INSERT", "commit", "500 Internal Server Error", "Internal Server Error\n"]
+        (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert record.getMessage() == f"PUT /orders: commit failed, answered with 500: {LOST!r}"
+        assert record.exc_info is not None
+        assert record.exc_info[1] is LOST
+        stats = site.database.stats()
+        assert (stats.open, stats.leased, stats.discards) == (0, 0, {"commit failed": 1})
+
+
+@pytest.mark.parametrize(
+    ("handler", "before", "after"),
+    [
+        (answering(stream(b"ab", b"cd"), 4), ["200 OK", "ab"], ["cd"]),
+        (answering(stream(b"ab", b"", b"cd", b""), 4), ["200 OK", "ab", ""], ["cd"]),
+        (answering(stream(b"ab", b"cd", b"e"), 4), ["200 OK", "ab"], ["cd", "e"]),
+        (answering(stream(b"abcd", b"e"), 4), ["200 OK"], ["abcd", "e"]),
+        (answering(stream(b"abcde"), 4), ["200 OK"], ["abcde"]),
+        (answering([], 4, write=(b"ab", b"cd")), ["200 OK", "ab"], ["cd"]),
+        (answering([b"cd"], 4, write=(b"ab",)), ["200 OK", "ab"], ["cd"]),
+        (answering(stream(b"cd"), 4, write=(b"ab",)), ["200 OK", "ab"], ["cd"]),
+        (answering(stream(b"c", b"d"), 4, write=(b"ab",)), ["200 OK", "ab", "c"], ["d"]),
+        (answering(stream(b"ab", b"cd")), ["200 OK", "ab", "cd"], []),
+        (answering(stream(b"ab")), ["200 OK", "ab"], []),
+        (answering(stream(b"ab"), 4), ["200 OK", "ab"], []),
+        (answering([], write=(b"ab", b"cd")), ["200 OK", "ab", "cd"], []),
+    ],
+)
+class TestStreamed:
+    def test_what_completes_the_length_waits_for_the_commit(
+        self, site: Site, handler: Any, before: list[str], after: list[str]
+    ) -> None:
+        """R9: and so does what comes behind it; without a length, or short of it, only the end waits."""
+        site.handler = handler
+        site.serve()
+
+        assert site.seen == ["INSERT", *before, "commit", "rollback", *after]
+        assert site.is_whole
+
+    def test_a_failed_commit_breaks_the_response_off(
+        self, site: Site, handler: Any, before: list[str], after: list[str]
+    ) -> None:
+        """R9: by its own error, the same object; nothing more is sent, and no second head."""
+        site.handler = handler
+        site.fakedb.fail("commit", LOST)
+        with pytest.raises(FakeDB.OperationalError) as caught:
+            site.serve()
+
+        assert caught.value is LOST
+        assert site.seen == ["INSERT", *before, "commit"]
+        assert site.database.stats().leased == 0
+
+
+def test_a_broken_off_body_is_at_its_end(site: Site) -> None:
+    """R9: a server that goes on after the error does not get what was held back, nor a second commit."""
+    site.handler = answering(stream(b"ab", b"cd", b"e"), 4)
+    site.fakedb.fail("commit", LOST)
+    body = site.call()
+
+    assert next(body) == b"ab"
+    with pytest.raises(FakeDB.OperationalError):
+        next(body)
+    assert list(body) == []
+    body.close()
+    assert site.fakedb.count("commit") == 1
+
+
+@pytest.mark.parametrize("chunks", [(b"ab", b"cd"), (b"abcd", b"e")])
+@pytest.mark.parametrize("read", [0, 1])
+@pytest.mark.parametrize("how", ["close", "del"])
+def test_a_body_that_ends_early_is_rolled_back(site: Site, chunks: tuple[bytes, ...], read: int, how: str) -> None:
+    """R9: close() before exhaustion, or garbage collection; but what filled its length was committed by then."""
+    site.handler = answering(stream(*chunks), 4)
+    body = site.call()
+    for _ in range(read):
+        next(body)
+    if how == "close":
+        body.close()
+    del body
+    gc.collect()
+
+    filled = read == 1 and chunks[0] == b"abcd"
+    assert site.seen == ["INSERT", *["200 OK"][:read], *["commit"][:filled], "rollback"]
+    assert site.is_whole
+
+
+@pytest.mark.parametrize("length", [None, 4])
+def test_an_exception_in_the_body_rolls_back(site: Site, length: int | None) -> None:
+    """R9: also after the last chunk, when a client may have all of it but what completes its length."""
+    site.handler = answering(stream(b"ab", b"cd", fails=True), length)
+    with pytest.raises(Surprise):
+        site.serve()
+
+    assert site.seen == ["INSERT", "200 OK", "ab", *["cd"][: length is None], "rollback"]
+    assert site.is_whole
+
+
+@pytest.mark.parametrize(("length", "sent"), [(4, []), (None, ["200 OK", "abcd"])])
+def test_an_exception_in_close_rolls_back(site: Site, length: int | None, sent: list[str]) -> None:
+    """R9, R4: the body's close() belongs to the request, and its failure is the request's."""
+    body = Body([b"abcd"])
+    body.fails = True
+    site.handler = answering(body, length)
+    with pytest.raises(Surprise):
+        site.serve()
+
+    assert (site.seen, body.closed) == (["INSERT", *sent, "rollback"], 1)
+    assert site.is_whole
+
+
+def test_what_close_writes_is_committed(site: Site) -> None:
+    """R9, R4: as Flask's teardown functions do."""
+    body = Body([b"abcd"])
+
+    def handler(environ: Environ, start_response: Any) -> Body:
+        body.conn = environ["db.conn"]
+        start_response("200 OK", [("Content-Length", "4")])
+        return body
+
+    site.handler = handler
+    site.serve()
+    assert site.seen == ["INSERT INTO log", "commit", "rollback", "200 OK", "abcd"]
+
+
+@pytest.mark.parametrize("write", [(), (b"abcd",)])
+def test_an_exception_after_start_response_sends_nothing(site: Site, write: tuple[bytes, ...]) -> None:
+    """R9, R2: the server can still answer with an error of its own; also where the body was written in full."""
+
+    def fail() -> None:
+        raise Surprise
+
+    site.handler = answering(fail, 4, write=write)
+    with pytest.raises(Surprise):
+        site.serve()
+
+    assert site.seen == ROLLED_BACK
+    assert site.is_whole
+
+
+def test_a_body_of_none_is_rolled_back(site: Site) -> None:
+    """R9, R4: it is for the server to complain about, and no success."""
+    site.handler = answering(None)
+
+    assert site.call() is None
+    assert site.seen == [*ROLLED_BACK, "200 OK"]
+
+
+class TestExcInfo:
+    @staticmethod
+    def replacing(write: tuple[bytes, ...] = ()) -> Callable[[Environ, Any], Any]:
+        def handler(environ: Environ, start_response: Any) -> Any:
+            environ["db.conn"].cursor().execute("INSERT")
+            put = start_response("200 OK", [("X-First", "1"), ("Content-Length", "4")])
+            for data in write:
+                put(data)
+            try:
+                raise Surprise("late")
+            except Surprise:
+                start_response("500 Late", [("Content-Length", "3")], sys.exc_info())
+            return [b"err"]
+
+        return handler
+
+    @pytest.mark.parametrize("write", [(), (b"abcd",)])
+    def test_a_held_head_is_replaced(self, site: Site, write: tuple[bytes, ...]) -> None:
+        """R5, R9: the server sees the second head only, with two arguments; and what was held of the first goes."""
+        site.handler = self.replacing(write)
+        site.serve()
+
+        assert site.started == [("500 Late", [("Content-Length", "3")])]
+        assert site.seen == [*ROLLED_BACK, "500 Late", "err"]
+
+    def test_a_head_that_has_gone_is_the_servers_matter(self, site: Site) -> None:
+        """R5: it gets exc_info, and raises it; the transaction is rolled back."""
+
+        def start_response(*args: Any) -> Any:
+            if len(args) == 3:
+                raise args[2][1]
+            return site.start_response(*args)
+
+        site.handler = self.replacing((b"ab",))
+        with pytest.raises(Surprise, match="late"):
+            site.middleware(environment(), start_response)
+
+        assert site.seen == ["INSERT", "200 OK", "ab", "rollback"]
+
+    def test_a_second_start_response_without_it_is_an_error(self, site: Site) -> None:
+        """R5: as a server would say, though it has seen none of the two."""
+
+        def handler(environ: Environ, start_response: Any) -> Any:
+            start_response("200 OK", [])
+            start_response("200 OK", [])
+            return []
+
+        site.handler = handler
+        with pytest.raises(AssertionError, match="twice"):
+            site.serve()
+        assert site.started == []
+
+
+@pytest.mark.parametrize("length", [4, None])
+def test_head_is_committed(site: Site, length: int | None) -> None:
+    """R5, R9: a HEAD's body is empty whatever was announced, so nothing completes it but its end."""
+    site.handler = answering(stream(), length)
+    site.serve(REQUEST_METHOD="HEAD")
+    assert site.seen == [*COMMITTED, "200 OK"]
+
+
+def test_a_failed_commit_of_a_head_has_no_body(site: Site) -> None:
+    """R5, R9: our own 500 is an answer to HEAD, too."""
+    site.handler = answering(stream(), 4)
+    site.fakedb.fail("commit", LOST)
+    site.serve(REQUEST_METHOD="HEAD")
+    assert site.seen == ["INSERT", "commit", "500 Internal Server Error"]
