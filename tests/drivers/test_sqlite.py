@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from support.clock import Clock
-from support.waiting import until
 from wsgidb import ConfigError, ConnectionReturned, Database, DatabaseUnavailable
 
-ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT started() UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
 
 
 @pytest.fixture
@@ -193,23 +192,23 @@ def test_used_from_several_threads(db: Database) -> None:
 
 
 def test_statement_running_at_release(db: Database, path: Path) -> None:
-    """R8: a statement that another thread still runs is stopped, and its connection is discarded."""
+    """R8: a statement that another thread still runs is stopped, and its connection discarded, with its locks."""
     errors: list[BaseException] = []
-    started = threading.Event()
+    running = threading.Event()
 
     def work(cursor: Any) -> None:
-        started.set()
         try:
             cursor.execute(ENDLESS)
         except (sqlite3.Error, ConnectionReturned) as error:
             errors.append(error)
 
     with db.connection() as conn:
+        conn.create_function("started", 0, running.set)
+        conn.execute("UPDATE town SET name = 'lost'")
         cursor = conn.cursor()
         thread = threading.Thread(target=work, args=(cursor,))
         thread.start()
-        started.wait(10)
-        until(lambda: is_running(cursor), what="the statement to run")
+        assert running.wait(10)
     began = time.monotonic()
     thread.join(30)
     assert time.monotonic() - began < 5
@@ -219,14 +218,6 @@ def test_statement_running_at_release(db: Database, path: Path) -> None:
     write_elsewhere(path)
     with db.connection() as conn:
         assert conn.execute("SELECT 1").fetchone() == (1,)
-
-
-def is_running(cursor: Any) -> bool:
-    try:
-        cursor.fetchone()
-    except sqlite3.ProgrammingError:  # recursive use
-        return True
-    return False
 
 
 def test_discard_frees_the_lock_whoever_holds_a_cursor(db: Database, path: Path) -> None:

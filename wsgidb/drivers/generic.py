@@ -50,7 +50,7 @@ class Generic(Driver):
         if callable(current):
             current(self.autocommit)
         elif current is not None:
-            if current is not self.autocommit:
+            if (current == 1) is not self.autocommit:  # sqlite3's -1 is off, too, and begins with the first write only
                 conn.autocommit = self.autocommit
         elif self.autocommit:
             raise ConfigError(f"transaction: {type(conn).__name__} of creator has no way to set autocommit")

@@ -31,6 +31,7 @@ CONVERTERS: dict[str, Callable[[str], Any]] = {
     "detect_types": int,
     "cached_statements": int,
 }
+LEGACY_TRANSACTION_CONTROL = -1
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another connection's lock, where the url says nothing."""
 
@@ -95,6 +96,9 @@ class Connection(sqlite3.Connection):
             seen.seconds += self.clock() - began
             if not self.in_transaction:  # what was written stands, or is gone
                 self.settled_changes = self.total_changes
+            if self.busy:  # the lease has ended meanwhile, and nobody else will ever close this
+                super().rollback()  # before Python 3.12 a statement left over keeps the file's locks beyond close()
+                self.close()
 
     def commit(self) -> None:
         self.refuse_loss()
@@ -206,6 +210,8 @@ class SQLite(Driver):
         seen.statements, seen.seconds, seen.touched = statements, seconds, touched
 
     def rollback(self, conn: Connection, deadline: float) -> None:
+        if hasattr(conn, "autocommit"):  # Python 3.12: where a handler set it, a rollback does nothing, or begins anew
+            conn.autocommit = LEGACY_TRANSACTION_CONTROL
         sqlite3.Connection.rollback(conn)  # not counted as a handler's
         conn.settled()
 
@@ -248,9 +254,11 @@ class SQLite(Driver):
     def retire_cursor(self, cursor: Any) -> str | None:
         """An unfinished SELECT keeps its lock and its snapshot, in_transaction says nothing of it, and a rollback
         does not end it; closing its cursor does."""
+        raw = _raw_connection(cursor)
+        before, raw.busy = raw.busy, True  # told before it is known, so that the other thread cannot miss it
         try:
             cursor.close()
         except sqlite3.ProgrammingError:  # "Recursive use of cursors": another thread is in the middle of it
-            _raw_connection(cursor).busy = True
             return "in the middle of a statement"
+        raw.busy = before
         return super().retire_cursor(cursor)
