@@ -8,6 +8,12 @@ HARMLESS_AFTER_LOSS = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "REPLAC
 """First words of statements that commit nothing, neither by themselves nor by the way."""
 
 
+def first_word(sql: str | bytes | bytearray) -> str:
+    """In capitals; what is behind a comment is not found."""
+    text = sql if isinstance(sql, str) else sql[:100].decode("ascii", "replace")
+    return next(iter(text[:100].upper().split()), "")
+
+
 class Activity:
     """Written by the driver's observed connection, in the thread that uses it; read when the lease is settled."""
 

@@ -108,9 +108,11 @@ _set_slot, _drop_slot, _get_slot = _slot_member.__set__, _slot_member.__delete__
 
 
 @cache
-def proxy_class(raw_class: Any, cursor_methods: tuple[str, ...]) -> type[ConnectionProxy]:
-    """The proxy for connections of one class: it is callable only where they are, and the driver's methods that
-    make a cursor by themselves go by `ConnectionProxy.cursor`."""
+def proxy_class(
+    raw_class: Any, cursor_methods: tuple[str, ...], settle_methods: tuple[str, ...]
+) -> type[ConnectionProxy]:
+    """The proxy for connections of one class: it is callable only where they are, the driver's methods that make a
+    cursor by themselves go by `ConnectionProxy.cursor`, and those that must be observed here by the driver's room."""
 
     def through_cursor(name: str) -> Any:
         def method(self: ConnectionProxy, *args: Any, **kwargs: Any) -> Any:
@@ -121,7 +123,16 @@ def proxy_class(raw_class: Any, cursor_methods: tuple[str, ...]) -> type[Connect
         method.__name__ = name
         return method
 
+    def by_driver(name: str) -> Any:
+        def method(self: ConnectionProxy) -> Any:
+            raw = self._wsgidb_raw
+            return self._wsgidb_slot.engine.driver.settle_by(name, raw)
+
+        method.__name__ = name
+        return method
+
     body: dict[str, Any] = {"__slots__": (), **{name: through_cursor(name) for name in cursor_methods}}
+    body.update((name, by_driver(name)) for name in settle_methods)
     if any("__call__" in vars(cls) for cls in raw_class.__mro__):
         body["__call__"] = lambda self, *args, **kwargs: self._wsgidb_raw(*args, **kwargs)
     return type("ConnectionProxy", (ConnectionProxy,), body)

@@ -69,11 +69,14 @@ class Database:
         slot = self._engine.acquire()
         slot.request = request
         raw_class: Any = type(slot.raw)
-        return proxy_class(raw_class, self._driver.cursor_methods)(slot)
+        driver = self._driver
+        return proxy_class(raw_class, driver.cursor_methods, driver.settle_methods)(slot)
 
     def lease_on_first_use(self, request: dict[str, Any] | None = None) -> ConnectionProxy:
         """A lease that acquires nothing until it is used, and then may raise DatabaseUnavailable."""
-        return lazy(self._engine, proxy_class(self._driver.connection_class, self._driver.cursor_methods), request)
+        driver = self._driver
+        cls = proxy_class(driver.connection_class, driver.cursor_methods, driver.settle_methods)
+        return lazy(self._engine, cls, request)
 
     def owns(self, lease: Engine | None) -> bool:
         """Whether a lease's engine is this Database's."""

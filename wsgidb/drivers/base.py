@@ -53,6 +53,9 @@ class Driver(ABC):
     """Which of `SERVER_OPTIONS` the driver can honour; giving it another one is a ConfigError."""
     cursor_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the driver's connection, beside cursor(), that return a new cursor."""
+    settle_methods: ClassVar[tuple[str, ...]] = ()
+    """Methods of the driver's connection that end a transaction and that its class cannot observe: the lease calls
+    `settle_by` for them."""
     clears_sessions: ClassVar[bool] = False
     """Whether `reset` can do what reset=session promises."""
     connection_class: Any = object
@@ -129,7 +132,17 @@ class Driver(ABC):
     def is_disconnect(self, error: BaseException) -> bool:
         """Whether this error of a statement means that the connection is gone. Never blocks."""
 
-    # -- cursors
+    # -- for the handler
+
+    def settle_by(self, name: str, conn: Any) -> Any:
+        """Call one of `settle_methods` and note it in the connection's record. May block as a statement may."""
+        seen = self.activity(conn)
+        began = self.clock()
+        try:
+            return getattr(conn, name)()
+        finally:
+            seen.statements += 1
+            seen.seconds += self.clock() - began
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
         """The cursor as a handler gets it: its ``connection`` is the lease `conn`. Never blocks."""

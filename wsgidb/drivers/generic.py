@@ -6,7 +6,7 @@ rolled back, as nothing tells whether that is needed.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ..activity import Activity
 from ..cursors import CursorProxy
@@ -19,6 +19,7 @@ METHODS = ("cursor", "commit", "rollback", "close")
 
 class Generic(Driver):
     name = "creator"
+    settle_methods: ClassVar[tuple[str, ...]] = ("commit", "rollback")
     _activities: dict[int, Activity]
     """By the id of an open connection, which may take no attribute and no weak reference."""
 
@@ -65,7 +66,7 @@ class Generic(Driver):
         self._set_autocommit(conn)
 
     def commit(self, conn: Any) -> None:
-        conn.commit()
+        self.settle_by("commit", conn)
 
     def close(self, conn: Any) -> None:
         self._activities.pop(id(conn), None)

@@ -11,7 +11,7 @@ from typing import Any
 from pymysql.constants import COMMAND, CR
 from pymysql.err import Error, OperationalError
 
-from ..activity import Activity
+from ..activity import Activity, first_word
 from .base import CLEAN, DIRTY, Clock, State
 from .pymysql_wire import Wire
 
@@ -22,6 +22,10 @@ ENDS_TRANSACTION = frozenset((1213, 1402, 1613, 1614, 3101))
 """Errors with which the server rolls the whole transaction back: deadlock, XA rollbacks, group replication."""
 MAY_END_TRANSACTION = frozenset((1205, 1206))
 """Lock timeout and full lock table: that depends on a setting (innodb_rollback_on_timeout), so the server is asked."""
+
+COMMIT_UNTOLD = frozenset(("BEGIN", "START", "ANALYZE", "OPTIMIZE", "REPAIR", "CHECK"))
+"""First words of statements that commit by the way, and whose replies do not show it: in a transaction again, or a
+result set."""
 
 
 class Connection(Wire):
@@ -69,6 +73,8 @@ class Connection(Wire):
         seen = self._seen
         if self._guarded and command == COMMAND.COM_QUERY and self._lost():
             seen.go_on(sql)  # here, as begin() and autocommit() go past query()
+        if seen.written and command == COMMAND.COM_QUERY and first_word(sql) in COMMIT_UNTOLD:
+            seen.written = 0
         seen.busy = seen.used = True
         seen.touched += 1
         if self._cut_short():
