@@ -1,0 +1,221 @@
+"""The WARNING for an uncommitted write that was rolled back: the commonest lost write, and nothing but that."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strategies.kit import BEFORE, Bank, MariaDBBank, SQLiteBank, get, run
+from support.wsgi import Call
+from wsgidb import Database, DatabaseMiddleware
+
+WRITE = "INSERT INTO transfer VALUES (1234567), (1234567)"
+READ = "SELECT * FROM account"
+Handler = Callable[[Any], object]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("pymysql", marks=pytest.mark.server)])
+def bank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bank]:
+    if request.param == "sqlite":
+        made: Any = SQLiteBank(tmp_path / "bank.db")
+    else:
+        made = MariaDBBank(request.getfixturevalue("mariadb"), request.getfixturevalue("proxy"))
+    with closing(made):
+        yield made
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was logged so far, from WARNING up."""
+    caplog.set_level(logging.WARNING, "wsgidb")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "wsgidb"]
+
+
+def app_of(handler: Handler, status: str = "200 OK") -> Any:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        handler(environ["db.conn"])
+        start_response(status, [("Content-Type", "text/plain")])
+        return [b"done"]
+
+    return app
+
+
+def warned(rows: int) -> list[str]:
+    return [f"GET /: rolled back an uncommitted write of {rows} row(s)"]
+
+
+def statements(*sql: str) -> Handler:
+    """A handler that runs these; COMMIT and ROLLBACK are methods."""
+
+    def handler(conn: Any) -> None:
+        for each in sql:
+            if each == "rollback()":
+                conn.rollback()
+            elif each == "commit()":
+                conn.commit()
+            elif each == "begin()":
+                conn.begin()
+            else:
+                run(conn, each)
+
+    return handler
+
+
+CASES: list[tuple[str, tuple[str, ...], int]] = [
+    ("manual", (), 0),
+    ("manual", (READ,), 0),
+    ("manual", (WRITE,), 2),
+    ("manual", (WRITE, WRITE, READ), 4),
+    ("manual", ("UPDATE account SET balance = 7 WHERE id = 99",), 0),
+    ("manual", ("DELETE FROM account",), 2),
+    ("manual", (WRITE, "commit()"), 0),
+    ("manual", (WRITE, "COMMIT"), 0),
+    ("manual", (WRITE, "rollback()"), 0),
+    ("manual", (WRITE, "ROLLBACK"), 0),
+    ("manual", (WRITE, "commit()", READ), 0),
+    ("manual", (WRITE, "commit()", "DELETE FROM account WHERE id = 1"), 1),
+    ("manual", (WRITE, "COMMIT", "DELETE FROM account WHERE id = 1"), 1),
+    ("manual", (WRITE, "ROLLBACK", "DELETE FROM account WHERE id = 1"), 1),
+    ("autocommit", (WRITE,), 0),
+    ("autocommit", ("BEGIN", WRITE), 2),
+    ("autocommit", (WRITE, "BEGIN", "DELETE FROM account WHERE id = 1"), 1),
+    ("autocommit", ("BEGIN", WRITE, "COMMIT"), 0),
+    ("autocommit", ("BEGIN", READ), 0),
+    ("request", (WRITE,), 0),
+    ("request", (WRITE, "rollback()"), 0),
+]
+
+
+@pytest.mark.parametrize(("transaction", "sql", "rows"), CASES)
+def test_rows_written_and_not_committed(
+    bank: Bank, warnings: Callable[[], list[str]], transaction: str, sql: tuple[str, ...], rows: int
+) -> None:
+    """One WARNING tells method, path and the number of rows, if any were written since the last commit or rollback;
+    and it tells no value of the SQL's."""
+    with Database(bank.url, transaction=transaction, pool_size=1) as database:
+        app = DatabaseMiddleware(app_of(statements(*sql)), database)
+        for request in (1, 2):
+            bank.rows("DELETE FROM transfer")
+            bank.rows("DELETE FROM account")
+            bank.rows("INSERT INTO account VALUES (1, 100), (2, 100)")
+            get(app)
+            assert warnings() == warned(rows) * request * bool(rows)
+
+
+def test_the_request_is_named(bank: Bank, warnings: Callable[[], list[str]]) -> None:
+    """Method and whole path, as the client asked; a query string may hold secrets and is not told."""
+    with Database(bank.url) as database:
+        app = DatabaseMiddleware(app_of(statements(WRITE)), database)
+        Call(app, "/order", REQUEST_METHOD="POST", SCRIPT_NAME="/shop", QUERY_STRING="token=1")
+    assert warnings() == ["POST /shop/order: rolled back an uncommitted write of 2 row(s)"]
+    assert bank.state == BEFORE
+
+
+@pytest.mark.parametrize("acquire", ["request", "first-use"])
+def test_whenever_the_connection_was_acquired(bank: Bank, warnings: Callable[[], list[str]], acquire: str) -> None:
+    """The request is known with acquire=first-use, too."""
+    with Database(bank.url, acquire=acquire) as database:
+        get(DatabaseMiddleware(app_of(statements(WRITE)), database))
+    assert warnings() == warned(2)
+
+
+@pytest.mark.parametrize("transaction", ["manual", "request"])
+def test_a_handler_that_raised_meant_it(bank: Bank, warnings: Callable[[], list[str]], transaction: str) -> None:
+    """An exception is what rolls back; there is nothing to warn of."""
+
+    def fail(conn: Any) -> None:
+        run(conn, WRITE)
+        raise ZeroDivisionError
+
+    with Database(bank.url, transaction=transaction) as database:
+        with pytest.raises(ZeroDivisionError):
+            get(DatabaseMiddleware(app_of(fail), database))
+        assert bank.state == BEFORE
+    assert warnings() == []
+
+
+def test_a_veto_meant_it(bank: Bank, warnings: Callable[[], list[str]]) -> None:
+    """Nor is there when a response is vetoed."""
+    with Database(bank.url, transaction="request") as database:
+        assert get(DatabaseMiddleware(app_of(statements(WRITE), "409 Conflict"), database)).status_code == 409
+        assert bank.state == BEFORE
+    assert warnings() == []
+
+
+def test_a_client_that_left_is_no_mistake_of_the_handlers(bank: Bank, warnings: Callable[[], list[str]]) -> None:
+    """A body that was closed before its end: the handler may have been about to commit."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        run(environ["db.conn"], WRITE)
+        yield b"some"
+        yield b"more"
+
+    with Database(bank.url) as database:
+        call = Call(DatabaseMiddleware(app, database))
+        assert next(iter(call.body)) == b"some"
+        call.body.close()
+    assert warnings() == []
+
+
+def test_giving_the_connection_back_early(bank: Bank, warnings: Callable[[], list[str]]) -> None:
+    """conn.close() rolls back and warns then; where the request is one transaction, it loses nothing."""
+
+    def close(conn: Any) -> None:
+        run(conn, WRITE)
+        conn.close()
+
+    with Database(bank.url) as database:
+        get(DatabaseMiddleware(app_of(close), database))
+        assert warnings() == warned(2)
+        assert bank.state == BEFORE
+    with Database(bank.url, transaction="request") as database:
+        get(DatabaseMiddleware(app_of(close), database))
+        assert bank.state == (100, 100, 2)
+    assert warnings() == warned(2)
+
+
+def test_a_script_is_warned_too(bank: Bank, warnings: Callable[[], list[str]]) -> None:
+    """``with db.connection()`` commits nothing by itself; an exception out of it meant it."""
+    with Database(bank.url) as database:
+        with database.connection() as conn:
+            run(conn, WRITE)
+        assert warnings() == ["outside of a request: rolled back an uncommitted write of 2 row(s)"]
+        with suppress(ZeroDivisionError), database.connection() as conn:
+            run(conn, WRITE)
+            raise ZeroDivisionError
+        with database.connection() as conn:
+            run(conn, READ)
+    assert len(warnings()) == 1
+    assert bank.state == BEFORE
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("sql", ["CREATE TABLE another (n INT)", "ANALYZE TABLE account", "BEGIN", "begin()"])
+def test_an_implicit_commit_is_a_commit(
+    request: pytest.FixtureRequest, warnings: Callable[[], list[str]], sql: str
+) -> None:
+    """On MariaDB DDL, BEGIN and the like commit by the way: nothing was rolled back, nothing is told."""
+    bank = MariaDBBank(request.getfixturevalue("mariadb"), request.getfixturevalue("proxy"))
+    with closing(bank), Database(bank.url) as database:
+        get(DatabaseMiddleware(app_of(statements(WRITE, sql)), database))
+        bank.rows("DROP TABLE IF EXISTS another")
+        assert warnings() == []
+        assert bank.state == (100, 100, 2)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("sql", ["SET @x = 1", "SELECT balance FROM account FOR UPDATE", "DO 1"])
+def test_a_variable_or_a_lock_is_no_write(
+    request: pytest.FixtureRequest, warnings: Callable[[], list[str]], sql: str
+) -> None:
+    """What changes no row of a table is not warned of."""
+    bank = MariaDBBank(request.getfixturevalue("mariadb"), request.getfixturevalue("proxy"))
+    with closing(bank), Database(bank.url) as database:
+        get(DatabaseMiddleware(app_of(statements(READ, sql)), database))
+    assert warnings() == []
