@@ -1,0 +1,123 @@
+"""What a url's query and connect_args may say to PyMySQL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pymysql.cursors import DictCursor
+
+from support.mariadb import MariaDB
+from wsgidb import ConfigError
+from wsgidb.drivers import make_driver
+from wsgidb.drivers.base import CLEAN, Driver
+from wsgidb.settings import Settings
+
+
+def driver_of(url: str, **options: Any) -> Driver:
+    return make_driver(Settings.of({"url": url, **options}))
+
+
+def soon() -> float:
+    return time.monotonic() + 10
+
+
+@pytest.fixture
+def conn(mariadb: MariaDB) -> Iterator[Any]:
+    """A connection whose url gives one value of each kind."""
+    url = mariadb.url(
+        cursorclass="DictCursor",
+        charset="latin1",
+        local_infile="yes",
+        max_allowed_packet=1048576,
+        sql_mode="ANSI_QUOTES",
+    )
+    driver = driver_of(url)
+    made = driver.connect(soon())
+    yield made
+    driver.close(made)
+
+
+@pytest.mark.server
+def test_query_values_reach_the_driver_in_its_types(conn: Any) -> None:
+    """A url's values are text; PyMySQL gets classes, whole numbers and booleans."""
+    assert conn.cursorclass is DictCursor
+    assert conn.max_allowed_packet == 1048576
+    assert conn._local_infile is True
+    with conn.cursor() as cursor:
+        cursor.execute('SELECT @@character_set_client AS "a", @@sql_mode AS "b"')
+        assert cursor.fetchone() == {"a": "latin1", "b": "ANSI_QUOTES"}
+
+
+@pytest.mark.server
+def test_password_of_any_letters(mariadb: MariaDB) -> None:
+    """A percent-encoded password is sent as UTF-8: PyMySQL itself would take Latin-1, and fail at the others."""
+    for password in ("p@ss/w%rd:x?#", "żółć", "é"):
+        mariadb.execute("CREATE USER odd@'%%' IDENTIFIED BY %s", password)
+        try:
+            driver = driver_of(mariadb.url("odd", database="", password=password))
+            driver.close(driver.connect(soon()))
+        finally:
+            mariadb.execute("DROP USER odd@'%'")
+
+
+@pytest.mark.server
+def test_rotated_password(mariadb: MariaDB) -> None:
+    """connect_args: a callable's password counts from the next connect on, and is not kept."""
+    passwords = ["p@ss/w%rd:x", "wrong", "p@ss/w%rd:x"]
+    driver = driver_of(mariadb.url("app", password="old"), connect_args=lambda: {"password": passwords.pop(0)})
+    driver.close(driver.connect(soon()))
+    with pytest.raises(Exception, match="1045"):
+        driver.connect(soon())
+    driver.close(driver.connect(soon()))
+
+
+@pytest.mark.server
+def test_unix_socket(mariadb: MariaDB) -> None:
+    """A url without a host goes by the Unix socket of its query, and C2 holds there, too."""
+    driver = driver_of(f"mysql://guest@/test?unix_socket={mariadb.socket}")
+    conn = driver.connect(soon())
+    assert driver.inspect(conn) is CLEAN
+    assert not driver.watch(conn)(0)
+    driver.ping(conn, soon())
+    driver.close(conn)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("max_allowed_packet=many", "max_allowed_packet: takes int, got 'many'"),
+        ("local_infile=perhaps", "local_infile: takes bool, got 'perhaps'"),
+        ("cursorclass=Dictcursor", "no cursor class 'Dictcursor'"),
+        ("cursorclass=RE_INSERT_VALUES", "no cursor class"),
+        ("charsett=utf8mb4", "did you mean 'charset'"),
+        ("autocommit=1", "use wsgidb's option transaction"),
+        ("read_timeout=1", "use wsgidb's option read_timeout"),
+        ("ssl_verify_cert=1", "use wsgidb's option ssl_mode"),
+        ("defer_connect=1", "wsgidb needs it"),
+        ("host=other", "before the url's question mark"),
+        ("password=secret", "before the url's question mark"),
+    ],
+)
+def test_bad_query(query: str, message: str) -> None:
+    """What PyMySQL does not know or wsgidb decides is a ConfigError at start-up that names it, and no password."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        driver_of(f"mysql://guest@db.example/test?{query}")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["autocommit", "ssl", "connect_timeout", "no_such_argument"])
+def test_bad_connect_args(name: str) -> None:
+    """The same for connect_args: at start-up, or at the connect where it is a callable."""
+    with pytest.raises(ConfigError, match=name):
+        driver_of("mysql://guest@db.example/test", connect_args={name: 1})
+    with pytest.raises(ConfigError, match=name):
+        driver_of("mysql://guest@db.example/test", connect_args=lambda: {name: 1}).connect(soon())
+
+
+def test_no_host() -> None:
+    """A url that leads nowhere is a ConfigError."""
+    with pytest.raises(ConfigError, match="names no host"):
+        driver_of("mysql://guest@/test")
