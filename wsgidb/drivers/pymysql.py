@@ -142,7 +142,7 @@ class PyMySQL(Driver):
         except BaseException:
             conn._abandon(busy=False)
             raise
-        conn._own_socket = conn._sock
+        conn._own_socket, conn._own_charset = conn._sock, (conn.charset, conn.collation)
         conn._guarded = self.settings.transaction == "request"
         conn._seen.used = False
         return conn

@@ -36,6 +36,8 @@ class Connection(Wire):
     """Whether a transaction that the server has ended must not be continued: the lease is to commit it as one."""
     _own_socket: Any = None
     """The socket at the time of connecting: another one now means a reconnect by the application."""
+    _own_charset: tuple[str, str | None]
+    """Charset and collation likewise: set_character_set() keeps an application's in the attributes of that name."""
     _clock: Clock = time.monotonic
 
     # -- the handler's statements
@@ -190,7 +192,7 @@ class Connection(Wire):
         self._execute_command(COM_RESET_CONNECTION, b"")
         self._read_ok_packet()
         self._seen.settled()
-        self.set_character_set(self.charset, self.collation)
+        self.set_character_set(*self._own_charset)
         if self.db is not None:
             self.select_db(self.db)
         elif self._selected_database() is not None:
