@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from support.fakedb import FakeDB
+from support.mariadb import MariaDB
 from support.wsgi import Call
 from wsgidb import Database, DatabaseMiddleware, DatabaseUnavailable, PoolOverloaded, PoolTimeout
 
@@ -203,4 +204,27 @@ def test_a_server_that_is_not_there_is_a_503_of_the_real_driver(caplog: pytest.L
 
     assert call.status == "503 Service Unavailable"
     assert f"127.0.0.1:{port}" in caplog.text
+    assert "geheim" not in caplog.text
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("login", "cause"),
+    [
+        ({"user": "app", "password": "geheim"}, "Access denied for user 'app'"),
+        ({"user": "nobody", "password": "geheim"}, "Access denied for user 'nobody'"),
+        ({"user": "root", "database": "nowhere"}, "Unknown database 'nowhere'"),
+    ],
+)
+def test_a_refused_login_is_a_503_with_its_cause_in_the_log_only(
+    mariadb: MariaDB, login: dict[str, str], cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R1: a wrong password or database is known when the server says so; the client learns nothing of it."""
+    url = mariadb.url(**login)
+
+    call = Call(DatabaseMiddleware(never, url))
+
+    assert call.status == "503 Service Unavailable"
+    assert cause.encode() not in call.read()
+    assert cause in caplog.text
     assert "geheim" not in caplog.text

@@ -1,0 +1,175 @@
+"""What the servers of test_servers.py serve: the same applications bare and wrapped, by the path's first segment."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask
+from werkzeug.wrappers import Response
+
+from wsgidb import DatabaseMiddleware
+
+BIG = 20_000_000  # more than the buffers of both ends of a loopback socket
+PLAIN = ("Content-Type", "text/plain")
+
+Body = Any
+CASES: dict[str, Callable[[dict[str, Any], Any], Body]] = {}
+
+
+def case(function: Callable[[dict[str, Any], Any], Body]) -> Callable[[dict[str, Any], Any], Body]:
+    CASES[function.__name__] = function
+    return function
+
+
+@case
+def one_item_list(environ: dict[str, Any], start: Any) -> Body:
+    start("200 OK", [PLAIN])
+    return [b"one"]
+
+
+@case
+def long_list(environ: dict[str, Any], start: Any) -> Body:
+    start("200 OK", [PLAIN, ("Content-Length", "6")])
+    return [b"one", b"two"]
+
+
+@case
+def one_item_tuple(environ: dict[str, Any], start: Any) -> Body:
+    start("200 OK", [PLAIN])
+    return (b"one",)
+
+
+@case
+def big_list(environ: dict[str, Any], start: Any) -> Body:
+    start("200 OK", [PLAIN, ("Content-Length", str(BIG))])
+    return [b"x" * BIG]
+
+
+@case
+def generator(environ: dict[str, Any], start: Any) -> Iterator[bytes]:
+    start("200 OK", [PLAIN])
+    yield b"one"
+    yield b"two"
+
+
+@case
+def generator_with_length(environ: dict[str, Any], start: Any) -> Iterator[bytes]:
+    start("200 OK", [PLAIN, ("Content-Length", "3")])
+    yield b"one"
+
+
+@case
+def sized(environ: dict[str, Any], start: Any) -> Body:
+    class OneChunk:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"one"])
+
+        def __len__(self) -> int:
+            return 1
+
+    start("200 OK", [PLAIN])
+    return OneChunk()
+
+
+@case
+def file_wrapper(environ: dict[str, Any], start: Any) -> Body:
+    start("200 OK", [PLAIN, ("Content-Length", "4")])
+    return environ["wsgi.file_wrapper"](io.BytesIO(b"file")) if "wsgi.file_wrapper" in environ else [b"file"]
+
+
+@case
+def empty_list(environ: dict[str, Any], start: Any) -> Body:
+    start("200 OK", [PLAIN, ("Content-Length", "0")])
+    return []
+
+
+@case
+def written(environ: dict[str, Any], start: Any) -> Body:
+    write = start("200 OK", [PLAIN, ("Content-Length", "9")])
+    write(b"one")
+    write(b"two")
+    return [b"end"]
+
+
+@case
+def replaced(environ: dict[str, Any], start: Any) -> Body:
+    """exc_info before anything was sent: another head takes the place of the first."""
+    start("200 OK", [PLAIN, ("X-First", "1")])
+    try:
+        raise KeyError
+    except KeyError:
+        import sys
+
+        start("500 Oops", [PLAIN, ("Content-Length", "4")], sys.exc_info())
+    return [b"oops"]
+
+
+@case
+def no_content(environ: dict[str, Any], start: Any) -> Body:
+    start("204 No Content", [])
+    return []
+
+
+@case
+def not_modified(environ: dict[str, Any], start: Any) -> Body:
+    start("304 Not Modified", [("ETag", '"1"')])
+    return iter(())
+
+
+@case
+def flask_page(environ: dict[str, Any], start: Any) -> Body:
+    app = flask.Flask(__name__)
+    app.add_url_rule("/<kind>/<case>", "page", lambda kind, case: "hello")
+    return app(environ, start)
+
+
+@case
+def werkzeug_page(environ: dict[str, Any], start: Any) -> Body:
+    return Response("hello")(environ, start)
+
+
+@case
+def raises(environ: dict[str, Any], start: Any) -> Body:
+    raise KeyError("before start_response")
+
+
+@case
+def raises_midway(environ: dict[str, Any], start: Any) -> Iterator[bytes]:
+    start("200 OK", [PLAIN, ("Content-Length", "6")])
+    yield b"one"
+    raise KeyError("midway")
+
+
+def bare(environ: dict[str, Any], start_response: Any) -> Body:
+    """Each case, by the path's second segment."""
+    name = environ["PATH_INFO"].rpartition("/")[2]
+    return CASES[name](environ, start_response)
+
+
+def with_statement(environ: dict[str, Any], start_response: Any) -> Body:
+    """The same, after using the connection."""
+    conn = environ["db.conn"]
+    conn.cursor().execute("SELECT 1").fetchone()
+    return bare(environ, start_response)
+
+
+URL = os.environ["SERVED_URL"]
+eager = DatabaseMiddleware(with_statement, URL)
+lazy = DatabaseMiddleware(with_statement, URL, acquire="first-use")
+
+
+def leased(environ: dict[str, Any], start_response: Any) -> Body:
+    """How many connections requests hold now, in this process."""
+    count = str(eager.database.stats().leased + lazy.database.stats().leased).encode()
+    start_response("200 OK", [PLAIN, ("Content-Length", str(len(count)))])
+    return [count]
+
+
+KINDS: dict[str, Any] = {"bare": bare, "wrap": eager, "lazy": lazy, "leased": leased}
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Body:
+    return KINDS[environ["PATH_INFO"].split("/")[1]](environ, start_response)

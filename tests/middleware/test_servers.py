@@ -1,0 +1,107 @@
+"""R3, R5 on real servers: byte for byte what a client gets without the middleware."""
+
+from __future__ import annotations
+
+import ast
+import re
+import socket
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from support.servers import SERVERS, raw, serving
+from support.waiting import until
+
+SOURCE = (Path(__file__).parent / "served.py").read_text()
+CASES = [
+    node.name
+    for node in ast.parse(SOURCE).body
+    if isinstance(node, ast.FunctionDef) and any(getattr(mark, "id", "") == "case" for mark in node.decorator_list)
+]
+CASES.remove("big_list")  # that one is for slow clients
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def port(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    directory = tmp_path_factory.mktemp(server)
+    url = f"sqlite:///{directory}/served.sqlite3"
+    with serving(server, "middleware.served", directory / "log", SERVED_URL=url) as port:
+        yield port
+
+
+def leased(port: int) -> int:
+    return int(raw(port, "/leased").rpartition(b"\r\n\r\n")[2])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_client_gets_the_same_bytes(port: int, case: str, method: str) -> None:
+    """R5: write(), exc_info, HEAD, 204, 304, lengths, chunks and errors are as without the middleware."""
+    bare = raw(port, f"/bare/{case}", method)
+
+    assert raw(port, f"/wrap/{case}", method) == bare
+    assert leased(port) == 0
+    assert bare.startswith(b"HTTP/1.")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("raises_midway", "replaced")])
+def test_a_client_gets_the_same_bytes_with_first_use(port: int, case: str) -> None:
+    """R5: start_response is held until the first byte, which nobody sees."""
+    assert raw(port, f"/lazy/{case}") == raw(port, f"/bare/{case}")
+    assert leased(port) == 0
+
+
+def test_a_replaced_head_leaves_nothing_of_the_first_with_first_use(port: int) -> None:
+    """R5: held back, a head is replaced whole; gunicorn by itself would send the headers of both."""
+    head, _, body = raw(port, "/lazy/replaced").partition(b"\r\n\r\n")
+    assert head.split(b" ", 1)[1].startswith(b"500 Oops")
+    assert b"X-First" not in head
+    assert body == b"oops"
+
+
+KEEPERS = ["one_item_list", "long_list", "one_item_tuple", "generator_with_length", "file_wrapper", "flask_page"]
+
+
+@pytest.mark.parametrize("server", ["gunicorn-gthread", "waitress"], indirect=True)
+@pytest.mark.parametrize("case", [*KEEPERS, "sized", "werkzeug_page"])
+def test_content_length_and_keep_alive_survive(port: int, case: str) -> None:
+    """R3: two requests on one connection, where the server keeps it for the bare application, too."""
+    lengths = []
+    for kind in ("bare", "wrap"):
+        client = HTTPConnection("127.0.0.1", port, timeout=30)
+        client.connect()
+        connection = client.sock
+        for _ in range(2):
+            client.request("GET", f"/{kind}/{case}")
+            response = client.getresponse()
+            lengths.append(response.getheader("Content-Length"))
+            assert response.read() != b""
+            assert client.sock is connection, "kept alive"
+        client.close()
+    assert len(set(lengths)) == 1
+    assert lengths[0] is not None or case in ("one_item_tuple", "one_item_list", "sized")
+
+
+@pytest.mark.parametrize("server", ["gunicorn-gthread", "waitress", "werkzeug"], indirect=True)
+def test_a_slow_client_holds_no_connection(port: int) -> None:
+    """R3: while megabytes wait to be read, the connection serves others already."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+        slow.sendall(b"GET /wrap/big_list HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        head = slow.recv(2000)
+        assert head.startswith(b"HTTP/1.")
+
+        until(lambda: leased(port) == 0, what="the connection to be back while the client still reads")
+
+        data = bytearray(head)
+        while piece := slow.recv(65536):
+            data += piece
+        headers, _, body = data.partition(b"\r\n\r\n")
+        assert re.search(rb"(?i)content-length: 20000000", headers)
+        assert len(body) == 20_000_000
