@@ -6,7 +6,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from .connection import ConnectionProxy, interrupt, lazy, proxy_class, settle
 from .dbapi import Connection
@@ -16,10 +16,14 @@ from .errors import DatabaseUnavailable
 from .settings import Settings
 from .stats import Stats, snapshot
 
+D = TypeVar("D", bound="Database")
+
 
 class Database:
     """Where connections come from. Opens none until one is asked for. Safe to share between threads, and across a
     fork: a child opens its own connections."""
+
+    _engine_class: ClassVar[type[Engine]] = Engine
 
     def __init__(
         self,
@@ -37,7 +41,7 @@ class Database:
         self.settings = url
         self._clock = clock
         self._driver = self._make_driver()
-        self._engine = Engine(url, self._driver, clock)
+        self._engine = self._engine_class(url, self._driver, clock)
         self._finalize = weakref.finalize(self, self._engine.close)  # at the interpreter's exit, too
 
     def _make_driver(self) -> Driver:
@@ -110,7 +114,7 @@ class Database:
         Blocks briefly for each connection's goodbye."""
         self._engine.close()
 
-    def __enter__(self) -> Database:
+    def __enter__(self: D) -> D:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -20,15 +20,27 @@ from dataclasses import replace
 from typing import Any
 
 from .activity import Activity
-from .connection import ConnectionProxy
 from .database import Database
 from .drivers import Driver, make_driver
-from .drivers.base import DIRTY, SERVER_OPTIONS, State
+from .drivers.base import DIRTY, SERVER_OPTIONS, Check, State
+from .engine import Engine
 from .errors import ConfigError, DatabaseUnavailable
 from .settings import Settings
+from .stores import Slot
 
 SAVEPOINT = "wsgidb_sandbox"
 ONE_CONNECTION = {"strategy": "pooled", "pool_size": 1, "max_lifetime": None, "max_idle": None, "ping_after": None}
+
+
+class _Engine(Engine):
+    """An engine that can be told to be unavailable."""
+
+    unavailable = False
+
+    def acquire(self) -> Slot:
+        if self.unavailable:
+            raise DatabaseUnavailable("told to be unavailable")
+        return super().acquire()
 
 
 class SandboxDatabase(Database):
@@ -40,6 +52,9 @@ class SandboxDatabase(Database):
     executescript().
     """
 
+    _engine_class = _Engine
+    _engine: _Engine
+
     def __init__(self, url: str | None = None, /, **options: Any) -> None:
         """With neither a url nor a creator, the environment is asked: `Database.from_env`. Raises ConfigError."""
         for name in options.keys() & ONE_CONNECTION.keys():
@@ -49,32 +64,19 @@ class SandboxDatabase(Database):
             super().__init__(Settings.from_env(overrides=given))
         else:
             super().__init__(url, **given)
-        self._unavailable = False
 
     def _make_driver(self) -> Driver:
         self._sandbox = _Sandbox(self.settings, self._clock)
         return self._sandbox
 
-    def lease(self, request: dict[str, Any] | None = None) -> ConnectionProxy:
-        self._refuse_in_outage()
-        return super().lease(request)
-
-    def lease_on_first_use(self, request: dict[str, Any] | None = None) -> ConnectionProxy:
-        self._refuse_in_outage()
-        return super().lease_on_first_use(request)
-
-    def _refuse_in_outage(self) -> None:
-        if self._unavailable:
-            raise DatabaseUnavailable("told to be unavailable")
-
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Meanwhile no connection is to be had."""
-        self._unavailable = True
+        """Meanwhile no connection is to be had; one that is leased already works on."""
+        self._engine.unavailable = True
         try:
             yield
         finally:
-            self._unavailable = False
+            self._engine.unavailable = False
 
     def undo(self) -> None:
         """Roll back all that was done so far, and go on. Blocks for that. Raises DatabaseUnavailable."""
@@ -101,12 +103,24 @@ class _Sandbox(Driver):
         if self._connected:
             raise DatabaseUnavailable("the sandbox has lost its connection, and with it what the test had done")
         conn = self._inner.connect(deadline)
+        try:
+            self._take_over(conn, deadline)
+            self._run(conn, "BEGIN", f"SAVEPOINT {SAVEPOINT}")
+        except BaseException:
+            self._inner.abandon(conn)
+            raise
         self._connected = True
-        conn.commit, conn.rollback = (lambda: self.commit(conn)), (lambda: self.rollback(conn, deadline))
-        if hasattr(conn, "begin"):
-            conn.begin = conn.commit
-        self._run(conn, "BEGIN", f"SAVEPOINT {SAVEPOINT}")
         return conn
+
+    def _take_over(self, conn: Any, deadline: float) -> None:
+        """Let the application's commits and rollbacks be savepoints'."""
+        try:
+            conn.commit, conn.rollback = (lambda: self.commit(conn)), (lambda: self.rollback(conn, deadline))
+            if hasattr(conn, "begin"):
+                conn.begin = conn.commit
+        except AttributeError:
+            kind = f"{type(conn).__module__}.{type(conn).__name__}"
+            raise ConfigError(f"creator: {kind} lets nobody replace its commit(); return a subclass of it") from None
 
     def begin_anew(self, conn: Any) -> None:
         self._run(conn, "ROLLBACK", "BEGIN", f"SAVEPOINT {SAVEPOINT}")
@@ -137,11 +151,19 @@ class _Sandbox(Driver):
         self._inner.ping(conn, deadline)
 
     def close(self, conn: Any) -> None:
-        self._run(conn, "ROLLBACK")
-        self._inner.close(conn)
+        try:
+            self._run(conn, "ROLLBACK")
+        finally:
+            self._inner.close(conn)
 
     def abandon(self, conn: Any) -> None:
         self._inner.abandon(conn)
+
+    def watch(self, conn: Any) -> Check:
+        return self._inner.watch(conn)
+
+    def readable_is_dead(self, conn: Any) -> bool:
+        return self._inner.readable_is_dead(conn)
 
     def activity(self, conn: Any) -> Activity:
         return self._inner.activity(conn)

@@ -64,4 +64,6 @@ def wrapped(app: WSGIApplication, database: Database) -> WSGIApplication:
 
 
 def sandbox(app: WSGIApplication) -> WSGIApplication:
-    return DatabaseMiddleware(app, SandboxDatabase("sqlite:///file.db"))
+    with SandboxDatabase("sqlite:///file.db") as database, database.outage():
+        assert_type(database, SandboxDatabase)
+        return DatabaseMiddleware(app, database)

@@ -1,0 +1,343 @@
+"""wsgidb.testing: an application's tests on a real database, of which nothing stays behind."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+from werkzeug.test import Client, TestResponse
+
+from support.client import connect
+from support.fakedb import FakeDB
+from support.mariadb import MariaDB
+from wsgidb import ConfigError, DatabaseMiddleware, DatabaseUnavailable, get_connection
+from wsgidb.testing import SandboxDatabase
+
+pytest_plugins = ["pytester"]
+
+TRANSACTIONS = ["manual", "autocommit", "request"]
+Make = Callable[..., SandboxDatabase]
+
+
+class Outside:
+    """What somebody else sees of the table `orders`, in which there is one row, 1."""
+
+    def __init__(self, url: str, conn: Any) -> None:
+        self.url, self._conn = url, conn
+        self.run("DROP TABLE IF EXISTS orders")
+        engine = "" if url.startswith("sqlite") else " ENGINE=InnoDB"
+        self.run(f"CREATE TABLE orders (n INT){engine}")
+        self.run("INSERT INTO orders VALUES (1)")
+
+    def run(self, sql: str) -> list[int]:
+        with closing(self._conn.cursor()) as cursor:
+            cursor.execute(sql)
+            rows = [row[0] for row in cursor.fetchall()]
+        self._conn.commit()
+        return rows
+
+    @property
+    def orders(self) -> list[int]:
+        return self.run("SELECT n FROM orders ORDER BY n")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.server)])
+def outside(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outside]:
+    if request.param == "sqlite":
+        path = tmp_path / "app.db"
+        with closing(sqlite3.connect(path, timeout=0)) as conn:
+            yield Outside(f"sqlite:///{path}", conn)
+        return
+    mariadb: MariaDB = request.getfixturevalue("mariadb")
+    with closing(connect(mariadb.url("root"))) as conn:
+        yield Outside(mariadb.url(), conn)
+    mariadb.execute("DROP TABLE orders")
+
+
+@pytest.fixture
+def make(outside: Outside) -> Iterator[Make]:
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(SandboxDatabase(outside.url, **options))
+
+
+@pytest.fixture(params=TRANSACTIONS)
+def database(request: pytest.FixtureRequest, make: Make) -> SandboxDatabase:
+    return make(transaction=request.param)
+
+
+def shop(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """POST /2 orders number 2 (and says 400 to 0), GET lists the orders. It commits where nobody else does."""
+    conn = get_connection(environ)
+    number = int(environ["PATH_INFO"][1:] or 0)
+    status = "200 OK"
+    with closing(conn.cursor()) as cursor:
+        if environ["REQUEST_METHOD"] == "POST":
+            cursor.execute(f"INSERT INTO orders VALUES ({number})")
+            if environ["shop.commits"] and number:
+                conn.commit()
+            status = status if number else "400 Bad Request"
+        cursor.execute("SELECT n FROM orders ORDER BY n")
+        text = " ".join(str(row[0]) for row in cursor.fetchall())
+    start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
+    return [text.encode()]
+
+
+class Browser(Client):
+    """Reads and closes each body, as the lint inside wants it."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        return super().open(*args, **{"buffered": True, **kwargs})
+
+
+def client(database: SandboxDatabase) -> Browser:
+    app = validator(DatabaseMiddleware(shop, database))
+    commits = database.settings.transaction == "manual"
+    return Browser(lambda environ, start_response: app({**environ, "shop.commits": commits}, start_response))
+
+
+def test_requests_see_each_others_work_and_nobody_else_does(outside: Outside, database: SandboxDatabase) -> None:
+    """What one request committed the next one finds; after the test it was never there."""
+    browser = client(database)
+    assert browser.post("/2").text == "1 2"
+    assert browser.get("/").text == "1 2"
+    if outside.url.startswith("mysql"):  # an SQLite file is locked meanwhile
+        assert outside.orders == [1]
+    database.close()
+    assert outside.orders == [1]
+
+
+def test_what_a_request_did_not_commit_is_gone_for_the_next(database: SandboxDatabase) -> None:
+    """manual: not committed; request: vetoed by its 400; autocommit: done with the statement, as ever."""
+    browser = client(database)
+    assert browser.post("/0").text == "0 1"
+    assert browser.get("/").text == ("0 1" if database.settings.transaction == "autocommit" else "1")
+
+
+def test_an_uncommitted_write_is_logged_as_it_would_be(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """The commonest lost write shows in a test, too; a committed one before it does not count."""
+    with make().connection() as conn, closing(conn.cursor()) as cursor:
+        cursor.execute("INSERT INTO orders VALUES (2), (3)")
+        conn.commit()
+        cursor.execute("INSERT INTO orders VALUES (4)")
+    assert "rolled back an uncommitted write of 1 row(s)" in caplog.text
+
+
+def test_a_handlers_rollback_undoes_what_came_after_its_commit(make: Make) -> None:
+    """Commit and rollback mean what they always mean, and so does ``with conn:`` where it commits."""
+    database = make()
+    with database.connection() as conn, closing(conn.cursor()) as cursor:
+        for number in (2, 3):
+            cursor.execute(f"INSERT INTO orders VALUES ({number})")
+            conn.commit()
+        cursor.execute("INSERT INTO orders VALUES (4)")
+        conn.rollback()
+        cursor.execute("SELECT n FROM orders ORDER BY n")
+        assert [row[0] for row in cursor.fetchall()] == [1, 2, 3]
+        with conn:
+            cursor.execute("INSERT INTO orders VALUES (5)")
+    assert client(database).get("/").text.split()[:3] == ["1", "2", "3"]
+
+
+def test_a_with_block_commits_into_the_sandbox_only(outside: Outside, make: Make) -> None:
+    """sqlite3's ``with conn:`` commits below what Python code sees; PyMySQL's closes, which here gives back."""
+    database = make()
+    with database.connection() as conn, conn, closing(conn.cursor()) as cursor:
+        cursor.execute("INSERT INTO orders VALUES (5)")
+    committed = "1 5" if outside.url.startswith("sqlite") else "1"
+    assert client(database).get("/").text == committed
+    database.close()
+    assert outside.orders == [1]
+
+
+def test_begin_commits_what_was_before_it(outside: Outside, make: Make) -> None:
+    """PyMySQL's begin(), which sends a BEGIN: it must not end the test's own transaction."""
+    database = make()
+    with database.connection() as conn, closing(conn.cursor()) as cursor:
+        cursor.execute("INSERT INTO orders VALUES (2)")
+        if hasattr(conn, "begin"):
+            conn.begin()
+            cursor.execute("INSERT INTO orders VALUES (3)")
+        else:
+            conn.commit()
+    assert client(database).get("/").text == "1 2"
+    database.close()
+    assert outside.orders == [1]
+
+
+def test_undo_in_the_middle(database: SandboxDatabase) -> None:
+    """Back to how it began, committed or not; and on from there."""
+    browser = client(database)
+    browser.post("/2")
+    database.undo()
+    assert browser.get("/").text == "1"
+    assert browser.post("/3").text == "1 3"
+
+
+def test_an_outage_while_it_lasts(database: SandboxDatabase) -> None:
+    """A 503, and DatabaseUnavailable for scripts and health pages; what was done before is still there after it."""
+    browser = client(database)
+    browser.post("/2")
+    with database.outage():
+        response = browser.get("/")
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        with pytest.raises(DatabaseUnavailable), database.connection():
+            pass
+        with pytest.raises(DatabaseUnavailable):
+            database.check()
+    assert browser.get("/").text == "1 2"
+    assert database.check() >= 0
+
+
+def test_an_outage_with_acquire_on_first_use(database: SandboxDatabase) -> None:
+    """As in a real one: who needs no database is served, who does gets a 503."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/":
+            return shop(environ, start_response)
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+        return [b"ok"]
+
+    browser = Client(DatabaseMiddleware(app, database, acquire="first-use"))
+    with database.outage():
+        assert [browser.get(path).status_code for path in ("/static", "/")] == [200, 503]
+
+
+def test_threads_take_turns_on_one_connection(outside: Outside, make: Make) -> None:
+    """Leases come one after another, all in the one transaction, whatever thread they are in."""
+    database = make()
+    browser = client(database)
+    threads = [threading.Thread(target=browser.post, args=(f"/{number}",)) for number in range(2, 10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert browser.get("/").text == "1 2 3 4 5 6 7 8 9"
+    assert database.stats().connects == 1
+    database.close()
+    assert outside.orders == [1]
+
+
+@pytest.mark.server
+def test_a_lost_connection_says_that_the_tests_work_is_lost(own_mariadb: MariaDB) -> None:
+    """A second connection would be a second transaction, without what the test did: better an error."""
+    own_mariadb.execute("CREATE TABLE orders (n INT)")
+    with SandboxDatabase(own_mariadb.url()) as database:
+        browser = client(database)
+        assert browser.post("/2").text == "2"
+        own_mariadb.kill_connections("guest")
+        assert browser.get("/").status_code == 503
+        with pytest.raises(DatabaseUnavailable, match="sandbox has lost its connection"), database.connection():
+            pass
+    assert own_mariadb.query("SELECT * FROM orders") == []
+
+
+def test_an_application_that_fails_leaves_nothing(outside: Outside, database: SandboxDatabase) -> None:
+    """Its exception comes through to the test, and the sandbox goes on."""
+
+    def broken(environ: dict[str, Any], start_response: Any) -> Any:
+        with closing(get_connection(environ).cursor()) as cursor:
+            cursor.execute("INSERT INTO orders VALUES (7)")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Client(DatabaseMiddleware(broken, database)).get("/")
+    assert client(database).get("/").text == ("1 7" if database.settings.transaction == "autocommit" else "1")
+    database.close()
+    assert outside.orders == [1]
+
+
+@pytest.mark.parametrize(
+    "options", [{"strategy": "pooled"}, {"pool_size": 2}, {"max_lifetime": 5}, {"max_idle": 5}, {"ping_after": 0}]
+)
+def test_it_has_one_connection_and_keeps_it(options: dict[str, Any]) -> None:
+    """What would make it another one is refused by name."""
+    with pytest.raises(ConfigError, match=rf"^{next(iter(options))}: a sandbox has one connection"):
+        SandboxDatabase("sqlite:////tmp/never-opened.db", **options)
+
+
+def test_what_the_driver_cannot_do_is_refused_as_ever() -> None:
+    """The sandbox promises nothing for its driver."""
+    with pytest.raises(ConfigError, match=r"^read_timeout: sqlite has no such option"):
+        SandboxDatabase("sqlite:////tmp/never-opened.db", read_timeout=5)
+
+
+def test_the_environment_is_asked_where_nothing_is_given(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application's own settings, but for the one connection."""
+    monkeypatch.setenv("WSGIDB_URL", outside.url)
+    monkeypatch.setenv("WSGIDB_STRATEGY", "thread-local")
+    monkeypatch.setenv("WSGIDB_TRANSACTION", "request")
+    with SandboxDatabase() as database:
+        assert client(database).post("/2").text == "1 2"
+    assert outside.orders == [1]
+
+
+def test_a_creator_works_or_says_why_not(fakedb: FakeDB, tmp_path: Path) -> None:
+    """Its connection's commit must be replaceable, which that of a bare sqlite3 connection is not."""
+    with SandboxDatabase(creator=fakedb.connect) as database:
+        with database.connection() as conn:
+            conn.commit()
+        assert fakedb.count("commit") == 0
+        assert fakedb.statements()[:2] == ["BEGIN", "SAVEPOINT wsgidb_sandbox"]
+    assert (fakedb.statements()[-1], fakedb.open_now) == ("ROLLBACK", 0)
+    bare = SandboxDatabase(creator=lambda: sqlite3.connect(tmp_path / "file.db"))
+    with (
+        pytest.raises(DatabaseUnavailable, match=r"sqlite3\.Connection lets nobody replace its commit"),
+        bare.connection(),
+    ):
+        pass
+
+
+class TestPlugin:
+    def test_it_does_nothing_until_used(self, pytester: pytest.Pytester) -> None:
+        """Found by itself where wsgidb is installed; a test run without it has imported nothing of it."""
+        pytester.makepyfile(
+            """
+            import sys
+
+            def test_nothing_was_imported():
+                assert "wsgidb.pytest_plugin" in sys.modules
+                assert "wsgidb.testing" not in sys.modules
+                assert "pymysql" not in sys.modules
+
+            def test_it_is_known(pytestconfig):
+                assert pytestconfig.pluginmanager.get_plugin("wsgidb") is sys.modules["wsgidb.pytest_plugin"]
+            """
+        )
+        pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
+
+    def test_importing_it_imports_no_driver(self) -> None:
+        """Nor does wsgidb itself, until a url asks for one."""
+        drivers = "{'pymysql', 'sqlite3', 'MySQLdb', 'psycopg', 'dbutils', 'sqlalchemy'}"
+        program = f"import sys, wsgidb.pytest_plugin; print(sorted({drivers} & sys.modules.keys()))"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr) == ("[]\n", "")
+
+    def test_what_its_fixture_makes_is_undone_and_closed(self, outside: Outside, pytester: pytest.Pytester) -> None:
+        """Two tests that write the same row, each of which finds the table as it was."""
+        pytester.makepyfile(
+            f"""
+            import pytest
+
+            @pytest.mark.parametrize("turn", [1, 2])
+            def test_order(wsgidb_sandbox, turn):
+                database = wsgidb_sandbox({outside.url!r}, transaction="request")
+                with database.connection() as conn:
+                    cursor = conn.cursor()
+                    cursor.execute("INSERT INTO orders VALUES (2)")
+                with database.connection() as conn:
+                    cursor = conn.cursor()
+                    cursor.execute("SELECT COUNT(*) FROM orders")
+                    assert cursor.fetchone()[0] == 2
+                    cursor.close()
+            """
+        )
+        pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error").assert_outcomes(passed=2)
+        assert outside.orders == [1]
