@@ -135,7 +135,8 @@ def test_answers_without_a_body(fakedb: FakeDB, side: str, answer: tuple[str, st
 def test_the_503(fakedb: FakeDB, method: str) -> None:
     """R11: our own response is a proper one."""
     fakedb.fail("connect", FakeDB.OperationalError())
-    call = Call(validator(DatabaseMiddleware(lambda environ, start_response: [], creator=fakedb.connect)), REQUEST_METHOD=method)
+    middleware = DatabaseMiddleware(lambda environ, start_response: [], creator=fakedb.connect)
+    call = Call(validator(middleware), REQUEST_METHOD=method)
     assert call.status == "503 Service Unavailable"
     settle(call)
 
