@@ -37,7 +37,7 @@ pytest: $(VENV)/test.stamp
 	env $$(env | sed -n 's/^\(WSGIDB_[A-Z_]*\)=.*/-u \1/p') $(BIN)/pytest -n $(WORKERS)
 
 matrix: $(VENV)/matrix.stamp
-	PYTHON="$(PYTHON)" tools/system-packages python mariadb
+	PYTHON="$(PYTHON)" tools/system-packages python compiler mariadb
 	tools/matrix $(BIN)/tox
 
 # A changed setup.cfg means changed dependencies: start over rather than keep what is no longer asked for.
@@ -52,6 +52,7 @@ $(VENV)/demo.stamp: $(VENV)/base.stamp
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/base.stamp
+	PYTHON="$(PYTHON)" tools/system-packages python compiler
 	$(PIP_INSTALL) --editable '.[test,lint,demo]'
 	@touch $@
 
