@@ -12,6 +12,10 @@ from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-docs", action="store_true", help="write the tables that tests make into docs/")
+
+
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDB]:
     """The server that all tests of a worker share: leave it running, its variables as they were, and tables dropped."""

@@ -1,4 +1,4 @@
-"""Reading MySQL commands out of what a client sends, by the framing of its protocol alone.
+"""Reading MySQL commands out of what a client sends, by the framing of its protocol alone; and one packet to answer.
 
 A packet is a 3 byte length, a sequence number and the payload. Each command starts at sequence 0, and
 the login continues the server's greeting at 1, so a 0 means a command. (A file sent with LOAD DATA
@@ -43,6 +43,12 @@ class Command(NamedTuple):
     def __str__(self) -> str:
         name = NAMES.get(self.code, f"0x{self.code:02x}")
         return f"{name} {self.payload.decode(errors='replace')}" if self.code in TEXTUAL else name
+
+
+def error(code: int, sqlstate: str, message: str) -> bytes:
+    """The packet with which a server answers a command that failed."""
+    payload = b"\xff" + code.to_bytes(2, "little") + f"#{sqlstate}{message}".encode()
+    return len(payload).to_bytes(3, "little") + b"\x01" + payload
 
 
 class CommandReader:

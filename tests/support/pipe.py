@@ -132,6 +132,12 @@ class Pipe:
                     self._push_and_send(data[:done])
                     self.reset()
                     return
+                reply = self._tap.answered(command)
+                if reply is not None:
+                    assert end - done == len(data) == 5 + len(command.payload), "answers are for statements sent alone"
+                    if reply:
+                        self._down.push(due, reply)
+                    return
                 done = end
                 self._mute = self._mute or verdict == "mute"
             self._up.push(due, data)

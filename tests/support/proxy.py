@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from support.packets import Command
@@ -162,6 +162,13 @@ class TCPProxy:
         """
         with self._working():
             return self._tap.plan(n, reply).done
+
+    def answer(self, statement: str, reply: Callable[[], bytes | None]) -> threading.Event:
+        """When *statement* (exactly) is sent next, call *reply*, and give the client what it returns, instead of the
+        server, which never gets to see the statement: a packet (`packets.error`), or ``b""`` for nothing at all.
+        With None the statement goes on to the server. The event returned is set when it happens."""
+        with self._working():
+            return self._tap.answer(statement, reply).done
 
     def close(self) -> None:
         """Reset what is open, end the thread and close every socket."""

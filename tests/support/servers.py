@@ -1,79 +1,157 @@
-"""Real WSGI servers, each a process of its own, and a client that shows every byte they send."""
+"""The WSGI servers that install from PyPI, each as a process of its own on a free port.
+
+A new server is one more entry in `SERVERS`. Those that have no command line, or one that does not listen to signals,
+are run by this very module: ``python -m support.servers NAME MODULE:APP PORT``.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 from support.ports import bind
 from support.waiting import until
 
-SERVERS = ("gunicorn-sync", "gunicorn-gthread", "waitress", "werkzeug", "wsgiref")
+HOST = "127.0.0.1"
+THREADS = 2
+GUNICORN = "{python} -m gunicorn --bind 127.0.0.1:{port} --workers 1 --graceful-timeout 5"
+UWSGI = (
+    "{bin}/uwsgi --http-socket 127.0.0.1:{port} --home {prefix} --module {app} --threads {threads} --single-interpreter"
+    " --need-app --die-on-term --disable-logging"
+)
+OURS = "{python} -m support.servers {name} {app} {port}"
 
-# Of a program that gets: module of the application, port. The names are those of its servers.
-PROGRAMS = {
-    "waitress": "import waitress; waitress.serve(app, host='127.0.0.1', port=port, threads=4, _quiet=True)",
-    "werkzeug": "from werkzeug.serving import run_simple; run_simple('127.0.0.1', port, app, threaded=True)",
-    "wsgiref": "from wsgiref.simple_server import make_server; make_server('127.0.0.1', port, app).serve_forever()",
+
+@dataclass(frozen=True)
+class Kind:
+    """How one server is run."""
+
+    command: str = OURS
+    run: Callable[[Any, int], object] | None = None
+    """With the command `OURS`: serves an application on a port until SystemExit is raised in it."""
+    exits: int = 0
+    """Its exit status after SIGTERM."""
+
+
+def _waitress(app: Any, port: int) -> None:
+    import waitress
+
+    waitress.serve(app, host=HOST, port=port, threads=THREADS)
+
+
+def _cheroot(app: Any, port: int) -> None:
+    from cheroot.wsgi import Server
+
+    Server((HOST, port), app, numthreads=THREADS).safe_start()
+
+
+def _werkzeug(app: Any, port: int) -> None:
+    from werkzeug.serving import run_simple
+
+    run_simple(HOST, port, app, threaded=True)
+
+
+def _wsgiref(app: Any, port: int) -> None:
+    from wsgiref.simple_server import make_server
+
+    make_server(HOST, port, app).serve_forever()
+
+
+def _a2wsgi(app: Any, port: int) -> None:
+    import uvicorn
+    from a2wsgi import WSGIMiddleware
+
+    uvicorn.run(WSGIMiddleware(app, workers=THREADS), host=HOST, port=port, lifespan="off", log_level="warning")
+
+
+SERVERS: dict[str, Kind] = {
+    "gunicorn sync": Kind(f"{GUNICORN} {{app}}"),
+    "gunicorn gthread": Kind(f"{GUNICORN} --worker-class gthread --threads {{threads}} {{app}}"),
+    "Waitress": Kind(run=_waitress),
+    "uWSGI": Kind(UWSGI, exits=30),  # its own number for having been told
+    "Cheroot": Kind(run=_cheroot),
+    "Werkzeug": Kind(run=_werkzeug),
+    "wsgiref": Kind(run=_wsgiref),
+    "a2wsgi on uvicorn": Kind(run=_a2wsgi),
 }
-START = "import sys, importlib; port = int(sys.argv[2]); app = importlib.import_module(sys.argv[1]).application; "
 
 
-def command(server: str, module: str, port: int) -> list[str]:
-    kind, _, worker = server.partition("-")
-    if kind != "gunicorn":
-        return [sys.executable, "-c", START + PROGRAMS[kind], module, str(port)]
-    options = ["-b", f"127.0.0.1:{port}", "-k", worker, "--threads", "4" if worker == "gthread" else "1"]
-    return [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", f"{module}:application"]
+class Server:
+    """One running server; a context manager. `log` gets all it says."""
 
+    def __init__(self, name: str, app: str, log: Path, path: list[str], **environ: str) -> None:
+        """*app* is ``module:name``, found in *path*; *environ* is added to ours."""
+        self.name, self.log, self.kind = name, log, SERVERS[name]
+        self._reserved = bind()  # held until the end, so that nobody else is given the port
+        self.port: int = self._reserved.getsockname()[1]
+        places = {"python": sys.executable, "bin": str(Path(sys.executable).parent), "prefix": sys.prefix}
+        words = self.kind.command.split()
+        command = [word.format(name=name, app=app, port=self.port, threads=THREADS, **places) for word in words]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("WSGIDB_")}
+        settings = {**inherited, "PYTHONPATH": os.pathsep.join(path), **environ}
+        with log.open("ab") as out:
+            # Should this process be killed, the kernel ends the server.
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=settings, start_new_session=True,
+            )  # fmt: skip
 
-@contextmanager
-def serving(server: str, module: str, log: Path, **environment: str) -> Iterator[int]:
-    """Serve ``application`` of a top-level `module` of the tests; yields the port."""
-    reserved = bind()
-    port: int = reserved.getsockname()[1]
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    env = {**os.environ, "PYTHONPATH": paths, **environment}
-    with (
-        reserved,
-        log.open("wb") as out,
-        subprocess.Popen(
-            command(server, module, port), env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            start_new_session=True, cwd=log.parent,
-        ) as process,
-    ):  # fmt: skip
+    def __enter__(self) -> Server:
         try:
-            until(lambda: process.poll() is not None or _answers(port), 30, f"{server} to answer")
-            assert process.poll() is None, f"{server} ended: {log.read_text()[-3000:]}"
-            yield port
+            until(self._answers, 30, f"{self.name} to listen")
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, f"{self.name} ended: {self.said}"
+        try:
+            socket.create_connection((HOST, self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        """Ask it to end; it must do so, and well."""
+        self._process.terminate()
+        try:
+            status = self._process.wait(20)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)  # its workers, too: there is nothing worth a farewell
+            self.kill()
+        assert status == self.kind.exits, f"{self.name} ended with {status}: {self.said[-3000:]}"
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # it leads a group, of its workers
+        self._process.wait()
+        self._reserved.close()
 
 
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except OSError:
-        return False
-    return True
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
 
 
-def raw(port: int, path: str, method: str = "GET", *, close: bool = True) -> bytes:
-    """Every byte of the response to one request, up to the end of the connection; without its date."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
-        ending = "Connection: close\r\n" if close else ""
-        client.sendall(f"{method} {path} HTTP/1.1\r\nHost: test\r\n{ending}\r\n".encode())
-        data = b""
-        try:
-            while piece := client.recv(65536):
-                data += piece
-        except ConnectionResetError:
-            data += b"<reset>"
-    return re.sub(rb"(?i)\r\ndate: [^\r]*", b"", data)
+if __name__ == "__main__":
+    _, _name, _app, _port = sys.argv
+    signal.signal(signal.SIGTERM, _end)
+    _module, _, _attribute = _app.partition(":")
+    _run = SERVERS[_name].run
+    assert _run is not None, f"{_name} has a command of its own"
+    _run(getattr(import_module(_module), _attribute), int(_port))

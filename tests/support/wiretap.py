@@ -1,8 +1,10 @@
-"""What a proxy heard, and at which command it is to cut the line. The proxy's lock guards it."""
+"""What a proxy heard, at which command it is to cut the line, and which statement it answers itself. The proxy's lock
+guards it."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Literal
 
 from support.packets import Command
@@ -17,10 +19,33 @@ class Break:
         self.at, self.reply, self.done = at, reply, threading.Event()
 
 
+class Answer:
+    """A planned answer to a statement; ``done`` is set when it was given."""
+
+    def __init__(self, statement: str, reply: Callable[[], bytes | None]) -> None:
+        self.statement, self.reply, self.done = statement, reply, threading.Event()
+
+
 class Wiretap:
     def __init__(self) -> None:
         self.commands: list[Command] = []
         self._breaks: dict[int, Break] = {}
+        self._answers: list[Answer] = []
+
+    def answer(self, statement: str, reply: Callable[[], bytes | None]) -> Answer:
+        """Ask *reply* when *statement* comes next; see `TCPProxy.answer`."""
+        self._answers.append(Answer(statement, reply))
+        return self._answers[-1]
+
+    def answered(self, command: Command) -> bytes | None:
+        """What the client gets instead of the server's reply to *command*, if that was planned."""
+        for answer in self._answers:
+            if str(command) == f"QUERY {answer.statement}":
+                self._answers.remove(answer)
+                reply = answer.reply()
+                answer.done.set()
+                return reply
+        return None
 
     def plan(self, n: int, reply: bool) -> Break:
         """Break at the *n*-th command from now."""
