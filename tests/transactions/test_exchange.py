@@ -78,6 +78,7 @@ class TestHeld:
         (answering(stream(b"ab", b"cd", b"e"), 4), ["200 OK", "ab"], ["cd", "e"]),
         (answering(stream(b"abcd", b"e"), 4), ["200 OK"], ["abcd", "e"]),
         (answering(stream(b"abcde"), 4), ["200 OK"], ["abcde"]),
+        (answering(stream(b"abcde", b"f"), 4), ["200 OK"], ["abcde", "f"]),
         (answering([], 4, write=(b"ab", b"cd")), ["200 OK", "ab"], ["cd"]),
         (answering([b"cd"], 4, write=(b"ab",)), ["200 OK", "ab"], ["cd"]),
         (answering(stream(b"cd"), 4, write=(b"ab",)), ["200 OK", "ab"], ["cd"]),
@@ -138,6 +139,7 @@ def test_a_body_that_ends_early_is_rolled_back(site: Site, chunks: tuple[bytes, 
         next(body)
     if how == "close":
         body.close()
+        assert read or list(body) == [], "what was read ahead is not sent any more"
     del body
     gc.collect()
 
