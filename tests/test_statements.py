@@ -209,11 +209,13 @@ class TestPyMySQL:
             (lambda conn: conn.query(b"SELECT 1", unbuffered=False), 1),
             (lambda conn: conn.cursor(SSCursor).execute("SELECT 1 UNION SELECT 2"), 1),
             (lambda conn: conn.cursor().executemany("SET @x = %s", [(1,), (2,), (3,)]), 3),
-            (lambda conn: conn.ping(reconnect=False), 0),
+            (lambda conn: conn.ping(reconnect=False), 1),
+            (lambda conn: conn.select_db("test"), 1),
+            (lambda conn: conn.begin(), 1),
         ],
     )
     def test_statements(self, mariadb: MariaDB, handler: Callable[[Any], Any], count: int) -> None:
-        """conn.query() goes past cursors, and executemany() of what is no INSERT is one statement for each row."""
+        """Each command is one; conn.query() goes past cursors, executemany() of no INSERT is a command for each row."""
         clock = Ticking()
         with Database(mariadb.url(), clock=clock) as database:
             with database.connection() as conn:

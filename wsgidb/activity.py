@@ -17,7 +17,7 @@ def first_word(sql: str | bytes | bytearray) -> str:
 class Activity:
     """Written by the driver's observed connection, in the thread that uses it; read when the lease is settled."""
 
-    __slots__ = ("busy", "lost", "seconds", "statements", "touched", "unknown", "used", "written")
+    __slots__ = ("began", "busy", "lost", "seconds", "statements", "touched", "unknown", "used", "written")
 
     def __init__(self) -> None:
         self.busy = False
@@ -36,6 +36,14 @@ class Activity:
         """The handlers' statements so far,"""
         self.seconds = 0.0
         """and how long they took together."""
+        self.began = 0.0
+        """When the present command, or the last one, was begun."""
+
+    def ended(self, now: float) -> None:
+        """The command's reply has come, in full or up to its first row."""
+        if self.busy:  # else that is known already
+            self.busy = False
+            self.seconds += now - self.began
 
     def settled(self) -> None:
         """The transaction is over, and the server has said so."""

@@ -74,12 +74,12 @@ class Database:
         slot.request = request
         raw_class: Any = type(slot.raw)
         driver = self._driver
-        return proxy_class(raw_class, driver.cursor_methods, driver.settle_methods)(slot)
+        return proxy_class(raw_class, type(driver), driver.cursor_methods)(slot)
 
     def lease_on_first_use(self, request: dict[str, Any] | None = None) -> ConnectionProxy:
         """A lease that acquires nothing until it is used, and then may raise DatabaseUnavailable."""
         driver = self._driver
-        cls = proxy_class(driver.connection_class, driver.cursor_methods, driver.settle_methods)
+        cls = proxy_class(driver.connection_class, type(driver), driver.cursor_methods)
         return lazy(self._engine, cls, request)
 
     def owns(self, lease: Engine | None) -> bool:

@@ -53,6 +53,8 @@ class Driver(ABC):
     """Which of `SERVER_OPTIONS` the driver can honour; giving it another one is a ConfigError."""
     cursor_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the driver's connection, beside cursor(), that return a new cursor."""
+    cursor_attributes: ClassVar[tuple[str, ...]] = ()
+    """Attributes of the connection that its cursors look up at every statement."""
     settle_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the driver's connection that end a transaction and that its class cannot observe: the lease calls
     `settle_by` for them."""

@@ -64,6 +64,7 @@ PARAMETERS = introspect.signature(pymysql.connections.Connection.__init__).param
 class PyMySQL(Driver):
     name = "PyMySQL"
     clears_sessions = True
+    cursor_attributes: ClassVar[tuple[str, ...]] = ("_result", "query", "escape")
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     connection_class = Connection
 

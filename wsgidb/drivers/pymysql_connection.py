@@ -13,9 +13,10 @@ from pymysql.err import Error, OperationalError
 
 from ..activity import Activity, first_word
 from .base import CLEAN, DIRTY, Clock, State
-from .pymysql_wire import Wire
+from .pymysql_wire import Base, Wire
 
 IN_TRANSACTION, AUTOCOMMIT = 1, 2  # flags of server_status
+COM_QUERY = COMMAND.COM_QUERY
 COM_RESET_CONNECTION = 0x1F
 
 ENDS_TRANSACTION = frozenset((1213, 1402, 1613, 1614, 3101))
@@ -26,6 +27,9 @@ MAY_END_TRANSACTION = frozenset((1205, 1206))
 COMMIT_UNTOLD = frozenset(("BEGIN", "START", "ANALYZE", "OPTIMIZE", "REPAIR", "CHECK"))
 """First words of statements that commit by the way, and whose replies do not show it: in a transaction again, or a
 result set."""
+
+execute_command = Base._execute_command  # cheaper than super(), by 0.1 µs
+read_query_result = Base._read_query_result
 
 
 class Connection(Wire):
@@ -40,57 +44,34 @@ class Connection(Wire):
     """Charset and collation likewise: set_character_set() keeps an application's in the attributes of that name."""
     _clock: Clock = time.monotonic
 
-    # -- the handler's statements
-
-    def query(self, sql: str | bytes, unbuffered: bool = False) -> Any:
-        seen = self._seen
-        began = self._clock()
-        try:
-            return super().query(sql, unbuffered)
-        finally:
-            seen.statements += 1
-            seen.seconds += self._clock() - began
-
-    def commit(self) -> None:
-        self._settle("COMMIT")
-
-    def rollback(self) -> None:
-        self._settle("ROLLBACK")
-
-    def _settle(self, sql: str) -> None:
-        """The OK packet of the end of a transaction has a true status, whatever was unknown before."""
-        seen = self._seen
-        began = self._clock()
-        try:
-            self._execute_command(COMMAND.COM_QUERY, sql)
-            self._read_ok_packet()
-        finally:
-            seen.statements += 1
-            seen.seconds += self._clock() - began
-        seen.settled()
-
-    # -- every command, its start and its end
+    # -- every command, its start and its end: each step here is paid for by every statement
 
     def _execute_command(self, command: int, sql: str | bytes) -> None:
         seen = self._seen
-        if self._guarded and command == COMMAND.COM_QUERY and self._lost():
-            seen.go_on(sql)  # here, as begin() and autocommit() go past query()
-        if seen.written and command == COMMAND.COM_QUERY and first_word(sql) in COMMIT_UNTOLD:
+        result = self._result
+        if result is not None and result.has_next is None:
+            self._cut_short(result)
+        if self._guarded and command == COM_QUERY and (seen.lost or self._sock is not self._own_socket):
+            seen.lost = seen.lost or "the connection was lost, and the handler went on"  # not on in another session
+            seen.go_on(sql)
+        if seen.written and command == COM_QUERY and first_word(sql) in COMMIT_UNTOLD:
             seen.written = 0
         seen.busy = seen.used = True
         seen.touched += 1
-        if self._cut_short():
-            seen.unknown = True
-        super()._execute_command(command, sql)
+        seen.statements += 1
+        seen.began = self._clock()
+        execute_command(self, command, sql)
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
-        seen = self._seen
         try:
-            affected = super()._read_query_result(unbuffered)
+            affected = read_query_result(self, unbuffered)
         except Error as error:
             self._failed(error)
             raise
-        seen.busy = False
+        seen = self._seen
+        if seen.busy:  # else it is one more result of the same command
+            seen.busy = False
+            seen.seconds += self._clock() - seen.began
         if not self._result.field_count:  # an OK packet: status and affected rows are true
             seen.written = seen.written + affected if self.server_status & IN_TRANSACTION else 0
         return affected
@@ -101,23 +82,37 @@ class Connection(Wire):
         except Error as error:
             self._failed(error)
             raise
-        self._seen.busy = False
+        self._seen.ended(self._clock())
         return packet
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         super().set_character_set(charset, collation)
-        self._seen.busy = False
+        self._seen.ended(self._clock())
 
     def show_warnings(self) -> Any:
         rows = super().show_warnings()
-        self._seen.busy = False
+        self._seen.ended(self._clock())
         return rows
+
+    def commit(self) -> None:
+        self._settle("COMMIT")
+
+    def rollback(self) -> None:
+        self._settle("ROLLBACK")
+
+    def _settle(self, sql: str) -> None:
+        """The OK packet of the end of a transaction has a true status, whatever was unknown before."""
+        self._execute_command(COM_QUERY, sql)
+        self._read_ok_packet()
+        self._seen.settled()
+
+    # -- what went wrong
 
     def _failed(self, error: Error) -> None:
         """A reply ended in an error. An error packet carries no status, so what is known of the transaction may be
         wrong from now on."""
         seen = self._seen
-        seen.busy = False
+        seen.ended(self._clock())
         seen.unknown = True
         if not self._guarded or self._sock is None:
             return
@@ -131,27 +126,20 @@ class Connection(Wire):
         self._unseen_ping()
         return bool(self.server_status & IN_TRANSACTION)
 
-    def _cut_short(self) -> bool:
-        """Whether an unbuffered result did not come to its end: an error among its rows goes past the methods above,
-        and PyMySQL may even swallow it. Only the end's packet tells has_next."""
-        return self._result is not None and self._result.has_next is None
-
-    def _lost(self) -> bool:
-        """Whether the server has ended the transaction, as far as its errors and the socket tell."""
+    def _cut_short(self, result: Any) -> None:
+        """An unbuffered result has not come to its end, whose packet alone tells has_next: an error among its rows
+        goes past the methods above, and PyMySQL may even swallow it."""
         seen = self._seen
-        if seen.lost is None:
-            if self._cut_short() and not self._result.unbuffered_active:
-                seen.lost = "an unbuffered result ended in an error, and the handler went on"
-            elif self._sock is not self._own_socket:  # a reconnect would go on in another session
-                seen.lost = "the connection was lost, and the handler went on"
-        return seen.lost is not None
+        seen.unknown = True
+        if self._guarded and not result.unbuffered_active:
+            seen.lost = seen.lost or "an unbuffered result ended in an error, and the handler went on"
 
     def _unseen_ping(self) -> None:
         """A ping touches no transaction and no session."""
         seen = self._seen
-        touched, used = seen.touched, seen.used
+        before = seen.touched, seen.used, seen.statements, seen.seconds
         self.ping(reconnect=False)
-        seen.touched, seen.used = touched, used
+        seen.touched, seen.used, seen.statements, seen.seconds = before
 
     # -- what became of it
 
@@ -169,7 +157,7 @@ class Connection(Wire):
         if result is not None and (result.unbuffered_active or result.has_next):
             return "unread rows"
         status = self.server_status
-        if seen.unknown or self._cut_short():
+        if seen.unknown or (result is not None and result.has_next is None):
             return DIRTY
         if status & IN_TRANSACTION or bool(status & AUTOCOMMIT) is not autocommit:
             return DIRTY

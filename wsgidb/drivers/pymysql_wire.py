@@ -36,10 +36,10 @@ PRIVATE_NAMES = (
     "_write_bytes",
 )
 
-_Base: Any = pymysql.connections.Connection  # its stubs leave out what is private
+Base: Any = pymysql.connections.Connection  # its stubs leave out what is private
 
 
-class Wire(_Base):  # type: ignore[misc]
+class Wire(Base):  # type: ignore[misc]
     """The part of our connection that deals with the socket."""
 
     _tls: ssl.SSLContext | None = None
