@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from support.servers import SERVERS, raw, serving
+import wsgidb
+from support.rawhttp import Reply, request
+from support.servers import SERVERS, Server
 from support.waiting import until
 
-SOURCE = (Path(__file__).parent / "served.py").read_text()
+TESTS = Path(__file__).parents[1]
+SOURCE = (TESTS / "middleware" / "served.py").read_text()
 CASES = [
     node.name
     for node in ast.parse(SOURCE).body
@@ -30,14 +33,20 @@ def server(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def port(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    directory = tmp_path_factory.mktemp(server)
+    directory = tmp_path_factory.mktemp("server")
+    path = [str(TESTS), str(Path(wsgidb.__file__).parents[1])]
     url = f"sqlite:///{directory}/served.sqlite3"
-    with serving(server, "middleware.served", directory / "log", SERVED_URL=url) as port:
-        yield port
+    with Server(server, "middleware.served:application", directory / "log", path, SERVED_URL=url) as running:
+        yield running.port
+
+
+def raw(port: int, target: str, method: str = "GET") -> bytes:
+    """Every byte of a response, but for its date."""
+    return re.sub(rb"(?i)\r\ndate: [^\r]*", b"", request(port, target, method).raw)
 
 
 def leased(port: int) -> int:
-    return int(raw(port, "/leased").rpartition(b"\r\n\r\n")[2])
+    return int(request(port, "/leased").body)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -48,7 +57,7 @@ def test_a_client_gets_the_same_bytes(port: int, case: str, method: str) -> None
 
     assert raw(port, f"/wrap/{case}", method) == bare
     assert leased(port) == 0
-    assert bare.startswith(b"HTTP/1.")
+    assert bare.startswith(b"HTTP/1.") or case == "raises", "where uWSGI hangs up without a word"
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in ("raises_midway", "replaced")])
@@ -61,7 +70,7 @@ def test_a_client_gets_the_same_bytes_with_first_use(port: int, case: str) -> No
 def test_a_replaced_head_leaves_nothing_of_the_first_with_first_use(port: int) -> None:
     """R5: held back, a head is replaced whole; gunicorn by itself would send the headers of both."""
     head, _, body = raw(port, "/lazy/replaced").partition(b"\r\n\r\n")
-    assert head.split(b" ", 1)[1].startswith(b"500 Oops")
+    assert head.split(b" ", 1)[1].startswith(b"500 ")
     assert b"X-First" not in head
     assert body == b"oops"
 
@@ -69,7 +78,7 @@ def test_a_replaced_head_leaves_nothing_of_the_first_with_first_use(port: int) -
 KEEPERS = ["one_item_list", "long_list", "one_item_tuple", "generator_with_length", "file_wrapper", "flask_page"]
 
 
-@pytest.mark.parametrize("server", ["gunicorn-gthread", "waitress"], indirect=True)
+@pytest.mark.parametrize("server", ["gunicorn gthread", "Waitress"], indirect=True)
 @pytest.mark.parametrize("case", [*KEEPERS, "sized", "werkzeug_page"])
 def test_content_length_and_keep_alive_survive(port: int, case: str) -> None:
     """R3: two requests on one connection, where the server keeps it for the bare application, too."""
@@ -89,19 +98,19 @@ def test_content_length_and_keep_alive_survive(port: int, case: str) -> None:
     assert lengths[0] is not None or case in ("one_item_tuple", "one_item_list", "sized")
 
 
-@pytest.mark.parametrize("server", ["gunicorn-gthread", "waitress", "werkzeug"], indirect=True)
+SLOW = ["gunicorn gthread", "Waitress", "Werkzeug"]
+
+
+@pytest.mark.parametrize("server", SLOW, indirect=True)
 def test_a_slow_client_holds_no_connection(port: int) -> None:
     """R3: while megabytes wait to be read, the connection serves others already."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
         slow.sendall(b"GET /wrap/big_list HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        head = slow.recv(2000)
-        assert head.startswith(b"HTTP/1.")
+        data = bytearray(slow.recv(2000))
 
         until(lambda: leased(port) == 0, what="the connection to be back while the client still reads")
 
-        data = bytearray(head)
-        while piece := slow.recv(65536):
+        while piece := slow.recv(1_000_000):
             data += piece
-        headers, _, body = data.partition(b"\r\n\r\n")
-        assert re.search(rb"(?i)content-length: 20000000", headers)
-        assert len(body) == 20_000_000
+    reply = Reply(bytes(data))
+    assert (reply.header("Content-Length"), len(reply.body)) == ("40000000", 40_000_000)
