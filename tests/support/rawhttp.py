@@ -50,34 +50,42 @@ class Reply:
     @property
     def complete(self) -> bool:
         """Whether a client must take it for complete; framed by nothing but the connection's end it always is."""
-        if self.status is None:
-            return False
-        if self.framing == "length":
-            return len(self.body) == int(self.header("Content-Length") or "")
-        return self.framing != "chunks" or self._chunks()[1]
+        return self.status is not None and self._parts()[2]
 
     @property
     def body(self) -> bytes:
-        return self._chunks()[0] if self.framing == "chunks" else self.rest
+        """As far as it came."""
+        return self._parts()[0]
 
     @property
-    def rest(self) -> bytes:
-        """All that came after the head."""
-        return self.raw.partition(b"\r\n\r\n")[2]
+    def excess(self) -> bytes:
+        """What came behind the end."""
+        return self._parts()[1]
 
-    def _chunks(self) -> tuple[bytes, bool]:
-        """The body that the chunks make, and whether the last one came, with nothing behind it."""
-        body, rest = b"", self.rest
+    def _parts(self) -> tuple[bytes, bytes, bool]:
+        """Body, excess, and whether the body is complete."""
+        rest = self.raw.partition(b"\r\n\r\n")[2]
+        framing = self.framing
+        if framing == "chunks":
+            return self._chunks(rest)
+        if framing == "close":
+            return rest, b"", True
+        length = int(self.header("Content-Length") or "") if framing == "length" else 0
+        return rest[:length], rest[length:], len(rest) >= length
+
+    @staticmethod
+    def _chunks(rest: bytes) -> tuple[bytes, bytes, bool]:
+        body = b""
         while b"\r\n" in rest:
             size, _, rest = rest.partition(b"\r\n")
             length = int(size, 16)
-            if length == 0:
-                return body, rest == b"\r\n"
             if len(rest) < length + 2:
                 break
             assert rest[length : length + 2] == b"\r\n", f"a chunk that does not end: {rest[:80]!r}"
             body, rest = body + rest[:length], rest[length + 2 :]
-        return body, False
+            if length == 0:
+                return body, rest, True
+        return body, b"", False
 
 
 class Client:

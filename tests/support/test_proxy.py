@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from support.client import connect, value
 from support.mariadb import MariaDB
-from support.packets import CommandReader
+from support.packets import CommandReader, error
 from support.ports import bind
 from support.proxy import TCPProxy
 from support.waiting import until
@@ -70,6 +70,31 @@ def test_cut_resets_all_connections_and_new_ones_work(mariadb: MariaDB, proxy: T
         with pytest.raises(LOST, match=r"reset|Broken"):
             connection.ping(reconnect=False)
     assert value(connect(proxy.url_from(mariadb.url())), "SELECT 1") == 1
+
+
+def test_an_answer_is_the_clients_only(mariadb: MariaDB, proxy: TCPProxy) -> None:
+    """The server never sees the statement, and the session goes on; once."""
+    connection = connect(proxy.url_from(mariadb.url()))
+    done = proxy.answer("SELECT 1", lambda: error(1213, "40001", "Deadlock"))
+    assert value(connection, "SELECT 2") == 2
+    assert not done.is_set()
+    with pytest.raises(LOST, match="Deadlock") as caught:
+        value(connection, "SELECT 1")
+    assert caught.value.args[0] == 1213
+    assert done.is_set()
+    assert value(connection, "SELECT 1") == 1
+    connection.close()
+
+
+def test_an_answer_of_nothing_is_silence_and_none_lets_the_statement_pass(mariadb: MariaDB, proxy: TCPProxy) -> None:
+    connection = connect(proxy.url_from(mariadb.url()), read_timeout=0.1)
+    passed = proxy.answer("SELECT 1", lambda: None)
+    assert value(connection, "SELECT 1") == 1
+    assert passed.is_set()
+    silent = proxy.answer("SELECT 1", lambda: b"")
+    with pytest.raises(LOST, match="timed out"):
+        value(connection, "SELECT 1")
+    assert silent.is_set()
 
 
 def test_deaf_proxy_accepts_and_forwards_nothing_until_it_hears(mariadb: MariaDB, proxy: TCPProxy) -> None:

@@ -68,6 +68,7 @@ def judge(cell: Cell) -> None:
         elif cell.server not in MAY_NOTICE_LEAVING:
             assert cell.row is (cell.server not in NOTICES_LEAVING)
         return
+    assert reply.excess == b"", "nothing comes behind the response's end"
     assert cell.row is (fault == "none"), "a row is there if and only if all went well"
     if fault in ("none", "veto"):
         assert (reply.status, reply.complete, reply.body) == (200, True, TEXT)
