@@ -1,7 +1,7 @@
 """The city application in Pyramid; paste.ini puts the database around it.
 
     PYTHONPATH=examples pserve examples/paste.ini
-    gunicorn --chdir examples --paste paste.ini
+    PYTHONPATH=examples gunicorn --paste examples/paste.ini
 """
 
 from __future__ import annotations

@@ -1,0 +1,198 @@
+"""README and docs/ say what is true today: their code runs, their tests and files exist, their counts are counted."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.mariadb import MariaDB
+from support.wsgi import Call
+from wsgidb.settings import STRATEGIES
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md", *sorted(DOCS.glob("*.md"))]
+LAWS = {f"{group}{number}" for group, last in (("R", 11), ("C", 6), ("S", 8)) for number in range(1, last + 1)}
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
+
+
+def blocks(document: Path) -> list[str]:
+    """The Python code of a document, block by block."""
+    return re.findall(r"^```python\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def rows(document: Path, heading: str) -> list[list[str]]:
+    """The cells of the tables below a heading, without their heads."""
+    text = document.read_text().partition(heading)[2].partition("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    lines = [line for number, line in enumerate(lines) if "| ---" not in line + "".join(lines[number + 1 : number + 2])]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+class TestReadme:
+    def test_its_example_answers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first thing that anybody tries, exactly as it stands there."""
+        monkeypatch.chdir(tmp_path)
+        names: dict[str, Any] = {}
+        exec(blocks(ROOT / "README.md")[0], names)
+        with names["app"].database as database:
+            call = Call(names["app"])
+            assert (call.status, call.read()) == ("200 OK", b"42")
+            assert database.settings.strategy == "pooled"
+
+    def test_its_example_is_short(self) -> None:
+        """Six lines, the import among them."""
+        assert len([line for line in blocks(ROOT / "README.md")[0].splitlines() if line]) == 6
+
+    def test_its_table_has_every_strategy(self) -> None:
+        """Each with when to choose it."""
+        found = rows(ROOT / "README.md", "## Strategies")
+        assert {cells[0].split("`")[1] for cells in found} == set(STRATEGIES)
+        assert all(cells[2] for cells in found)
+
+    def test_its_two_commands_exist(self) -> None:
+        """As targets of the Makefile."""
+        makefile = (ROOT / "Makefile").read_text()
+        for target in ("demo", "test"):
+            assert f"    make {target} " in (ROOT / "README.md").read_text()
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    """Those within the project."""
+    broken = [link for link in LINK.findall(document.read_text()) if not (document.parent / link).exists()]
+    assert broken == []
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    """One click from the front page, or two by way of another document."""
+    reached: set[Path] = set()
+    ahead = [ROOT / "README.md"]
+    while ahead:
+        document = ahead.pop()
+        reached.add(document)
+        links = [(document.parent / link).resolve() for link in LINK.findall(document.read_text())]
+        ahead += [path for path in links if path.suffix == ".md" and path not in reached]
+    assert [path.name for path in DOCUMENTS if path not in reached] == []
+
+
+class TestGuarantees:
+    TEXT = (DOCS / "guarantees.md").read_text()
+
+    def test_every_law_has_tests(self) -> None:
+        """Each law once, in words and with at least two tests."""
+        sections = re.split(r"^### ", self.TEXT.partition("\n## What does not apply")[0], flags=re.MULTILINE)[1:]
+        laws = [section.partition(":")[0] for section in sections]
+        assert sorted(laws) == sorted(LAWS)
+        for section in sections:
+            assert section.count(".py::test_") + section.count("::Test") >= 2, section
+
+    def test_every_test_that_is_named_exists(self) -> None:
+        """A renamed test is renamed here, too."""
+        named = re.findall(r"^- `(\S+\.py)::(\S+)`$", self.TEXT, re.MULTILINE)
+        assert len(named) >= 2 * len(LAWS)
+        assert [f"{path}::{name}" for path, name in named if name not in defined(ROOT / "tests" / path)] == []
+
+    def test_every_file_that_is_named_exists(self) -> None:
+        """Also those named in passing."""
+        named = re.findall(r"`([\w/]+\.py)`", self.TEXT)
+        assert [path for path in named if not (ROOT / "tests" / path).exists()] == []
+
+
+def defined(path: Path) -> set[str]:
+    """The names of the tests in a file; those in classes as pytest writes them."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}::{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+        elif isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+    return found
+
+
+class TestArchitecture:
+    def test_it_names_every_room_and_no_other(self) -> None:
+        """The table has the modules of the package as they are; those of drivers/ and stores/ in one row each."""
+        named = {name for cells in rows(DOCS / "architecture.md", "## Where things live") for name in
+                 re.findall(r"`(wsgidb/\S+)`", cells[0])}  # fmt: skip
+        package = ROOT / "wsgidb"
+        modules = {f"wsgidb/{path.name}" for path in package.glob("*.py")} - {"wsgidb/__init__.py"}
+        rooms = {f"wsgidb/{path.parent.name}/" for path in package.glob("*/__init__.py")}
+        assert named == modules | rooms
+
+    def test_it_names_only_what_exists(self) -> None:
+        """Files and directories of the project."""
+        named = re.findall(
+            r"`((?:wsgidb|tests|examples|benchmarks|tools)/[\w/.]*)`", (DOCS / "architecture.md").read_text()
+        )
+        assert len(named) > 20
+        assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+class TestTestingYourApp:
+    CODE = blocks(DOCS / "testing-your-app.md")
+
+    def test_its_example_passes(self, pytester: pytest.Pytester) -> None:
+        """The files that it shows, under a pytest of their own."""
+        for block in self.CODE:
+            name = re.match(r"# (\w+\.py)\n", block)
+            if name is not None:
+                (pytester.path / name[1]).write_text(block)
+        pytester.syspathinsert()
+        result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
+        result.assert_outcomes(passed=5)
+
+    def test_its_other_block_runs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without pytest; and nothing stays behind."""
+        monkeypatch.chdir(tmp_path)
+        (other,) = (block for block in self.CODE if not block.startswith("# "))
+        for _ in range(2):
+            exec(other, {})
+
+
+@pytest.mark.server
+class TestWhy:
+    WHY = runpy.run_path(str(ROOT / "benchmarks" / "why.py"))
+
+    def test_the_lost_write(self, own_mariadb: MariaDB) -> None:
+        """DBUtils loses it without an error, wsgidb tells; as the document says."""
+        found = self.WHY["write"](own_mariadb)
+        assert {name: told for name, (told, _) in found.items()} == {
+            "DBUtils PooledDB": "no error",
+            "DBUtils PersistentDB": "no error",
+            "wsgidb pooled": "error 2013",
+        }
+        table = rows(DOCS / "why.md", "(`why.py write`)")
+        assert [", ".join(map(str, balances)) for _, balances in found.values()] == [cells[2] for cells in table]
+        assert [told for told, _ in found.values()] == [cells[1].partition(" (")[0] for cells in table]
+
+    def test_the_round_trips(self, own_mariadb: MariaDB) -> None:
+        """As many, and the same, as the document says."""
+        found = self.WHY["trips"](own_mariadb)
+        for (_, count, names), commands in zip(rows(DOCS / "why.md", "(`why.py trips`)"), found.values(), strict=True):
+            assert int(count) == len(commands)
+            said = names.removesuffix(", and the login before them").split(", ")
+            assert said == [re.sub("QUERY (SET NAMES|[A-Z]+).*", r"\1", command) for command in commands]
+
+    def test_each_section_is_one_of_the_programs(self) -> None:
+        """The command beside a figure prints it."""
+        named = set(re.findall(r"`why\.py ([\w-]+)`", (DOCS / "why.md").read_text()))
+        assert named == set(self.WHY["SECTIONS"])
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("section", ["connect", "connect-sqlite", "checkout", "lock"])
+    def test_which_is_faster(self, own_mariadb: MariaDB, section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """How much depends on the machine; which one does not."""
+        measure = self.WHY["SECTIONS"][section]
+        monkeypatch.setitem(measure.__globals__, "ROUNDS", 3)
+        monkeypatch.setitem(measure.__globals__, "SECONDS", 0.1)
+        measured = list(measure(own_mariadb).values())
+        assert measured[0] < min(measured[1:])
