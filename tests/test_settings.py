@@ -111,6 +111,7 @@ def test_a_choice_lists_its_values(name: str) -> None:
         ({"connect_args": {5: 5}}, "connect_args: takes a dict"),
         ({"connect_args": f'{{"password": "{SECRET}"}}'}, "connect_args: takes a dict"),
         ({"connect_args": f"{SECRET}!:x"}, "connect_args: takes a dict"),
+        ({"connect_args": f"json://u:{SECRET}@h"}, "connect_args: takes a dict"),  # json is a module, too
         ({"creator": FakeDB().connect}, "url and creator: give one of them"),
         ({"ssl_ca": "/ca.pem"}, "ssl_ca: needs ssl_mode verify_ca or verify_identity"),
         ({"ssl_key": "/key.pem"}, "ssl_key: needs ssl_cert"),

@@ -95,7 +95,8 @@ def _statements(value: Any) -> tuple[str, ...]:
 
 def _imported(value: str) -> Any:
     module, separator, name = value.partition(":")
-    if not separator or not module.replace(".", "_").isidentifier():  # what is no name might be a secret
+    if not separator or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+        # what is no name might be a url, and "mysql" is also a module's name: the error below would quote the rest
         raise ValueError(value)
     try:
         found: Any = importlib.import_module(module)
