@@ -84,6 +84,15 @@ def test_the_readme_leads_to_every_document() -> None:
     assert [path.name for path in DOCUMENTS if path not in reached] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_is_python(document: Path) -> None:
+    """Also what cannot run by itself: it parses, and what it imports of wsgidb is there."""
+    for block in blocks(document):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wsgidb"):
+                exec(ast.unparse(node), {})
+
+
 class TestGuarantees:
     TEXT = (DOCS / "guarantees.md").read_text()
 
