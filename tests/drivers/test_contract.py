@@ -134,6 +134,15 @@ def test_closed_by_the_application(backend: Backend) -> None:
     driver.abandon(conn)
 
 
+@over(SEE)
+def test_reason_says_who_closed(backend: Backend) -> None:
+    """C6: the log's reason for such a discard is the application's deed, not the failure that would follow."""
+    driver = backend.driver()
+    conn = backend.connect(driver)
+    conn.close()
+    assert "closed by the application" in str(driver.inspect(conn))
+
+
 @over()
 def test_ping_of_a_live_connection(backend: Backend) -> None:
     """C4: a ping leaves the connection as it found it."""

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pymysql
 import pytest
@@ -69,3 +70,19 @@ def test_refused_addresses_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(pymysql.OperationalError, match=r"db\.example.*refused"):
             driver_of("mysql://guest@db.example/test").connect(began + 10)
         assert time.monotonic() - began < MARGIN
+
+
+def test_unix_socket_that_nobody_serves(tmp_path: Path) -> None:
+    """C5: a Unix socket whose queue is full."""
+    path = str(tmp_path / "full")
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(path)
+        with over_at_deadline() as deadline:
+            driver_of(f"mysql://guest@/test?unix_socket={path}").connect(deadline)
