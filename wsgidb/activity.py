@@ -59,7 +59,7 @@ class Activity:
         text = text.upper().rstrip("; \n")
         words = text.split()
         several = ";" in text  # or so it seems; in doubt the handler is told
-        if words[:1] == ["ROLLBACK"] and "TO" not in words and not several:
+        if words[:1] == ["ROLLBACK"] and "TO" not in words:
             self.settled()
         elif self.lost is not None and (several or not words or words[0] not in HARMLESS_AFTER_LOSS):
             raise TransactionLost(self.lost)

@@ -1,22 +1,26 @@
-"""Ways in which a server ends a transaction behind the handler's back. Each swallows the error it provokes."""
+"""Ways in which a server ends a transaction behind the handler's back, and a handler that swallows the error."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import pymysql
 import pytest
+from pymysql.constants.CLIENT import MULTI_STATEMENTS
 from pymysql.cursors import SSCursor
 
-from strategies.kit import Bank, MariaDBBank, Worker, run
+from strategies.kit import Bank, MariaDBBank, Worker, get, run
 from support.client import connect
+from wsgidb import Database, DatabaseMiddleware
 
 TAKE = "UPDATE account SET balance = balance - 10 WHERE id = 1"
 GIVE = "UPDATE account SET balance = balance + 10 WHERE id = 2"
 NOTE = "INSERT INTO transfer (amount) VALUES (10)"
 LOCK = "SELECT * FROM account WHERE id = 2 FOR UPDATE"
+Step = Callable[[Any, Any], object]
 
 
 def fails(conn: Any, sql: str, *numbers: int) -> None:
@@ -80,3 +84,34 @@ def conflict(conn: Any, bank: Bank) -> None:
     """SQLite's ON CONFLICT ROLLBACK."""
     with pytest.raises(sqlite3.IntegrityError):
         conn.execute("INSERT OR ROLLBACK INTO account VALUES (1, 0)")
+
+
+class Careless:
+    """A middleware whose handler takes money, loses its transaction, swallows the error and goes on."""
+
+    def __init__(self, bank: MariaDBBank, *steps: Step, transaction: str = "request") -> None:
+        self.bank, self.steps = bank, steps
+        self.database = Database(
+            f"{bank.url}?client_flag={MULTI_STATEMENTS}",
+            transaction=transaction,
+            pool_size=1,
+            init_sql=["SET innodb_lock_wait_timeout = 1"],
+        )
+
+    def request(self) -> int:
+        def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            conn = environ["db.conn"]
+            run(conn, TAKE)
+            for step in self.steps:
+                step(conn, self.bank)
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"done"]
+
+        with self.database:
+            status = get(DatabaseMiddleware(app, self.database)).status_code
+        self.bank.rows("SET innodb_lock_wait_timeout = 10")  # the server may be about to notice a dead connection
+        return status
+
+
+def says(sql: str) -> Step:
+    return lambda conn, bank: run(conn, sql)

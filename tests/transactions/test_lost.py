@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
 import pymysql
 import pytest
-from pymysql.constants.CLIENT import MULTI_STATEMENTS
+from pymysql.constants.FIELD_TYPE import LONG
+from pymysql.converters import conversions
 
 from strategies.kit import BEFORE, MariaDBBank, get, run
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
-from transactions.losses import GIVE, NOTE, TAKE, cut, deadlock, deadlock_among_rows, fails, kill, lock_timeout
+from transactions.losses import (
+    GIVE,
+    NOTE,
+    TAKE,
+    Careless,
+    Step,
+    cut,
+    deadlock,
+    deadlock_among_rows,
+    fails,
+    kill,
+    lock_timeout,
+    says,
+)
 from wsgidb import Database, DatabaseMiddleware, TransactionLost
 
 pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore:The 'reconnect' argument:DeprecationWarning")]
 
 NOTED = (100, 100, 1)
 """Nothing but the note is there."""
-Step = Callable[[Any, Any], object]
 
 
 @pytest.fixture(scope="module")
@@ -41,37 +54,6 @@ def bank(mariadb: MariaDB, proxy: TCPProxy) -> Iterator[MariaDBBank]:
 def strict_bank(strict_mariadb: MariaDB) -> Iterator[MariaDBBank]:
     with TCPProxy(strict_mariadb.port) as proxy, closing(MariaDBBank(strict_mariadb, proxy)) as bank:
         yield bank
-
-
-class Careless:
-    """A middleware whose handler takes money, loses its transaction, swallows the error and goes on."""
-
-    def __init__(self, bank: MariaDBBank, *steps: Step, transaction: str = "request") -> None:
-        self.bank, self.steps = bank, steps
-        self.database = Database(
-            f"{bank.url}?client_flag={MULTI_STATEMENTS}",
-            transaction=transaction,
-            pool_size=1,
-            init_sql=["SET innodb_lock_wait_timeout = 1"],
-        )
-
-    def request(self) -> int:
-        def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-            conn = environ["db.conn"]
-            run(conn, TAKE)
-            for step in self.steps:
-                step(conn, self.bank)
-            start_response("200 OK", [("Content-Type", "text/plain")])
-            return [b"done"]
-
-        with self.database:
-            status = get(DatabaseMiddleware(app, self.database)).status_code
-        self.bank.rows("SET innodb_lock_wait_timeout = 10")  # the server may be about to notice a dead connection
-        return status
-
-
-def says(sql: str) -> Step:
-    return lambda conn, bank: run(conn, sql)
 
 
 def note_by_executemany(conn: Any, bank: Any) -> None:
@@ -108,9 +90,7 @@ def test_nothing_is_committed_in_part(bank: MariaDBBank, lose: Step, goes_on: St
 
 
 @pytest.mark.parametrize("lose", [deadlock, deadlock_among_rows])
-@pytest.mark.parametrize(
-    "goes_on", [says("SELECT 1"), says(NOTE), note_by_executemany, says("SHOW WARNINGS")]
-)
+@pytest.mark.parametrize("goes_on", [says("SELECT 1"), says(NOTE), note_by_executemany, says("SHOW WARNINGS")])
 def test_work_after_the_loss_is_the_handlers_own_affair(bank: MariaDBBank, lose: Step, goes_on: Step) -> None:
     """R10: what commits nothing runs as ever after a loss, but is not committed."""
     assert Careless(bank, lose, goes_on).request() == 500
@@ -223,6 +203,31 @@ def test_a_lock_timeout_of_the_first_statement_loses_nothing(strict_bank: MariaD
     careless = Careless(strict_bank, says("ROLLBACK"), lambda conn, bank: conn.commit(), lock_timeout, says(NOTE))
     assert careless.request() == 200
     assert strict_bank.state == NOTED
+
+
+class Unreadable(Exception):
+    """An application's converter of values that fails."""
+
+
+def test_a_reply_that_was_not_read_to_its_end(bank: MariaDBBank) -> None:
+    """R10: nor is it known what the rest of a reply says: it is never taken for the COMMIT's."""
+
+    def convert(text: str) -> None:
+        raise Unreadable
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        run(environ["db.conn"], TAKE)
+        with suppress(Unreadable):
+            run(environ["db.conn"], "SELECT balance FROM account")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"done"]
+
+    with Database(bank.url, transaction="request", connect_args={"conv": {**conversions, LONG: convert}}) as database:
+        assert get(DatabaseMiddleware(app, database)).status_code == 500
+        assert database.stats().discards == {"commit failed": 1}
+    bank.rows("SET innodb_lock_wait_timeout = 10")
+    bank.rows("UPDATE account SET balance = balance WHERE id = 1")
+    assert bank.state == BEFORE
 
 
 def test_the_cause_is_in_the_log_only(bank: MariaDBBank, caplog: pytest.LogCaptureFixture) -> None:

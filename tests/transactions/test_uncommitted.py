@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -122,6 +124,21 @@ def test_whenever_the_connection_was_acquired(bank: Bank, warnings: Callable[[],
     with Database(bank.url, acquire=acquire) as database:
         get(DatabaseMiddleware(app_of(statements(WRITE)), database))
     assert warnings() == warned(2)
+
+
+class Upload:
+    """Something large in an environ."""
+
+
+def test_the_request_is_let_go_of(bank: Bank) -> None:
+    """An idle connection keeps nothing of its last request in memory."""
+    upload = Upload()
+    here = weakref.ref(upload)
+    with Database(bank.url) as database:
+        Call(DatabaseMiddleware(app_of(statements(WRITE)), database), upload=upload)
+        del upload
+        gc.collect()
+        assert here() is None
 
 
 @pytest.mark.parametrize("transaction", ["manual", "request"])
