@@ -11,7 +11,7 @@ from functools import partial
 
 from .backoff import Backoff
 from .settings import Settings
-from .stores import STORES, Slot, Store
+from .stores import Slot, Store, store_class
 
 
 @dataclass
@@ -47,12 +47,13 @@ class Process:
         clock: Callable[[], float],
     ) -> None:
         self.pid = os.getpid()
-        # `lock` guards `open`, `totals` and `backoff`. Nothing that may block happens under it.
-        self.lock = threading.Lock()
+        # `lock` guards `open`, `totals` and `backoff`. Nothing that may block happens under it. Reentrant, as garbage
+        # collection may take a connection back in the middle of it.
+        self.lock = threading.RLock()
         self.open: set[Slot] = set()  # the slots with a connection
         self.totals = Totals()
         self.backoff = Backoff(clock)
-        self.store: Store = STORES[settings.strategy](settings, self.worth_waiting, partial(lost, self), clock)
+        self.store: Store = store_class(settings)(settings, self.worth_waiting, partial(lost, self), clock)
 
     def worth_waiting(self) -> bool:
         """Whether no connection can be opened now, while one that is open may come back."""

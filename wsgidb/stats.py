@@ -66,9 +66,10 @@ def snapshot(process: Process, now: float) -> Stats:
     """Never blocks on the server. Exact while nothing is being acquired or released, else off by what moves."""
     with process.lock:
         totals = process.totals
-        slots = [(slot.born, slot.busy, slot.uses, slot.since) for slot in process.open]
+        open_now = list(process.open)
+        slots = [(slot.born, slot.busy, slot.uses, slot.since) for slot in open_now]
+        activities = [slot.activity for slot in open_now]
         leases = [since for _, _, _, since in slots if since is not None]
-        activities = [slot.activity for slot in process.open]
         return Stats(
             open=len(slots),
             idle=len(slots) - len(leases),

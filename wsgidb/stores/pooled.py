@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout
 from .base import CLOSED, Slot, Store
@@ -23,6 +23,14 @@ class Waiter:
         self.turn.acquire()
 
 
+class Rest(Protocol):
+    """What a pool keeps its slots at rest in: a deque, or a library's pool."""
+
+    def __len__(self) -> int: ...
+    def append(self, slot: Slot, /) -> None: ...
+    def pop(self) -> Slot: ...
+
+
 class Pooled(Store):
     shared: ClassVar[bool] = True
 
@@ -30,9 +38,10 @@ class Pooled(Store):
         self._size = self._settings.pool_size
         self._max_waiting = self._settings.max_waiting
         self._max_idle = inf if self._settings.max_idle is None else self._settings.max_idle
-        # `_lock` guards all below, and `closed`. Nothing that may block happens under it.
-        self._lock = threading.Lock()
-        self._idle: deque[Slot] = deque()  # slots at rest, the most recently used at the right
+        # `_lock` guards all below, and `closed`. Nothing that may block happens under it. Reentrant, as all locks that
+        # a finalizer may need: garbage collection can begin anywhere, and take back the connection of a lost body.
+        self._lock = threading.RLock()
+        self._idle: Rest = deque()  # slots at rest, the most recently used at the right
         self._made = 0  # slots at rest, leased, or connecting: never more than `_size`
         self._waiters: deque[Waiter] = deque()  # the first to come at the left
 
@@ -56,16 +65,23 @@ class Pooled(Store):
         if self._made == self._size or self._worth_waiting():
             return None
         self._made += 1
+        return self._create()
+
+    def _create(self) -> Slot:
+        """An empty slot. Under the lock."""
         return Slot()
 
+    def _remove(self, slot: Slot) -> None:
+        """The slot is empty and not needed any more. Under the lock."""
+
     def wait(self, deadline: float) -> Slot:
+        waiter = Waiter(deadline)
         with self._lock:
             slot = self._take()
             if slot is not None:
                 return slot
             if self._max_waiting is not None and len(self._waiters) >= self._max_waiting:
                 raise PoolOverloaded(f"{self._made} connections leased, {len(self._waiters)} requests waiting")
-            waiter = Waiter(deadline)
             self._queue(waiter)
         try:
             served = waiter.turn.acquire(timeout=min(max(0.0, deadline - self._clock()), threading.TIMEOUT_MAX))
@@ -105,6 +121,7 @@ class Pooled(Store):
     def put(self, slot: Slot) -> tuple[Slot, str] | None:
         with self._lock:
             if slot.raw is None:
+                self._remove(slot)
                 self._made -= 1
                 if self._waiters and not self.closed:
                     new = self._new()
@@ -117,12 +134,14 @@ class Pooled(Store):
                 self._hand(slot)
                 return None
             self._idle.append(slot)
-            coldest, now = self._idle[0], slot.used
-            if coldest.expires <= now:
-                return self._idle.popleft(), "age"
-            if coldest.used + self._max_idle <= now:
-                return self._idle.popleft(), "unused"
-            return None
+            return self._too_old(slot.used)
+
+    def _too_old(self, now: float) -> tuple[Slot, str] | None:
+        """The slot at rest that was not used for the longest time, if it should not be kept. Under the lock."""
+        assert isinstance(self._idle, deque), "else the library's pool is asked in turn"
+        coldest = self._idle[0]
+        reason = "age" if coldest.expires <= now else "unused" if coldest.used + self._max_idle <= now else None
+        return None if reason is None else (self._idle.popleft(), reason)
 
     def _hand(self, slot: Slot) -> None:
         waiter = self._waiters.popleft()
@@ -132,8 +151,7 @@ class Pooled(Store):
     def close(self) -> list[Slot]:
         with self._lock:
             self.closed = True
-            slots = list(self._idle)
-            self._idle.clear()
+            slots = [self._idle.pop() for _ in range(len(self._idle))]
             waiters = list(self._waiters)
             self._waiters.clear()
         for waiter in waiters:

@@ -1,0 +1,49 @@
+"""Garbage collection can begin anywhere, also in the middle of a store's own bookkeeping."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from strategies.conftest import MakeDatabase
+from strategies.kit import POOLS, Worker
+from support.fakedb import FakeDB
+from support.wsgi import Call
+from wsgidb import Database, DatabaseMiddleware
+
+
+def streamed(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return iter([b"a", b"b"])
+
+
+@pytest.mark.parametrize("strategy", POOLS)
+def test_collection_under_the_lock_takes_a_lost_body_back(
+    make: MakeDatabase, fakedb: FakeDB, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R4: a body in a cycle, collected while the same thread takes a slot under the lock, is no deadlock: its
+    connection is back."""
+    database = make(creator=fakedb.connect, strategy=strategy, pool_size=2)
+    store = database._engine.process.store
+    lost: list[Any] = [Call(DatabaseMiddleware(streamed, database))]
+    lost[0].environ["cycle"] = lost[0]
+
+    def collect() -> bool:
+        lost.clear()
+        gc.collect()
+        return False
+
+    monkeypatch.setattr(store, "_worth_waiting", collect)  # which the store asks under its lock
+
+    Worker(lambda: _lease(database)).outcome()
+    assert not lost
+    stats = database.stats()
+    assert (stats.leased, stats.acquires, stats.open) == (0, 2, fakedb.open_now)
+
+
+def _lease(database: Database) -> None:
+    with database.connection() as conn:
+        conn.cursor().execute("SELECT 1")
