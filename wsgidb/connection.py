@@ -143,14 +143,14 @@ def proxy_class(raw_class: Any, driver: type[Driver], cursor_methods: tuple[str,
 class FirstUse:
     """Stands where the slot will be, until the first use acquires it."""
 
-    def __init__(self, engine: Engine, request: dict[str, Any] | None) -> None:
+    def __init__(self, engine: Engine, request: str | None) -> None:
         self.engine = engine
         self.request = request
         self.over = False
         self.lock = threading.Lock()  # one request's own: nobody else's acquire or release waits for it
 
 
-def lazy(engine: Engine, cls: type[ConnectionProxy], request: dict[str, Any] | None) -> ConnectionProxy:
+def lazy(engine: Engine, cls: type[ConnectionProxy], request: str | None) -> ConnectionProxy:
     """A lease that acquires when it is first used, and then may raise DatabaseUnavailable."""
     proxy = cls.__new__(cls)
     _set_slot(proxy, FirstUse(engine, request))
@@ -208,7 +208,7 @@ def interrupt(proxy: ConnectionProxy, error: BaseException | None) -> None:
     in the middle of a statement: then the connection is discarded."""
     if error is not None and not isinstance(error, Exception):
         slot = _slot_of(proxy)
-        if type(slot) is Slot:
+        if slot is not None and type(slot) is not FirstUse:
             slot.doomed = "interrupted"
     settle(proxy, success=False)
 
@@ -223,7 +223,7 @@ def _claim(proxy: ConnectionProxy) -> Slot | None:
     except AttributeError:
         return None
     _end_use(proxy)
-    return slot if type(slot) is Slot else None
+    return None if type(slot) is FirstUse else slot
 
 
 def _forgo(pending: Any) -> None:

@@ -68,15 +68,15 @@ class Database:
             raise
         settle(conn, success=True)
 
-    def lease(self, request: dict[str, Any] | None = None) -> ConnectionProxy:
-        """A lease that its caller must `settle`; see `connection`, which does. `request` is its environ."""
+    def lease(self, request: str | None = None) -> ConnectionProxy:
+        """A lease that its caller must `settle`; see `connection`, which does. `request` is what log lines call it."""
         slot = self._engine.acquire()
         slot.request = request
         raw_class: Any = type(slot.raw)
         driver = self._driver
         return proxy_class(raw_class, type(driver), driver.cursor_methods)(slot)
 
-    def lease_on_first_use(self, request: dict[str, Any] | None = None) -> ConnectionProxy:
+    def lease_on_first_use(self, request: str | None = None) -> ConnectionProxy:
         """A lease that acquires nothing until it is used, and then may raise DatabaseUnavailable."""
         driver = self._driver
         cls = proxy_class(driver.connection_class, type(driver), driver.cursor_methods)
@@ -121,4 +121,4 @@ class Database:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Database {self.settings.address} strategy={self.settings.strategy}>"
+        return f"<Database {self.settings.address} strategy={self.settings.strategy_name}>"

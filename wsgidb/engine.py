@@ -14,7 +14,7 @@ from os import getpid
 from typing import Any
 
 from .drivers.base import CLEAN, DIRTY, Driver
-from .errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
+from .errors import ConfigError, DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from .process import Process
 from .settings import Settings
 from .stores import Slot
@@ -162,6 +162,8 @@ class Engine:
         limit = began + self.settings.connect_timeout
         try:
             raw = self.driver.connect(min(limit, deadline))
+            if raw is None:
+                raise ConfigError(f"driver {self.driver.name}: connect() returned None")
         except BaseException as error:
             self._note_failure(process, probe, error, cut_short=deadline < limit and self._clock() >= deadline)
             if not isinstance(error, Exception):
@@ -263,12 +265,14 @@ class Engine:
     def _warn_of_loss(self, slot: Slot) -> None:
         rows = self.driver.rows_written(slot.raw)
         if rows > 0:
-            log.warning("%s: rolled back an uncommitted write of %d row(s)", _described(slot.request), rows)
+            where = slot.request or "outside of a request"
+            log.warning("%s: rolled back an uncommitted write of %d row(s)", where, rows)
 
     def _ended(self, slot: Slot) -> None:
         """The lease is over: from now on the connection is idle."""
         now = self._clock()
-        slot.busy += now - (slot.since or now)
+        if slot.since is not None:
+            slot.busy += now - slot.since
         slot.since = slot.request = None
         slot.uses += 1
         slot.used = now
@@ -330,13 +334,6 @@ class Engine:
         for slot in process.store.close():
             if slot.raw is not None:
                 self._retire(process, slot, "closed")
-
-
-def _described(request: dict[str, Any] | None) -> str:
-    """A request as log lines name it."""
-    if request is None:
-        return "outside of a request"
-    return f"{request.get('REQUEST_METHOD', '')} {request.get('SCRIPT_NAME', '')}{request.get('PATH_INFO', '')}"
 
 
 def _text(error: BaseException) -> str:

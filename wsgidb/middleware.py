@@ -54,7 +54,7 @@ class DatabaseMiddleware:
         if (self._excludes is not None and self._excludes(environ)) or (self.key in environ and self._is_held(environ)):
             return self.app(environ, start_response)
         try:
-            conn = self._lease(environ)
+            conn = self._lease(_named(environ))
         except DatabaseUnavailable as error:
             return self._refuse(environ, start_response, error)
         environ[self.key] = conn
@@ -111,8 +111,8 @@ class DatabaseMiddleware:
 
     def _fail(self, environ: Environ, start_response: StartResponse, error: CommitFailed) -> Any:
         """The commit failed, and the client knows nothing yet. To raise would make some servers hang up instead."""
-        request = f"{environ.get('REQUEST_METHOD', '')} {environ.get('PATH_INFO', '')}"
-        log.error("%s: commit failed, answered with 500: %r", request, error.__cause__, exc_info=error.__cause__)
+        cause = error.__cause__
+        log.error("%s: commit failed, answered with 500: %r", _named(environ), cause, exc_info=cause)
         return _answer(environ, start_response, "500 Internal Server Error", [("Cache-Control", "no-store")])
 
 
@@ -130,6 +130,11 @@ def get_connection(environ: Environ, key: str = "db.conn") -> Connection:
 def default_veto(environ: Environ, status: str, headers: list[tuple[str, str]]) -> bool:
     """Whether a response is rolled back under transaction=request: with a status of 400 and above."""
     return status[:1] not in ("1", "2", "3")
+
+
+def _named(environ: Environ) -> str:
+    """A request as log lines name it."""
+    return f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}"
 
 
 def _answer(environ: Environ, start_response: StartResponse, status: str, extra: list[tuple[str, str]]) -> list[bytes]:

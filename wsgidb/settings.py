@@ -15,7 +15,7 @@ from . import values
 from .errors import ConfigError
 from .url import FORM, Url
 
-STRATEGIES = ("per-request", "thread-local", "pooled")
+STRATEGIES = ("per-request", "thread-local", "pooled", "dbutils-persistent", "dbutils-pooled", "sqlalchemy")
 SSL_MODES = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
 
 
@@ -39,8 +39,15 @@ class Settings:
         values.Parser(FORM, lambda value: None if value is None else Url.parse(value)),
         "the database; values of the query go to the driver, converted to its types",
     )
-    creator: Callable[[], Any] | None = option(
-        None, values.function(), "in place of url: returns a new DB-API connection", hidden=True
+    driver: Any = option(
+        None, values.class_(), "in place of the scheme's driver: a subclass of wsgidb.drivers.Driver"
+    )
+    creator: Any = option(
+        None,
+        values.creator,
+        "in place of url: returns a new DB-API connection; with strategy=sqlalchemy also an Engine of SQLAlchemy's, "
+        "whose pool is shared then",
+        hidden=True,
     )
     connect_args: Any = option(
         {},
@@ -57,7 +64,10 @@ class Settings:
     ssl_ca: str | None = option(None, values.text(none=True), "file of the certificate authorities to trust")
     ssl_cert: str | None = option(None, values.text(none=True), "file of the client's certificate")
     ssl_key: str | None = option(None, values.text(none=True), "file of the client's private key")
-    strategy: str = option("pooled", values.choice(*STRATEGIES), "where connections come from")
+    strategy: Any = option("pooled", values.named(*STRATEGIES), "where connections come from")
+    strategy_args: Any = option(
+        {}, values.arguments, "further arguments for the pool of a strategy's library (DBUtils, SQLAlchemy)"
+    )
     pool_size: int = option(
         10, values.number(least=1, whole=True), "upper bound, opening ones included", unit="connections"
     )
@@ -173,6 +183,8 @@ class Settings:
         """Raise ConfigError where options contradict each other."""
         if (self.url is None) == (self.creator is None):
             raise ConfigError("url and creator: give one of them")
+        if hasattr(self.creator, "raw_connection") and self.strategy != "sqlalchemy":
+            raise ConfigError(f"creator: sharing an Engine's pool needs strategy=sqlalchemy, got {self.strategy_name}")
         if self.commit_veto is not None and self.transaction != "request":
             raise ConfigError(f"commit_veto: needs transaction=request, got {self.transaction}")
         if "." not in self.key:
@@ -183,6 +195,15 @@ class Settings:
             raise ConfigError("ssl_cert, ssl_key: ssl_mode is disabled")
         if self.ssl_key and not self.ssl_cert:
             raise ConfigError("ssl_key: needs ssl_cert")
+
+    @property
+    def shares_engine(self) -> bool:
+        """Whether connections come from an Engine of the application's."""
+        return self.strategy == "sqlalchemy" and hasattr(self.creator, "raw_connection")
+
+    @property
+    def strategy_name(self) -> str:
+        return str(getattr(self.strategy, "__name__", self.strategy))
 
     @property
     def address(self) -> str:

@@ -75,6 +75,28 @@ def choice(*names: str) -> Parser:
     return Parser("one of " + ", ".join(names), parse)
 
 
+def named(*names: str) -> Parser:
+    """One of a few names, or a class of the user's own: itself, or its ``module:name``."""
+
+    def parse(value: Any) -> Any:
+        if isinstance(value, str) and ":" not in value:
+            return choice(*names)(value)
+        return _class(value)
+
+    return Parser("one of " + ", ".join(names) + ", or a class, or its module:name", parse)
+
+
+def _class(value: Any) -> Any:
+    found = _imported(value) if isinstance(value, str) else value
+    if not isinstance(found, type):
+        raise ValueError(value)
+    return found
+
+
+def class_() -> Parser:
+    return Parser("a class, or its module:name", lambda value: None if value is None else _class(value))
+
+
 def text(*, none: bool = False) -> Parser:
     def parse(value: Any) -> str | None:
         if none and is_none(value):
@@ -145,6 +167,14 @@ def _paths(value: Any) -> Any:
     return tuple(path.rstrip("/") for path in paths)
 
 
+def _creator(value: Any) -> Any:
+    found = _imported(value) if isinstance(value, str) else value
+    if found is not None and not callable(found) and not hasattr(found, "raw_connection"):
+        raise ValueError(value)
+    return found
+
+
+creator = Parser("a callable or an Engine of SQLAlchemy's, or the module:name of either", _creator)
 statements = Parser("a list of statements, or a text with one per line", _statements)
 arguments = Parser("a dict, a callable that returns one, or the module:name of either", _arguments)
 paths = Parser("path prefixes that begin with / (a list, or a text with spaces or commas), or a callable", _paths)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 
 from ..errors import ConfigError
+from ..optional import load
 from ..settings import Settings
 from ..values import nearest
 from .base import Clock, Driver
@@ -22,20 +22,25 @@ DRIVERS = {
 
 def make_driver(settings: Settings, clock: Clock = time.monotonic) -> Driver:
     """The driver for the settings' url or creator. Raises ConfigError where it is unknown or not installed."""
-    if settings.url is None:
-        from .generic import Generic
+    return _driver_class(settings)(settings, clock)
 
-        return Generic(settings, clock)
-    scheme = SHORT.get(settings.url.scheme, settings.url.scheme)
-    if scheme not in DRIVERS:
-        known = [*DRIVERS, *SHORT]
-        raise ConfigError(f"url: unknown scheme {scheme!r}{nearest(scheme, known)}; takes {', '.join(known)}")
-    room, name, extra = DRIVERS[scheme]
-    try:
-        module = importlib.import_module(f"{__name__}.{room}")
-    except ModuleNotFoundError as error:
-        if extra is None or error.name is None or error.name.startswith(__name__.partition(".")[0]):
-            raise
-        raise ConfigError(f"url: {scheme} needs the package {error.name}: pip install 'wsgidb[{extra}]'") from None
-    driver: Driver = getattr(module, name)(settings, clock)
-    return driver
+
+def _driver_class(settings: Settings) -> type[Driver]:
+    chosen = settings.driver
+    if chosen is not None:
+        if not issubclass(chosen, Driver):
+            raise ConfigError(f"driver: {chosen.__name__} is no subclass of wsgidb.drivers.Driver")
+        own: type[Driver] = chosen
+        return own
+    if settings.url is None:
+        room, name, extra, asked = "generic", "Generic", None, "creator"
+        if settings.shares_engine:
+            room, name = "sqlalchemy_engine", "SQLAlchemyEngine"
+    else:
+        asked = SHORT.get(settings.url.scheme, settings.url.scheme)
+        if asked not in DRIVERS:
+            known = [*DRIVERS, *SHORT]
+            raise ConfigError(f"url: unknown scheme {asked!r}{nearest(asked, known)}; takes {', '.join(known)}")
+        room, name, extra = DRIVERS[asked]
+    found: type[Driver] = load(__name__, room, name, extra, f"url: {asked}")
+    return found

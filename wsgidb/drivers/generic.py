@@ -41,6 +41,9 @@ class Generic(Driver):
         except BaseException:
             conn.close()
             raise
+        return self._known(conn)
+
+    def _known(self, conn: Any) -> Any:
         self._activities[id(conn)] = Activity()
         self.connection_class = type(conn)
         return conn

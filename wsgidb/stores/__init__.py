@@ -1,16 +1,36 @@
-"""The strategies: a store each."""
+"""The strategies: a store each. Those on a library's pool are imported only when they are asked for."""
 
 from __future__ import annotations
 
+from ..errors import ConfigError
+from ..optional import load
+from ..settings import Settings
 from .base import Slot, Store
-from .per_request import PerRequest
-from .pooled import Pooled
-from .thread_local import ThreadLocal
 
-__all__ = ["STORES", "Slot", "Store"]
+__all__ = ["STORES", "Slot", "Store", "store_class"]
 
-STORES: dict[str, type[Store]] = {
-    "per-request": PerRequest,
-    "thread-local": ThreadLocal,
-    "pooled": Pooled,
+STORES = {
+    "per-request": ("per_request", "PerRequest", None),
+    "thread-local": ("thread_local", "ThreadLocal", None),
+    "pooled": ("pooled", "Pooled", None),
+    "dbutils-persistent": ("dbutils", "DBUtilsPersistent", "dbutils"),
+    "dbutils-pooled": ("dbutils", "DBUtilsPooled", "dbutils"),
+    "sqlalchemy": ("sqlalchemy", "SQLAlchemyPooled", "sqlalchemy"),
 }
+"""By strategy: the room, its class, and the extra that installs the package it needs."""
+
+
+def store_class(settings: Settings) -> type[Store]:
+    """The settings' strategy. Raises ConfigError where it is not installed, or no Store."""
+    strategy = settings.strategy
+    if isinstance(strategy, type):
+        if not issubclass(strategy, Store):
+            raise ConfigError(f"strategy: {strategy.__name__} is no subclass of wsgidb.stores.Store")
+        from .checked import checked
+
+        return checked(strategy)
+    room, name, extra = STORES[strategy]
+    if settings.shares_engine:
+        name = "SQLAlchemyEngine"
+    found: type[Store] = load(__name__, room, name, extra, f"strategy: {strategy}")
+    return found

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from ..errors import DatabaseUnavailable
+from ..errors import ConfigError, DatabaseUnavailable
 from ..settings import Settings
 
 CLOSED = "the Database is closed"
@@ -35,7 +35,7 @@ class Slot:
         "handle",  # the store's own
         "process",  # the state of the process that opened the connection
         "raw",  # the driver's connection, or None
-        "request",  # the environ of the present lease, if it is a request's
+        "request",  # method and path of the present lease, if it is a request's
         "since",  # when the present lease began, or None
         "undo",  # attributes that the present lease has changed, with their former values
         "used",  # when the last lease ended
@@ -55,7 +55,7 @@ class Slot:
         self.born, self.used, self.expires = born, now, expires
         self.good_until = self.busy = 0.0
         self.uses = 0
-        self.request: dict[str, Any] | None = None
+        self.request: str | None = None
         self.since: float | None = None
         self.doomed: str | None = None
         self.undo: dict[str, Any] | None = None
@@ -65,6 +65,8 @@ class Slot:
 class Store(ABC):
     """Keeps the slots of one process. All methods may be called from any thread; only `wait` blocks."""
 
+    takes_args: ClassVar[bool] = False
+    """Whether it knows strategy_args; else giving them is a ConfigError."""
     shared: ClassVar[bool] = False
     """Whether a connection that one thread puts back may serve a thread that waits."""
     closed = False
@@ -76,8 +78,10 @@ class Store(ABC):
         lost: Callable[[Slot], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`worth_waiting` tells that connecting is pointless now while a live connection may come back.
-        `lost` is to be called with a slot that the store let go of by itself, because its thread ended, say."""
+        """`worth_waiting` tells that connecting is pointless now while a live connection may come back. Raises
+        ConfigError. `lost` is to be called with a slot that the store let go of by itself: its thread ended, say."""
+        if settings.strategy_args and not self.takes_args:
+            raise ConfigError(f"strategy_args: strategy {settings.strategy_name} takes none")
         self._settings = settings
         self._worth_waiting = worth_waiting
         self._lost = lost

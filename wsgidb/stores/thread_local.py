@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 import threading
 import weakref
 from collections.abc import Callable
 
-from .base import Slot, Store
-
-log = logging.getLogger("wsgidb")
+from .base import Slot
+from .per_thread import PerThread
 
 
 class Home:
@@ -25,12 +22,11 @@ class Home:
             self._lost(self.idle.pop())
 
 
-class ThreadLocal(Store):
+class ThreadLocal(PerThread):
     def _setup(self) -> None:
         self._local = threading.local()
-        self._warned = False
         # `_lock` guards `_homes`, for close(); a thread's own comings and goings need no lock.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a Home's finalizer may come in the middle of it
         self._homes: weakref.WeakSet[Home] = weakref.WeakSet()
 
     def take(self) -> Slot:
@@ -76,18 +72,5 @@ class ThreadLocal(Store):
         home = self._local.home = Home(self._lost)
         with self._lock:
             self._homes.add(home)
-        reason = None if self._warned else _pointless()
-        if reason is not None:
-            self._warned = True
-            log.warning("strategy thread-local keeps no connection here: %s; pooled is the better choice", reason)
+        self._warn_once()
         return home
-
-
-def _pointless() -> str | None:
-    """Why a connection per thread is no good on this server, where that can be known."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        return "gevent makes it one connection per greenlet, that is per request"
-    if "process_request_thread" in threading.current_thread().name:  # socketserver.ThreadingMixIn
-        return "this server starts a thread for every request"
-    return None

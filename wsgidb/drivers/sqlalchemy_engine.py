@@ -1,0 +1,56 @@
+"""Connections of an application's own SQLAlchemy Engine, so that both share one pool.
+
+The Engine connects, and its pool keeps: a connection is checked out for each lease, and checked in after it. What
+the pool hands out may be dead, so each is validated here, by a ping, and invalidated through SQLAlchemy where it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ConfigError
+from .generic import Generic
+
+
+class SQLAlchemyEngine(Generic):
+    name = "a SQLAlchemy Engine"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in {"connect_args", "init_sql"} & self.settings.given:
+            raise ConfigError(f"{name}: the Engine makes its connections itself; say it there")
+        self._engine: Any = self.settings.creator
+        self._checked_out: dict[int, tuple[Any, Any]] = {}  # by connection: SQLAlchemy's proxy, former autocommit
+
+    def connect(self, deadline: float) -> Any:
+        """Check one out that is alive. Blocks for as long as the Engine's own timeouts allow: no deadline can be set
+        from outside."""
+        while True:
+            proxy = self._engine.raw_connection()
+            conn = proxy.dbapi_connection
+            try:
+                former = getattr(conn, "autocommit", None)
+                self._set_autocommit(conn)
+                self.ping(conn, deadline)
+            except BaseException as error:
+                proxy.invalidate(error if isinstance(error, Exception) else None)
+                if not isinstance(error, Exception) or isinstance(error, ConfigError) or self.clock() >= deadline:
+                    raise
+            else:
+                self._checked_out[id(conn)] = proxy, former
+                return self._known(conn)
+
+    def close(self, conn: Any) -> None:
+        """Check it in, as the Engine's other users expect it."""
+        self._activities.pop(id(conn), None)
+        proxy, former = self._checked_out.pop(id(conn))
+        if isinstance(former, bool):  # else it is a method, and with it the driver's default is off
+            conn.autocommit = former
+        elif self.autocommit:
+            conn.autocommit(False)
+        proxy.close()
+
+    def abandon(self, conn: Any) -> None:
+        """Let SQLAlchemy drop it. That may say goodbye to the server, but does not wait for an answer."""
+        self._activities.pop(id(conn), None)
+        self._checked_out.pop(id(conn))[0].invalidate()

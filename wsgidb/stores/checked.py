@@ -1,0 +1,56 @@
+"""A store of somebody else's, held to the contract: breaking it is a clear error, not a hang or a lost write."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from ..errors import WsgiDBError
+from .base import Slot, Store
+
+
+def checked(store: type[Store]) -> type[Store]:
+    """A subclass of the store that looks at everything that goes in and out."""
+
+    class Checked(store):  # type: ignore[misc, valid-type]
+        def _setup(self) -> None:
+            super()._setup()
+            self.__guard = threading.RLock()
+            self.__out: set[Slot] = set()
+
+        def take(self) -> Slot | None:
+            slot = super().take()
+            return None if slot is None else self.__lend("take", slot)
+
+        def wait(self, deadline: float) -> Slot:
+            return self.__lend("wait", super().wait(deadline))
+
+        def put(self, slot: Slot) -> tuple[Slot, str] | None:
+            with self.__guard:
+                self.__out.discard(slot)
+            unwanted: Any = super().put(slot)
+            if unwanted is None:
+                return None
+            try:
+                other, reason = unwanted
+            except (TypeError, ValueError):
+                raise _broken(store, "put", unwanted) from None
+            if not isinstance(other, Slot) or other.raw is None or not isinstance(reason, str):
+                raise _broken(store, "put", unwanted)
+            return other, reason
+
+        def __lend(self, method: str, slot: Any) -> Slot:
+            if not isinstance(slot, Slot):
+                raise _broken(store, method, slot)
+            with self.__guard:
+                if slot in self.__out:
+                    raise _broken(store, method, "a slot that is leased already")
+                self.__out.add(slot)
+            return slot
+
+    Checked.__name__ = Checked.__qualname__ = store.__name__
+    return Checked
+
+
+def _broken(store: type[Store], method: str, returned: Any) -> WsgiDBError:
+    return WsgiDBError(f"strategy {store.__name__} breaks the contract of a store: {method}() returned {returned!r}")

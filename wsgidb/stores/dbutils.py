@@ -1,0 +1,111 @@
+"""DBUtils' PersistentDB and PooledDB as stores: https://webwareforpython.github.io/DBUtils/main.html"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+from dbutils.persistent_db import PersistentDB
+from dbutils.pooled_db import PooledDB
+
+from .base import Slot
+from .library import LibraryPool, LibraryPooled, LibrarySlot, checked
+from .per_thread import PerThread
+
+REFUSED = {
+    "creator": "the connections come from wsgidb's driver",
+    "maxusage": "it reconnects in the middle of a transaction; use max_lifetime",
+    "setsession": "use init_sql",
+    "failures": "failing over repeats statements and loses what came before them",
+    "isfatal": "failing over repeats statements and loses what came before them",
+    "ping": "connections are validated by wsgidb; use ping_after",
+    "closeable": "wsgidb closes connections itself",
+    "reset": "use reset",
+    "mincached": "connections are opened when they are needed",
+    "maxcached": "use pool_size",
+    "maxshared": "a connection is never leased twice at once",
+    "maxconnections": "use pool_size",
+    "blocking": "use acquire_timeout and max_waiting",
+}
+
+
+class Never(Exception):
+    """What DBUtils is to fail over on, so that it never does: nobody raises this."""
+
+
+class DBUtilsPersistent(PerThread):
+    """PersistentDB: a slot per thread."""
+
+    takes_args = True
+
+    def _setup(self) -> None:
+        given = checked(self._settings.strategy_args, {"threadlocal"}, REFUSED)
+        # `_lock` guards `_slots`, `closed`, and each slot's handle, which is None while it is at rest.
+        self._lock = threading.RLock()  # a finalizer may put a slot back in the middle of it
+        self._slots: weakref.WeakSet[LibrarySlot] = weakref.WeakSet()
+        self._library = PersistentDB(
+            self._slot, failures=(Never,), ping=0, closeable=True, **{"threadlocal": threading.local, **given}
+        )
+
+    def _slot(self) -> LibrarySlot:
+        slot = LibrarySlot(closed=self._thread_ended)
+        self._slots.add(slot)
+        self._warn_once()
+        return slot
+
+    def _thread_ended(self, slot: Slot) -> None:
+        if slot.raw is not None:
+            self._lost(slot)
+
+    def take(self) -> Slot:
+        with self._lock:
+            self._refuse_closed()
+            steady = self._library.connection()
+            slot: Any = steady.dbapi_connection
+            if slot.handle is not None:  # leased already in this thread
+                steady = self._library.steady_connection()
+                slot = steady.dbapi_connection
+                slot.extra = True
+            slot.handle = steady  # keeps the slot, even if its thread ends meanwhile
+            taken: Slot = slot
+            return taken
+
+    def put(self, slot: Any) -> tuple[Slot, str] | None:
+        with self._lock:
+            steady, slot.handle = slot.handle, None
+            keep = not self.closed and not getattr(slot, "extra", False)
+        del steady  # where the thread has ended, this is the end of the slot: outside of the lock
+        if slot.raw is None or keep:
+            return None
+        return slot, "closed" if self.closed else "second lease"
+
+    def close(self) -> list[Slot]:
+        with self._lock:
+            self.closed = True
+            return [slot for slot in self._slots if slot.handle is None and slot.raw is not None]
+
+
+class _Pool(LibraryPool):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._library = PooledDB(LibrarySlot, maxconnections=size, failures=(Never,), ping=0, reset=False)
+
+    def check_out(self) -> Slot:
+        pooled = self._library.dedicated_connection()
+        slot: Slot = pooled.dbapi_connection
+        slot.handle = pooled
+        return slot
+
+    def check_in(self, slot: Slot) -> None:
+        pooled, slot.handle = slot.handle, None
+        pooled.close()
+
+
+class DBUtilsPooled(LibraryPooled):
+    """PooledDB: its cache keeps the slots."""
+
+    def _setup(self) -> None:
+        super()._setup()
+        checked(self._settings.strategy_args, set(), REFUSED)
+        self._idle = _Pool(self._size)
