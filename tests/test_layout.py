@@ -17,11 +17,13 @@ PACKAGE = Path(wsgidb.__file__).parent
 
 # Each room imports only rooms above it. A new room is given its place here.
 ORDER = [
-    *("errors", "values", "url", "settings", "activity", "cursors", "dbapi"),
-    *("drivers.base", "drivers.sockets", "drivers.tls", "drivers.generic", "drivers.sqlite"),
+    *("errors", "values", "url", "settings", "optional", "activity", "cursors", "dbapi"),
+    *("drivers.base", "drivers.sockets", "drivers.tls", "drivers.generic", "drivers.sqlalchemy_engine"),
+    "drivers.sqlite",
     *("drivers.pymysql_wire", "drivers.pymysql_connection", "drivers.pymysql"),
     "drivers",
-    *("stores.base", "stores.per_request", "stores.thread_local", "stores.pooled"),
+    *("stores.base", "stores.per_request", "stores.per_thread", "stores.thread_local", "stores.pooled"),
+    *("stores.library", "stores.dbutils", "stores.sqlalchemy", "stores.checked"),
     "stores",
     *("backoff", "process", "engine", "stats", "connection", "database", "response", "middleware"),
     "wsgidb",
@@ -31,6 +33,8 @@ ORDER = [
 # An optional third-party package is imported by one room, which may have several files, and by no other.
 THIRD_PARTY = {
     "pymysql": {"drivers.pymysql", "drivers.pymysql_connection", "drivers.pymysql_wire"},
+    "dbutils": {"stores.dbutils"},
+    "sqlalchemy": {"stores.sqlalchemy"},
     "pytest": {"pytest_plugin"},
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"}
@@ -114,7 +118,10 @@ def test_error_codes_of_a_server_live_with_its_driver() -> None:
 
 def test_locks_live_where_state_is_shared() -> None:
     """Layout, S1: in the stores and the state of a process, and a first use has one of its request's own."""
-    assert users(*LOCKS) == {"stores.pooled", "stores.thread_local", "process", "connection"}
+    assert users(*LOCKS) == {
+        *("stores.pooled", "stores.thread_local", "stores.dbutils", "stores.checked"),
+        *("process", "connection"),
+    }
 
 
 def test_wsgidb_starts_no_threads() -> None:

@@ -37,7 +37,7 @@ def refusal(url: Any = SQLITE, /, **options: Any) -> str:
 def test_an_unknown_option_is_named_with_the_nearest_known() -> None:
     """Never guess: a misspelt option would be a default in disguise."""
     assert refusal(pol_size=5) == "unknown option 'pol_size' (did you mean 'pool_size'?)"
-    assert refusal(xyzzy=5).startswith("unknown option 'xyzzy'; known: url, creator,")
+    assert refusal(xyzzy=5).startswith("unknown option 'xyzzy'; known: url, driver, creator,")
 
 
 def test_an_error_is_a_value_error_too() -> None:

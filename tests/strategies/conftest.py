@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from strategies.kit import DRIVERS, KEEPING, STRATEGIES, Bank, MariaDBBank, SQLiteBank
+from strategies.kit import DRIVERS, KEEPING, PER_THREAD, STRATEGIES, Bank, MariaDBBank, SQLiteBank
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
@@ -27,6 +27,13 @@ def strategy(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=KEEPING)
 def keeping(request: pytest.FixtureRequest) -> str:
     """A strategy that keeps connections between requests."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=PER_THREAD)
+def per_thread(request: pytest.FixtureRequest) -> str:
+    """A strategy that keeps a connection per thread."""
     name: str = request.param
     return name
 

@@ -21,9 +21,11 @@ from support.client import connect
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 
-STRATEGIES = ("per-request", "thread-local", "pooled")
+STRATEGIES = ("per-request", "thread-local", "pooled", "dbutils-persistent", "dbutils-pooled", "sqlalchemy")
 KEEPING = tuple(name for name in STRATEGIES if name != "per-request")
 """Those that keep a connection between requests."""
+PER_THREAD = ("thread-local", "dbutils-persistent")
+POOLS = tuple(name for name in KEEPING if name not in PER_THREAD)
 DRIVERS = ("pymysql", "sqlite")
 
 Row = tuple[Any, ...]

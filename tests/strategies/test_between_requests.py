@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import MariaDBBank, get, run
+from strategies.kit import PER_THREAD, MariaDBBank, get, run
 from support.clock import Clock
 from support.mariadb import MariaDB
 from support.waiting import until
@@ -62,7 +62,7 @@ def test_ended_while_idle_costs_no_error(
     )
     warm_up(database, 3)
     idle = database.stats().idle
-    assert idle == {"per-request": 0, "thread-local": 1, "pooled": 3}[strategy]
+    assert idle == 0 if strategy == "per-request" else 1 if strategy in PER_THREAD else 3
     end(own_mariadb)
     app = DatabaseMiddleware(answer, database)
     with ExitStack() as stack:

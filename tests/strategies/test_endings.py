@@ -14,7 +14,7 @@ import pytest
 
 import wsgidb
 from strategies.conftest import MakeDatabase
-from strategies.kit import Bank, MariaDBBank, Worker, run
+from strategies.kit import PER_THREAD, Bank, MariaDBBank, Worker, run
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.waiting import until
@@ -35,9 +35,9 @@ def fill(database: Database, connections: int = 3) -> None:
             run(stack.enter_context(database.connection()), "SELECT 1")
 
 
-def test_thread_takes_its_connection_with_it(fake: MakeDatabase, fakedb: FakeDB) -> None:
+def test_thread_takes_its_connection_with_it(fake: MakeDatabase, fakedb: FakeDB, per_thread: str) -> None:
     """S7: a thread that ends takes its thread-local connection with it, closed politely; other threads' stay."""
-    database = fake(strategy="thread-local")
+    database = fake(strategy=per_thread)
     lease(database)
     for _ in range(3):
         Worker(lambda: lease(database)).outcome()
@@ -47,9 +47,9 @@ def test_thread_takes_its_connection_with_it(fake: MakeDatabase, fakedb: FakeDB)
 
 
 @pytest.mark.server
-def test_thread_takes_its_session_with_it(make: MakeDatabase, wired: MariaDBBank) -> None:
+def test_thread_takes_its_session_with_it(make: MakeDatabase, wired: MariaDBBank, per_thread: str) -> None:
     """S7: the same on the server: no session is left, and none was aborted."""
-    database = make(wired.url, strategy="thread-local")
+    database = make(wired.url, strategy=per_thread)
     aborted = wired.status("Aborted_clients")
     for _ in range(3):
         Worker(lambda: lease(database)).outcome()
@@ -58,9 +58,9 @@ def test_thread_takes_its_session_with_it(make: MakeDatabase, wired: MariaDBBank
     assert wired.status("Aborted_clients") == aborted
 
 
-def test_thread_that_ends_before_its_lease(fake: MakeDatabase, fakedb: FakeDB) -> None:
+def test_thread_that_ends_before_its_lease(fake: MakeDatabase, fakedb: FakeDB, per_thread: str) -> None:
     """S7: a lease that outlives the thread it began in (a body iterated elsewhere) keeps its connection to its end."""
-    database = fake(strategy="thread-local")
+    database = fake(strategy=per_thread)
     conn = Worker(database.lease).outcome()
     gc.collect()
     assert run(conn, "SELECT 1") == [(1,)]
@@ -108,7 +108,7 @@ def test_database_that_is_collected_closes_its_connections(wired: MariaDBBank, k
     with wired.proxy.counting() as seen:
         connects = database.stats().connects
         del database
-    assert connects - seen.count("QUIT") == (2 if keeping == "thread-local" else 0)
+    assert connects - seen.count("QUIT") == (2 if keeping in PER_THREAD else 0)
     until(lambda: not wired.server.processes("guest"), what="the sessions to end")
     assert wired.status("Aborted_clients") == aborted
 

@@ -115,7 +115,7 @@ def test_fork_without_fork_hooks(
 ) -> None:
     """S6: the pid tells, and not only at acquire: a child's first act may be a release, stats() or close()."""
     database = make(wired.url, strategy=keeping)
-    lease = database.lease()
+    lease = Worker(database.lease).outcome()  # of a thread of its own, so that this one's is at rest
     mine = run(lease, "SELECT CONNECTION_ID()")
     idle = session(database)
     assert database.stats().idle == 1

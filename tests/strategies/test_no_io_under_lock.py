@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import Worker, run
+from strategies.kit import POOLS, Worker, run
 from support.clock import Clock
 from support.fakedb import FakeDB
 from wsgidb import Database, DatabaseUnavailable
@@ -70,7 +70,7 @@ def test_closing_delays_nobody(fake: MakeDatabase, fakedb: FakeDB, keeping: str)
 
     lease(database)  # connection 1, at rest
     holder = Worker(hold)
-    with database.connection() if keeping == "pooled" else nullcontext():
+    with database.connection() if keeping in POOLS else nullcontext():
         assert leased.wait(10)
     gate = fakedb.block("close")
     closing = Worker(database.close)

@@ -15,7 +15,7 @@ import pytest
 
 import wsgidb
 from strategies.conftest import MakeDatabase
-from strategies.kit import Worker, run
+from strategies.kit import PER_THREAD, Worker, run
 from support.fakedb import FakeDB
 from wsgidb import DatabaseMiddleware
 
@@ -60,8 +60,8 @@ def test_thread_per_request(
         return [b""]
 
     served(DatabaseMiddleware(handle, fake(strategy=strategy)), server_class, 3)
-    pointless = strategy == "thread-local" and server_class is Threaded
-    expected = "strategy thread-local keeps no connection here: this server starts a thread for every request"
+    pointless = strategy in PER_THREAD and server_class is Threaded
+    expected = f"strategy {strategy} keeps no connection here: this server starts a thread for every request"
     assert [record.levelname for record in caplog.records] == ["WARNING"] * pointless
     assert all(record.getMessage().startswith(expected) for record in caplog.records)
     assert (fakedb.opened == 3) is (pointless or strategy == "per-request")
@@ -87,5 +87,5 @@ for _ in range(3):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert len(lines) == (strategy == "thread-local" and patched)
+    assert len(lines) == (strategy in PER_THREAD and patched)
     assert all("gevent makes it one connection per greenlet" in line for line in lines)
