@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pymysql
 import pytest
 
 from drivers.deadlines import LIMIT, MARGIN, driver_of, over_at_deadline
@@ -16,6 +18,8 @@ from support.mariadb import MariaDB
 from support.ports import bind
 from support.proxy import TCPProxy
 from support.waiting import until
+from wsgidb.drivers import make_driver
+from wsgidb.settings import Settings
 
 READ_TIMEOUT = 7.0
 
@@ -44,13 +48,17 @@ def test_connect_without_a_greeting() -> None:
         driver_of(url).connect(deadline)
 
 
+ENDLESS_GREETING = b"\xff\xff\xff\x00\x0a"
+"""The beginning of one of 16 MB."""
+
+
 def test_connect_to_a_trickle() -> None:
     """C5: a server that sends a byte now and then, each in time for a timeout of its own."""
 
     def trickle(client: socket.socket) -> None:
-        client.sendall(b"\x4a\x00\x00\x00\x0a")
+        client.sendall(ENDLESS_GREETING)
         client.settimeout(0.05)
-        for _ in range(60):  # each byte well within what is left
+        while True:
             client.sendall(b"5")
             with contextlib.suppress(TimeoutError):
                 if not client.recv(1):
@@ -58,6 +66,21 @@ def test_connect_to_a_trickle() -> None:
 
     with server_that(trickle) as url, over_at_deadline() as deadline:
         driver_of(url).connect(deadline)
+
+
+def test_connect_to_a_torrent() -> None:
+    """C5: a server that never stops sending, so that no read ever waits. Each look at this clock takes a second."""
+
+    def pour(client: socket.socket) -> None:
+        client.sendall(ENDLESS_GREETING)
+        while True:
+            client.sendall(bytes(1 << 12))
+
+    looks = itertools.count()
+    with server_that(pour) as url:
+        driver = make_driver(Settings.of({"url": url}), lambda: float(next(looks)))
+        with pytest.raises(pymysql.OperationalError, match="too slowly"):
+            driver.connect(12)
 
 
 @pytest.mark.server
