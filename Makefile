@@ -53,7 +53,7 @@ $(VENV)/demo.stamp: $(VENV)/base.stamp
 
 $(VENV)/test.stamp: $(VENV)/base.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python compiler
-	$(PIP_INSTALL) --editable '.[test,lint,demo]'
+	$(PIP_INSTALL) --editable '.[test,servers,lint,demo]'
 	@touch $@
 
 $(VENV)/matrix.stamp: $(VENV)/base.stamp

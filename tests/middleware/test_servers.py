@@ -16,6 +16,8 @@ from support.rawhttp import Reply, request
 from support.servers import SERVERS, Server
 from support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 SOURCE = (TESTS / "middleware" / "served.py").read_text()
 CASES = [
