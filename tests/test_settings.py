@@ -40,6 +40,11 @@ def test_an_unknown_option_is_named_with_the_nearest_known() -> None:
     assert refusal(xyzzy=5).startswith("unknown option 'xyzzy'; known: url, driver, creator,")
 
 
+def test_a_url_is_given_once() -> None:
+    """Never guess which of two was meant."""
+    assert refusal(SQLITE, url=SQLITE) == "url: given twice"
+
+
 def test_an_error_is_a_value_error_too() -> None:
     """A caller that knows nothing of wsgidb catches it."""
     with pytest.raises(ValueError, match="pool_size"):

@@ -12,7 +12,7 @@ from .connection import ConnectionProxy, interrupt, lazy, proxy_class, settle
 from .dbapi import Connection
 from .drivers import Driver, make_driver
 from .engine import Engine
-from .errors import DatabaseUnavailable
+from .errors import ConfigError, DatabaseUnavailable
 from .settings import Settings
 from .stats import Stats, snapshot
 
@@ -36,6 +36,8 @@ class Database:
         """`options` are those of docs/options.md. Never blocks. Raises ConfigError for what is wrong with them.
 
         `clock` tells monotonic seconds; it is there for tests."""
+        if url is not None and (options if isinstance(url, Settings) else "url" in options):
+            raise ConfigError("url: given twice")
         if not isinstance(url, Settings):
             url = Settings.of({**options, **({} if url is None else {"url": url})})
         self.settings = url
