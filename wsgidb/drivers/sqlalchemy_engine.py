@@ -29,7 +29,7 @@ class SQLAlchemyEngine(Generic):
             proxy = self._engine.raw_connection()
             conn = proxy.dbapi_connection
             try:
-                former = getattr(conn, "autocommit", None)
+                former = _autocommit(conn)
                 self._set_autocommit(conn)
                 self.ping(conn, deadline)
             except BaseException as error:
@@ -44,13 +44,19 @@ class SQLAlchemyEngine(Generic):
         """Check it in, as the Engine's other users expect it."""
         self._activities.pop(id(conn), None)
         proxy, former = self._checked_out.pop(id(conn))
-        if isinstance(former, bool):  # else it is a method, and with it the driver's default is off
+        if callable(getattr(conn, "autocommit", None)):
+            conn.autocommit(former)
+        elif former is not None and former != conn.autocommit:
             conn.autocommit = former
-        elif self.autocommit:
-            conn.autocommit(False)
         proxy.close()
 
     def abandon(self, conn: Any) -> None:
         """Let SQLAlchemy drop it. That may say goodbye to the server, but does not wait for an answer."""
         self._activities.pop(id(conn), None)
         self._checked_out.pop(id(conn))[0].invalidate()
+
+
+def _autocommit(conn: Any) -> Any:
+    """What it is now; None where the driver has no such thing. An Engine may have been made with it on."""
+    current = getattr(conn, "autocommit", None)
+    return conn.get_autocommit() if callable(current) else current  # PyMySQL, mysqlclient

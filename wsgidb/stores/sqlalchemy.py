@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from os import getpid
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
+from ..errors import ConfigError
 from .base import Slot
 from .library import LibraryPool, LibraryPooled, LibrarySlot, checked
 from .pooled import Pooled
@@ -21,6 +24,11 @@ REFUSED = {
     "reset_on_return": "use reset",
     "dialect": "connections are wsgidb's, not a dialect's",
 }
+
+_pids: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+"""By pool of an Engine: the process that it is for."""
+_parents: list[Any] = []
+"""Of a forked child: its parents' pools, kept for ever, as the end of a connection might say goodbye to the server."""
 
 
 class _Pool(LibraryPool):
@@ -58,6 +66,13 @@ class SQLAlchemyEngine(Pooled):
     def _setup(self) -> None:
         super()._setup()
         engine: Any = self._settings.creator
+        if isinstance(engine.pool, (SingletonThreadPool, StaticPool)):
+            kind = type(engine.pool).__name__
+            raise ConfigError(f"creator: the Engine's {kind} lends one connection to several users at once")
+        if _pids.setdefault(engine.pool, getpid()) != getpid():  # a forked child's first request
+            _parents.append(engine.pool)
+            engine.dispose(close=False)  # its other users in the child are saved, too
+            _pids[engine.pool] = getpid()
         self._size = _capacity(engine.pool)
 
     def put(self, slot: Slot) -> tuple[Slot, str] | None:
