@@ -1,0 +1,127 @@
+"""A creator's driver: PEP 249 and nothing more, so that it must be asked for what cannot be known."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from support.fakedb import FakeDB
+from wsgidb import ConfigError
+from wsgidb.drivers import make_driver
+from wsgidb.drivers.base import DIRTY, Driver
+from wsgidb.settings import Settings
+
+
+def driver_of(creator: Any, **options: Any) -> Driver:
+    return make_driver(Settings.of({"creator": creator, **options}))
+
+
+def soon() -> float:
+    return time.monotonic() + 10
+
+
+def with_switch(fakedb: FakeDB, **attributes: Any) -> Any:
+    """A creator whose connections have these attributes."""
+
+    def create() -> Any:
+        conn: Any = fakedb.connect()
+        for name, value in attributes.items():
+            setattr(conn, name, value)
+        return conn
+
+    return create
+
+
+def test_ping_leaves_no_transaction(fakedb: FakeDB) -> None:
+    """C3: a ping is a statement, and under manual it opens a transaction, which ends with it."""
+    driver = driver_of(fakedb.connect, ping_query="SELECT 2")
+    conn = driver.connect(soon())
+    driver.ping(conn, soon())
+    assert fakedb.statements() == ["SELECT 2"]
+    assert fakedb.calls[-1][1] == "rollback"
+
+
+def test_autocommit_pings_without_a_rollback(fakedb: FakeDB) -> None:
+    """C4: under autocommit there is no transaction to end."""
+    driver = driver_of(with_switch(fakedb, autocommit=False), transaction="autocommit")
+    driver.ping(driver.connect(soon()), soon())
+    assert fakedb.statements() == ["SELECT 1"]
+    assert fakedb.count("rollback") == 0
+
+
+@pytest.mark.parametrize("transaction", ["manual", "autocommit"])
+@pytest.mark.parametrize("given", [False, True])
+def test_autocommit_attribute(fakedb: FakeDB, transaction: str, given: bool) -> None:
+    """transaction: an attribute is set as configured, and set back by the rollback."""
+    driver = driver_of(with_switch(fakedb, autocommit=given), transaction=transaction)
+    conn = driver.connect(soon())
+    wanted = transaction == "autocommit"
+    assert conn.autocommit is wanted
+    conn.autocommit = not wanted
+    driver.rollback(conn, soon())
+    assert conn.autocommit is wanted
+
+
+def test_autocommit_method(fakedb: FakeDB) -> None:
+    """transaction: a method is called with what is configured."""
+    told: list[bool] = []
+    driver = driver_of(with_switch(fakedb, autocommit=told.append), transaction="autocommit")
+    driver.rollback(driver.connect(soon()), soon())
+    assert told == [True, True]
+
+
+def test_transaction_control_of_its_own_is_left_alone(fakedb: FakeDB) -> None:
+    """transaction: sqlite3's -1 is manual already; False would begin at once, and make PRAGMAs in init_sql void."""
+    conn = driver_of(with_switch(fakedb, autocommit=-1)).connect(soon())
+    assert conn.autocommit == -1
+
+
+def test_no_switch(fakedb: FakeDB) -> None:
+    """transaction: autocommit that cannot be had is a ConfigError, and its connection is closed."""
+    with pytest.raises(ConfigError, match=r"transaction: FakeConnection .* no way to set autocommit"):
+        driver_of(fakedb.connect, transaction="autocommit").connect(soon())
+    assert fakedb.open_now == 0
+
+
+def test_creator_of_something_else() -> None:
+    """creator: what is no connection is a ConfigError that says what it was."""
+    with pytest.raises(ConfigError, match="creator: returned dict"):
+        driver_of(dict).connect(soon())
+
+
+def test_always_dirty(fakedb: FakeDB) -> None:
+    """C3: nothing tells whether a transaction is open, so there may be one."""
+    driver = driver_of(fakedb.connect)
+    assert driver.inspect(driver.connect(soon())) is DIRTY
+
+
+@pytest.mark.parametrize("name", ["read_timeout", "write_timeout", "connect_timeout", "ssl_mode", "ssl_ca"])
+def test_options_it_cannot_honour(fakedb: FakeDB, name: str) -> None:
+    """An option that would have no effect is a ConfigError."""
+    value = {"ssl_mode": "required", "ssl_ca": "/tmp/ca.pem"}.get(name, 1)
+    more = {"ssl_mode": "verify_ca"} if name == "ssl_ca" else {}
+    with pytest.raises(ConfigError, match=r"(ssl_mode|ssl_ca|_timeout): creator has no such option"):
+        driver_of(fakedb.connect, **{name: value}, **more)
+
+
+@pytest.mark.parametrize("method", ["execute", "executemany"])
+def test_interrupted_statement(fakedb: FakeDB, method: str) -> None:
+    """R2: a BaseException in a statement is a reason to discard; an Exception is not."""
+
+    class Lease:
+        def __init__(self, raw: Any) -> None:
+            self.driver_connection = raw
+
+    driver = driver_of(fakedb.connect)
+    conn = driver.connect(soon())
+    cursor = driver.adopt(conn.cursor(), Lease(conn))
+    fakedb.fail(method, FakeDB.OperationalError("no"))
+    with pytest.raises(FakeDB.OperationalError):
+        getattr(cursor, method)("INSERT", [])
+    assert driver.inspect(conn) is DIRTY
+    fakedb.fail(method, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        getattr(cursor, method)("INSERT", [])
+    assert driver.inspect(conn) == "in the middle of a statement"
