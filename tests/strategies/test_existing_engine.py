@@ -230,7 +230,7 @@ class TestRefused:
 
     def test_arguments(self, shared: Callable[..., Database]) -> None:
         """Its pool is made already."""
-        with pytest.raises(ConfigError, match="^strategy_args: strategy sqlalchemy takes none$"):
+        with pytest.raises(ConfigError, match=r"^strategy_args: strategy sqlalchemy takes none$"):
             shared(self.engine(), strategy_args={"use_lifo": True})
 
 
