@@ -18,3 +18,13 @@ def load(package: str, room: str, name: str, extra: str | None, asked: str) -> A
         if extra is None or error.name is None or error.name.partition(".")[0] == ours:
             raise
         raise ConfigError(f"{asked} needs the package {error.name}: pip install 'wsgidb[{extra}]'") from None
+
+
+def own(option: str, cls: type, contract: type, where: str) -> type:
+    """A class of the user's, in place of a room of ours. Raises ConfigError where it cannot fulfil the contract."""
+    if not issubclass(cls, contract):
+        raise ConfigError(f"{option}: {cls.__name__} is no subclass of {where}")
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        raise ConfigError(f"{option}: {cls.__name__} has no {', '.join(missing)}")
+    return cls

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..errors import ConfigError
-from ..optional import load
+from ..optional import load, own
 from ..settings import Settings
 from ..values import nearest
 from .base import Clock, Driver
@@ -28,10 +28,7 @@ def make_driver(settings: Settings, clock: Clock = time.monotonic) -> Driver:
 def _driver_class(settings: Settings) -> type[Driver]:
     chosen = settings.driver
     if chosen is not None:
-        if not issubclass(chosen, Driver):
-            raise ConfigError(f"driver: {chosen.__name__} is no subclass of wsgidb.drivers.Driver")
-        own: type[Driver] = chosen
-        return own
+        return own("driver", chosen, Driver, "wsgidb.drivers.Driver")
     if settings.url is None:
         room, name, extra, asked = "generic", "Generic", None, "creator"
         if settings.shares_engine:

@@ -28,11 +28,9 @@ class Generic(Driver):
         self._activities = {}
 
     def connect(self, deadline: float) -> Any:
-        given = self.settings.connect_args
-        assert self.settings.creator is not None, "made for a creator only"
-        conn = self.settings.creator(**(given() if callable(given) else given))
+        conn = self.open(deadline)
         if not all(callable(getattr(conn, name, None)) for name in METHODS):
-            raise ConfigError(f"creator: returned {type(conn).__name__}, which is no DB-API connection")
+            raise ConfigError(f"{self.name}: returned {type(conn).__name__}, which is no DB-API connection")
         try:
             self._set_autocommit(conn)
             self.run(conn, self.settings.init_sql)
@@ -42,6 +40,13 @@ class Generic(Driver):
             conn.close()
             raise
         return self._known(conn)
+
+    def open(self, deadline: float) -> Any:
+        """A new connection, as the driver makes it; what a driver of one's own overrides. May block."""
+        given = self.settings.connect_args
+        if self.settings.creator is None:
+            raise ConfigError(f"{self.name}: has no open() of its own, so it needs a creator in place of a url")
+        return self.settings.creator(**(given() if callable(given) else given))
 
     def _known(self, conn: Any) -> Any:
         self._activities[id(conn)] = Activity()

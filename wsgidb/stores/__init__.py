@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import ConfigError
-from ..optional import load
+from ..optional import load, own
 from ..settings import Settings
 from .base import Slot, Store
 
@@ -24,11 +23,9 @@ def store_class(settings: Settings) -> type[Store]:
     """The settings' strategy. Raises ConfigError where it is not installed, or no Store."""
     strategy = settings.strategy
     if isinstance(strategy, type):
-        if not issubclass(strategy, Store):
-            raise ConfigError(f"strategy: {strategy.__name__} is no subclass of wsgidb.stores.Store")
         from .checked import checked
 
-        return checked(strategy)
+        return checked(own("strategy", strategy, Store, "wsgidb.stores.Store"))
     room, name, extra = STORES[strategy]
     if settings.shares_engine:
         name = "SQLAlchemyEngine"

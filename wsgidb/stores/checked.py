@@ -34,14 +34,14 @@ def checked(store: type[Store]) -> type[Store]:
             try:
                 other, reason = unwanted
             except (TypeError, ValueError):
-                raise _broken(store, "put", unwanted) from None
+                raise _broken(store, "put", repr(unwanted)) from None
             if not isinstance(other, Slot) or other.raw is None or not isinstance(reason, str):
-                raise _broken(store, "put", unwanted)
+                raise _broken(store, "put", repr(unwanted))
             return other, reason
 
         def __lend(self, method: str, slot: Any) -> Slot:
             if not isinstance(slot, Slot):
-                raise _broken(store, method, slot)
+                raise _broken(store, method, repr(slot))
             with self.__guard:
                 if slot in self.__out:
                     raise _broken(store, method, "a slot that is leased already")
@@ -52,5 +52,5 @@ def checked(store: type[Store]) -> type[Store]:
     return Checked
 
 
-def _broken(store: type[Store], method: str, returned: Any) -> WsgiDBError:
-    return WsgiDBError(f"strategy {store.__name__} breaks the contract of a store: {method}() returned {returned!r}")
+def _broken(store: type[Store], method: str, returned: str) -> WsgiDBError:
+    return WsgiDBError(f"strategy {store.__name__} breaks the contract of a store: {method}() returned {returned}")
