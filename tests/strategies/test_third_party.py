@@ -1,0 +1,223 @@
+"""Strategies and drivers of somebody else's: the document's examples work, and a broken contract is a clear error."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strategies.conftest import MakeDatabase
+from strategies.kit import Worker, get, run, together
+from support.fakedb import FakeDB
+from wsgidb import ConfigError, Database, DatabaseMiddleware, DatabaseUnavailable, WsgiDBError
+from wsgidb.drivers import Driver
+from wsgidb.drivers.generic import Generic
+from wsgidb.stores import Slot, Store
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "extending.md"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The document's files, importable in the directory that they are in."""
+    blocks = re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    for name, code in blocks:
+        (tmp_path / name).write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with closing(sqlite3.connect("shop.db")) as conn:
+        conn.execute("CREATE TABLE city (name TEXT)")
+        conn.execute("INSERT INTO city VALUES ('Aarhus')")
+        conn.commit()
+    yield dict(blocks)
+    for name, _ in blocks:
+        sys.modules.pop(name.removesuffix(".py"), None)
+
+
+class TestTheDocumentsStrategy:
+    def test_it_is_short(self, files: dict[str, str]) -> None:
+        """A complete strategy, its locking among it, is no more than a screen."""
+        assert list(files) == ["lifo.py", "use_lifo.py", "archive.py", "use_archive.py"]
+        assert len([line for line in files["lifo.py"].splitlines() if line.strip()]) <= 30
+
+    def test_by_its_name(self, files: dict[str, str]) -> None:
+        """Requests get connections of it: as many as are needed, the last one used first."""
+        names: dict[str, Any] = {}
+        exec(files["use_lifo.py"], names)
+        with names["database"] as database:
+            assert database.settings.strategy_name == "Lifo"
+            with ExitStack() as stack:
+                for _ in range(12):
+                    run(stack.enter_context(database.connection()), "SELECT 1")
+            with database.connection() as conn:
+                first = conn.driver_connection
+            with database.connection() as conn:
+                assert conn.driver_connection is first
+            assert (database.stats().connects, database.stats().open) == (12, 12)
+        assert database.stats().open == 0
+        with pytest.raises(DatabaseUnavailable, match="closed"):
+            database.check()
+
+    def test_from_the_environment(self, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """One configuration word."""
+        monkeypatch.setenv("MINE_URL", "sqlite:///shop.db")
+        monkeypatch.setenv("MINE_STRATEGY", "lifo:Lifo")
+        with Database.from_env("MINE_") as database:
+            assert database.check() >= 0
+
+    def test_threads(self, files: dict[str, str], fake: MakeDatabase, fakedb: FakeDB) -> None:
+        """S4: with it, too, no connection is leased twice at once; what fails is discarded, and what is closed is."""
+        database = fake(strategy="lifo:Lifo")
+
+        def requests() -> None:
+            for _ in range(50):
+                with database.connection() as conn:
+                    run(conn, "SELECT 1")
+
+        together([requests] * 6)
+        fakedb.fail("rollback", fakedb.OperationalError("gone"))
+        with database.connection() as conn:
+            run(conn, "SELECT 1")
+        assert database.stats().discards == {"reset failed": 1}
+        with database.connection():
+            database.close()
+        assert database.stats().open == 0
+
+
+class TestTheDocumentsDriver:
+    def test_by_its_name(self, files: dict[str, str]) -> None:
+        """Its connections are the driver's; it reads, cannot write, and needs no rollback."""
+        names: dict[str, Any] = {}
+        exec(files["use_archive.py"], names)
+        with names["database"] as database:
+            for _ in range(2):
+                with database.connection() as conn:
+                    assert isinstance(conn, sqlite3.Connection)
+                    assert run(conn, "SELECT name FROM city") == [("Aarhus",)]
+                    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                        run(conn, "DELETE FROM city")
+            assert (database.stats().connects, database.check() >= 0) == (1, True)
+
+    def test_its_url(self, files: dict[str, str]) -> None:
+        """What it says of a bad one comes at start-up."""
+        with pytest.raises(ConfigError, match=r"^url: takes archive:"):
+            Database("archive://", driver="archive:Archive")
+
+    def test_a_missing_file(self, files: dict[str, str]) -> None:
+        """What its open() raises is told in a DatabaseUnavailable."""
+        database = Database("archive:///none.db", driver="archive:Archive")
+        with database, pytest.raises(DatabaseUnavailable, match="unable to open database file"):
+            database.check()
+
+
+class Twice(Store):
+    """Every method breaks the contract in its own way; the tests put it right where they need it."""
+
+    slot: Any = None
+    unwanted: Any = None
+
+    def _setup(self) -> None:
+        self.slot = Slot() if self.slot is None else self.slot
+
+    def take(self) -> Any:
+        return self.slot
+
+    def put(self, slot: Slot) -> Any:
+        return self.unwanted
+
+    def close(self) -> list[Slot]:
+        return []
+
+
+def broken(**attributes: Any) -> type[Store]:
+    return type("Broken", (Twice,), attributes)
+
+
+@pytest.mark.parametrize("rubbish", ["a slot", 0, object(), (None, "why")], ids=repr)
+def test_take_returns_rubbish(fake: MakeDatabase, rubbish: Any) -> None:
+    """What is no slot is never used as one."""
+    database = fake(strategy=broken(slot=rubbish))
+    with pytest.raises(WsgiDBError, match="strategy Broken breaks the contract of a store: take\\(\\) returned"):
+        database.check()
+
+
+def test_take_returns_a_leased_slot(fake: MakeDatabase) -> None:
+    """S4: not even a broken strategy leases one connection twice; the first lease goes on undisturbed."""
+    database = fake(strategy=Twice)
+    with database.connection() as conn:
+        with pytest.raises(WsgiDBError, match=r"strategy Twice .* a slot that is leased already"):
+            Worker(database.check).outcome()
+        assert run(conn, "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("rubbish", [True, "closed", (None, "why"), (Slot(), "empty"), (1, 2, 3)], ids=repr)
+def test_put_returns_rubbish(fake: MakeDatabase, rubbish: Any) -> None:
+    """The request hears of it, rather than that a connection is lost without a word."""
+    database = fake(strategy=broken(unwanted=rubbish))
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b""]
+
+    with pytest.raises(WsgiDBError, match="strategy Broken breaks the contract of a store: put\\(\\) returned"):
+        get(DatabaseMiddleware(app, database))
+
+
+def test_nothing_to_wait_for(fake: MakeDatabase) -> None:
+    """A store whose take() has nothing, and that cannot wait, is an error and no hang."""
+    database = fake(strategy=type("Empty", (Twice,), {"take": lambda self: None}))
+    with pytest.raises(NotImplementedError, match="this store's take\\(\\) always has a slot"):
+        Worker(database.check).outcome()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("strategy", dict, "strategy: dict is no subclass of wsgidb.stores.Store"),
+        ("strategy", "collections:OrderedDict", "strategy: OrderedDict is no subclass of wsgidb.stores.Store"),
+        ("strategy", type("Half", (Store,), {"put": 1}), "strategy: Half has no close, take"),
+        ("driver", dict, "driver: dict is no subclass of wsgidb.drivers.Driver"),
+        ("driver", type("Half", (Driver,), {"name": "x", "ping": 1, "close": 1}), "driver: Half has no abandon, act"),
+        ("strategy", "no_such_module:X", "No module named 'no_such_module'"),
+        ("strategy", "lifo", "strategy: takes one of per-request, .* or a class, or its module:name, got 'lifo'"),
+        ("driver", "json:loads", "driver: takes a class, or its module:name, got 'json:loads'"),
+    ],
+    ids=str,
+)
+def test_no_such_class(option: str, value: Any, message: str) -> None:
+    """What is no strategy or driver is refused at start-up, by its name."""
+    with pytest.raises(ConfigError, match=message):
+        Database("sqlite:///x.db", **{option: value})
+
+
+@pytest.mark.parametrize("made", [None, 7])
+def test_open_returns_no_connection(made: Any) -> None:
+    """A driver whose open() returns rubbish; so does one whose connect() does."""
+    opens = type("Mine", (Generic,), {"name": "mine", "open": lambda self, deadline: made})
+    database = Database("mine://host/x", driver=opens)
+    with (
+        database,
+        pytest.raises(DatabaseUnavailable, match=f"mine: returned {type(made).__name__}, which is no DB-API"),
+    ):
+        Worker(database.check).outcome()
+
+
+def test_connect_returns_nothing() -> None:
+    """The engine takes no None for a connection."""
+    nothing = type("Mine", (Generic,), {"name": "mine", "connect": lambda self, deadline: None})
+    database = Database("mine://host/x", driver=nothing)
+    with database, pytest.raises(DatabaseUnavailable, match="driver mine: connect\\(\\) returned None"):
+        Worker(database.check).outcome()
+
+
+def test_no_open_of_its_own() -> None:
+    """A subclass of Generic with a url must know how to open it."""
+    database = Database("mine://host/x", driver=type("Mine", (Generic,), {"name": "mine"}))
+    with database, pytest.raises(DatabaseUnavailable, match="mine: has no open\\(\\) of its own"):
+        database.check()
