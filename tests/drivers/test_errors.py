@@ -93,7 +93,7 @@ def test_killed(driver: Driver, conn: Any, mariadb: MariaDB) -> None:
     until(lambda: number not in mariadb.processes("guest"), what="the session to end")
     assert driver.is_disconnect(error_of(lambda: conn.query("SELECT 1"), 2006, 2013))
     assert driver.is_disconnect(error_of(lambda: conn.query("SELECT 1"), 0))
-    assert driver.is_disconnect(error_of(conn.ping))
+    assert driver.is_disconnect(error_of(lambda: conn.ping(reconnect=False)))
 
 
 @pytest.mark.server

@@ -206,7 +206,7 @@ def test_statement_running_at_release(db: Database, path: Path) -> None:
         conn.create_function("started", 0, running.set)
         conn.execute("UPDATE town SET name = 'lost'")
         cursor = conn.cursor()
-        thread = threading.Thread(target=work, args=(cursor,))
+        thread = threading.Thread(target=work, args=(cursor,), daemon=True)
         thread.start()
         assert running.wait(10)
     began = time.monotonic()
