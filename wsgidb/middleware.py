@@ -134,7 +134,7 @@ def default_veto(environ: Environ, status: str, headers: list[tuple[str, str]]) 
 
 def _named(environ: Environ) -> str:
     """A request as log lines name it."""
-    return f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}"
+    return f"{environ.get('REQUEST_METHOD', '')} {environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
 
 
 def _answer(environ: Environ, start_response: StartResponse, status: str, extra: list[tuple[str, str]]) -> list[bytes]:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -25,8 +26,8 @@ HOST = "127.0.0.1"
 THREADS = 2
 GUNICORN = "{python} -m gunicorn --bind 127.0.0.1:{port} --workers 1 --graceful-timeout 5"
 UWSGI = (
-    "{bin}/uwsgi --http-socket 127.0.0.1:{port} --home {prefix} --module {app} --threads {threads} --single-interpreter"
-    " --need-app --die-on-term --disable-logging"
+    "{bin}/uwsgi --http-socket 127.0.0.1:{port} --pythonpath {packages} --module {app} --threads {threads}"
+    " --single-interpreter --need-app --die-on-term --disable-logging"
 )
 OURS = "{python} -m support.servers {name} {app} {port}"
 
@@ -93,7 +94,10 @@ class Server:
         self.name, self.log, self.kind = name, log, SERVERS[name]
         self._reserved = bind()  # held until the end, so that nobody else is given the port
         self.port: int = self._reserved.getsockname()[1]
-        places = {"python": sys.executable, "bin": str(Path(sys.executable).parent), "prefix": sys.prefix}
+        # uWSGI brings its own Python, which knows nothing of a virtual environment (--home would hide the system's own
+        # modules from it where that Python is Debian's).
+        packages = sysconfig.get_path("purelib")
+        places = {"python": sys.executable, "bin": str(Path(sys.executable).parent), "packages": packages}
         words = self.kind.command.split()
         command = [word.format(name=name, app=app, port=self.port, threads=THREADS, **places) for word in words]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("WSGIDB_")}
