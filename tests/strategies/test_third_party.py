@@ -139,7 +139,12 @@ def broken(**attributes: Any) -> type[Store]:
     return type("Broken", (Twice,), attributes)
 
 
-@pytest.mark.parametrize("rubbish", ["a slot", 0, object(), (None, "why")], ids=lambda value: type(value).__name__)
+def kind(value: object) -> str:
+    """A test's name must be the same in every process, and so without an address."""
+    return type(value).__name__
+
+
+@pytest.mark.parametrize("rubbish", ["a slot", 0, object(), (None, "why")], ids=kind)
 def test_take_returns_rubbish(fake: MakeDatabase, rubbish: Any) -> None:
     """What is no slot is never used as one."""
     database = fake(strategy=broken(slot=rubbish))
@@ -156,7 +161,7 @@ def test_take_returns_a_leased_slot(fake: MakeDatabase) -> None:
         assert run(conn, "SELECT 1") == [(1,)]
 
 
-@pytest.mark.parametrize("rubbish", [True, "closed", (None, "why"), (Slot(), "empty"), (1, 2, 3)], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("rubbish", [True, "closed", (None, "why"), (Slot(), "empty"), (1, 2, 3)], ids=kind)
 def test_put_returns_rubbish(fake: MakeDatabase, rubbish: Any) -> None:
     """The request hears of it, rather than that a connection is lost without a word."""
     database = fake(strategy=broken(unwanted=rubbish))
