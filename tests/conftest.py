@@ -9,6 +9,8 @@ import pytest
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
+from support.pgpackets import MessageReader
+from support.postgresql import PostgreSQL
 from support.proxy import TCPProxy
 
 
@@ -41,6 +43,34 @@ def own_mariadb() -> Iterator[MariaDB]:
 def proxy(mariadb: MariaDB) -> Iterator[TCPProxy]:
     """A network of the test's own in front of `mariadb`."""
     with TCPProxy(mariadb.port) as between:
+        yield between
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """The PostgreSQL server that all tests of a worker share, as `mariadb` is."""
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tls_postgresql() -> Iterator[PostgreSQL]:
+    """Like `postgresql`, but it offers TLS; ``.ca`` is the path of its authority."""
+    with PostgreSQL(tls=True) as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[PostgreSQL]:
+    """A server of the test's own, to kill, freeze, restart or fill."""
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_proxy(postgresql: PostgreSQL) -> Iterator[TCPProxy]:
+    """A network of the test's own in front of `postgresql`."""
+    with TCPProxy(postgresql.port, MessageReader) as between:
         yield between
 
 

@@ -8,7 +8,7 @@ LOCAL would wrap round to 0 after 256 packets and look like one.)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 CONTINUED = 0xFFFFFF
 COMPRESS, SSL = 0x20, 0x800
@@ -49,6 +49,13 @@ def error(code: int, sqlstate: str, message: str) -> bytes:
     """The packet with which a server answers a command that failed."""
     payload = b"\xff" + code.to_bytes(2, "little") + f"#{sqlstate}{message}".encode()
     return len(payload).to_bytes(3, "little") + b"\x01" + payload
+
+
+class Reader(Protocol):
+    """Finds the commands in one connection's stream from client to server, however it is cut into segments."""
+
+    def __init__(self) -> None: ...
+    def feed(self, data: bytes) -> Iterator[tuple[int, Command]]: ...
 
 
 class CommandReader:

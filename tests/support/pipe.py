@@ -8,7 +8,7 @@ import socket
 import struct
 from collections import deque
 
-from support.packets import CommandReader
+from support.packets import CommandReader, Reader
 from support.wiretap import Break, Wiretap
 
 CHUNK = 1 << 18
@@ -64,11 +64,18 @@ class Flow:
 class Pipe:
     """A client's connection and the one to the target made for it. Not thread-safe: the proxy's lock guards it."""
 
-    def __init__(self, client: socket.socket, target_port: int, selector: selectors.BaseSelector, tap: Wiretap) -> None:
+    def __init__(
+        self,
+        client: socket.socket,
+        target_port: int,
+        selector: selectors.BaseSelector,
+        tap: Wiretap,
+        reader: type[Reader] = CommandReader,
+    ) -> None:
         self.client, self.server = client, socket.socket()
         self.closed = False
         self._selector, self._tap = selector, tap
-        self._reader = CommandReader()
+        self._reader = reader()
         self._break: Break | None = None
         self._mute = False
         for end in (self.client, self.server):

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from support.packets import Command
+from support.packets import Command, CommandReader, Reader
 from support.pipe import Pipe
 from support.ports import bind
 from support.wiretap import Wiretap
@@ -28,12 +28,14 @@ class TCPProxy:
     thread holds while it works (no socket in here ever blocks).
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, reader: type[Reader] = CommandReader) -> None:
+        """*reader* knows the protocol in which commands are counted."""
         # All below is guarded by the lock; `delay` may be set at any time and holds for what is read from then on.
         self._lock = threading.RLock()
         self.delay = 0.0
         self.target_port = target_port
         self._tap = Wiretap()
+        self._reader = reader
         self._connections = 0
         self._pipes: list[Pipe] = []
         self._forgotten: list[Pipe] = []
@@ -216,7 +218,7 @@ class TCPProxy:
             except BlockingIOError:
                 break
             self._connections += 1
-            self._pipes.append(Pipe(client, self.target_port, self._selector, self._tap))
+            self._pipes.append(Pipe(client, self.target_port, self._selector, self._tap, self._reader))
         for pipe in self._pipes:
             pipe.work(time.monotonic(), self.delay, self._deaf)
         self._pipes = [pipe for pipe in self._pipes if not pipe.closed]

@@ -12,9 +12,10 @@ from .base import Clock, Driver
 
 __all__ = ["DRIVERS", "SHORT", "Driver", "make_driver"]
 
-SHORT = {"mysql": "mysql+pymysql"}
+SHORT = {"mysql": "mysql+pymysql", "postgresql": "postgresql+psycopg"}
 DRIVERS = {
     "mysql+pymysql": ("pymysql", "PyMySQL", "mysql"),
+    "postgresql+psycopg": ("psycopg", "Psycopg", "postgresql"),
     "sqlite": ("sqlite", "SQLite", None),
 }
 """By scheme: the room, its class, and the extra that installs the package it needs."""
