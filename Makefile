@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 help:
 	@echo "make demo    serve the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change it"
-	@echo "make test    lint, types and all tests, with MariaDB servers of their own"
+	@echo "make test    lint, types and all tests, with MariaDB and PostgreSQL servers of their own"
 	@echo "make matrix  the built wheel under every Python and driver version (tox)"
 	@echo "make lint | types | pytest   the parts of make test"
 	@echo "make clean   remove everything that these commands made"
@@ -33,11 +33,11 @@ types: $(VENV)/test.stamp
 
 # Tests choose their databases themselves; the caller's own settings must not reach them.
 pytest: $(VENV)/test.stamp
-	PYTHON="$(PYTHON)" tools/system-packages python mariadb
+	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql
 	env $$(env | sed -n 's/^\(WSGIDB_[A-Z_]*\)=.*/-u \1/p') $(BIN)/pytest -n $(WORKERS)
 
 matrix: $(VENV)/matrix.stamp
-	PYTHON="$(PYTHON)" tools/system-packages python compiler mariadb
+	PYTHON="$(PYTHON)" tools/system-packages python compiler mariadb postgresql
 	tools/matrix $(BIN)/tox
 
 # A changed setup.cfg means changed dependencies: start over rather than keep what is no longer asked for.

@@ -5,7 +5,7 @@ What a driver cannot know or promise, it does not have in its `can`; tests of th
 - "see": `inspect` tells clean from dirty. Of a creator's connection nothing is known, so it is always dirty.
 - "hear": the free check hears the end of the connection. Plain PyMySQL has no fileno(), SQLite no line to listen on.
 - "autocommit": it can be switched on. A creator's sqlite3 connection has no switch before Python 3.12.
-- "mysql": it speaks to MariaDB; "plaintext": what it says can be counted on the wire.
+- "mysql", "postgresql": it speaks to MariaDB, to PostgreSQL; "plaintext": what it says can be counted on the wire.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pymysql
 import pytest
 
 from support.mariadb import MariaDB
+from support.postgresql import PostgreSQL
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import DIRTY, Driver
 from wsgidb.settings import Settings
@@ -78,14 +79,52 @@ class Backend:
         return int(self.query(READ)[0][0])
 
 
-class OnMariaDB(Backend):
-    server: MariaDB
+class OnServer(Backend):
+    server: Any
+    proxy: ClassVar[str]
+    """The fixture of a network before the server."""
+    ping_command: ClassVar[str]
+    goodbye: ClassVar[str]
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        return self.server.query(sql)
+        rows: list[tuple[Any, ...]] = self.server.query(sql)
+        return rows
 
     def sessions(self) -> set[int]:
         return set(self.server.processes("guest"))
+
+    def kill(self, conn: Any) -> None:
+        """End a connection from outside."""
+        raise NotImplementedError
+
+    def let_idle_timeout_pass(self, conn: Any) -> None:
+        """Let the server end the connection soon, because it is idle."""
+        raise NotImplementedError
+
+
+class OnMariaDB(OnServer):
+    server: MariaDB
+    proxy = "proxy"
+    ping_command, goodbye = "PING", "QUIT"
+
+    def kill(self, conn: Any) -> None:
+        self.query(f"KILL {conn.thread_id()}")
+
+    def let_idle_timeout_pass(self, conn: Any) -> None:
+        run(conn, "SET wait_timeout = 1")
+
+
+class OnPostgreSQL(OnServer):
+    server: PostgreSQL
+    proxy = "postgresql_proxy"
+    ping_command, goodbye = "QUERY", "TERMINATE"
+
+    def kill(self, conn: Any) -> None:
+        self.query(f"SELECT pg_terminate_backend({conn.info.backend_pid})")
+
+    def let_idle_timeout_pass(self, conn: Any) -> None:
+        run(conn, "SET idle_session_timeout = 100")
+        conn.commit()
 
 
 class OnFile(Backend):
@@ -127,7 +166,8 @@ def _file_creator(path: Path) -> dict[str, Any]:
     return {"creator": partial(sqlite3.connect, str(path), check_same_thread=False)}
 
 
-SEE, HEAR, AUTOCOMMIT, MYSQL, PLAINTEXT = "see", "hear", "autocommit", "mysql", "plaintext"
+SEE, HEAR, AUTOCOMMIT, PLAINTEXT = "see", "hear", "autocommit", "plaintext"
+MYSQL, POSTGRESQL = "mysql", "postgresql"
 _SERVER = {AUTOCOMMIT, MYSQL}
 
 CASES = (
@@ -137,6 +177,18 @@ CASES = (
         "tls_mariadb",
         lambda server: {"url": server.url(), "ssl_mode": "verify_ca", "ssl_ca": str(server.ca)},
         frozenset(_SERVER | {SEE, HEAR}),
+    ),
+    Case(
+        "psycopg",
+        "postgresql",
+        lambda server: {"url": server.url()},
+        frozenset({SEE, HEAR, AUTOCOMMIT, POSTGRESQL, PLAINTEXT}),
+    ),
+    Case(
+        "psycopg-tls",
+        "tls_postgresql",
+        lambda server: {"url": server.url(), "ssl_mode": "verify_identity", "ssl_ca": str(server.ca)},
+        frozenset({SEE, HEAR, AUTOCOMMIT, POSTGRESQL}),
     ),
     Case("sqlite", "", lambda path: {"url": f"sqlite:///{path}"}, frozenset({SEE, AUTOCOMMIT})),
     Case("creator-pymysql", "mariadb", _creator(pymysql.connect), frozenset(_SERVER | {PLAINTEXT})),
@@ -159,7 +211,8 @@ def prepared(case: Case, server: Any, path: Path) -> Iterator[Backend]:
     """The case's backend with its table; all is closed and dropped after."""
     backend: Backend
     if case.server:
-        backend = OnMariaDB(case, case.options(server))
+        kind = OnPostgreSQL if POSTGRESQL in case.can else OnMariaDB
+        backend = kind(case, case.options(server))
         backend.server = server
     else:
         backend = OnFile(case, case.options(path))

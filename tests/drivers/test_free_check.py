@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import TypeAlias
 
 import pytest
 
-from drivers.cases import HEAR, PLAINTEXT, READ, SEE, WRITE, Backend, OnMariaDB, over, run, soon
+from drivers.cases import HEAR, MYSQL, PLAINTEXT, READ, SEE, WRITE, Backend, OnServer, over, run, soon
 from support.mariadb import MariaDB
+from support.postgresql import PostgreSQL
 from support.proxy import TCPProxy
 from support.waiting import until
 
-
-def kill(backend: Backend, conn: Any) -> None:
-    backend.query(f"KILL {conn.thread_id()}")
-
-
-def let_wait_timeout_pass(backend: Backend, conn: Any) -> None:
-    run(conn, "SET wait_timeout = 1")
+Server: TypeAlias = MariaDB | PostgreSQL
 
 
 @over(HEAR)
-@pytest.mark.parametrize("end", [kill, let_wait_timeout_pass])
-def test_check_hears_the_server_hang_up(backend: Backend, end: Callable[[Backend, Any], None]) -> None:
-    """C2: KILL and wait_timeout are heard without asking, and a ping confirms them."""
+@pytest.mark.parametrize("end", ["kill", "let_idle_timeout_pass"])
+def test_check_hears_the_server_hang_up(backend: OnServer, end: str) -> None:
+    """C2: a kill and the server's time limit for idle sessions are heard without asking, and a ping confirms them."""
     driver = backend.driver()
     conn = backend.connect(driver)
     check = driver.watch(conn)
-    end(backend, conn)
+    getattr(backend, end)(conn)
     until(lambda: check(0), what="the check to hear it")
-    with pytest.raises(Exception, match=r"2013|2006|Lost|gone away"):
+    with pytest.raises(Exception, match=r"2013|2006|Lost|gone away|terminating connection|closed the connection"):
         driver.ping(conn, soon())
 
 
 @pytest.fixture
-def falling(backend: Backend, request: pytest.FixtureRequest) -> Iterator[MariaDB]:
+def falling(backend: OnServer, request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of the backend's kind that a test may shut down; the backend leads there."""
-    assert isinstance(backend, OnMariaDB)
     tls = backend.server.ca is not None
-    with MariaDB(tls=tls) as server:
+    with type(backend.server)(tls=tls) as server:
         if "url" in backend.options:
             backend.options["url"] = server.url()
             if tls:
@@ -52,17 +46,17 @@ def falling(backend: Backend, request: pytest.FixtureRequest) -> Iterator[MariaD
 
 
 @over(HEAR)
-@pytest.mark.parametrize("end", [MariaDB.stop, MariaDB.kill])
-def test_check_hears_the_server_go(backend: Backend, falling: MariaDB, end: Callable[[MariaDB], None]) -> None:
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_check_hears_the_server_go(backend: Backend, falling: Server, end: str) -> None:
     """C2: a server's shutdown and its crash are heard without asking."""
     driver = backend.driver()
     check = driver.watch(backend.connect(driver))
     assert not check(0)
-    end(falling)
+    getattr(falling, end)()
     until(lambda: check(0), what="the check to hear it")
 
 
-@over(HEAR, SEE)
+@over(HEAR, SEE, MYSQL)
 def test_what_is_heard_is_proof_but_for_tls(backend: Backend) -> None:
     """C2: on a plaintext line whatever comes unasked is bad news; under TLS it may be a session ticket."""
     driver = backend.driver()
@@ -70,7 +64,7 @@ def test_what_is_heard_is_proof_but_for_tls(backend: Backend) -> None:
 
 
 @over(HEAR)
-def test_check_works_at_any_descriptor(backend: Backend) -> None:
+def test_check_works_at_any_descriptor(backend: OnServer) -> None:
     """C2: select(2) would fail at descriptors of 1024 and above."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2048)), hard))
@@ -80,7 +74,7 @@ def test_check_works_at_any_descriptor(backend: Backend) -> None:
         conn = backend.connect(driver)
         check = driver.watch(conn)
         assert not check(0)
-        kill(backend, conn)
+        backend.kill(conn)
         until(lambda: check(0), what="the check to hear it")
     finally:
         for descriptor in ballast:
@@ -89,8 +83,9 @@ def test_check_works_at_any_descriptor(backend: Backend) -> None:
 
 
 @pytest.fixture
-def wire(backend: Backend, proxy: TCPProxy) -> TCPProxy:
+def wire(backend: OnServer, request: pytest.FixtureRequest) -> TCPProxy:
     """The line between driver and server; the backend leads there."""
+    proxy: TCPProxy = request.getfixturevalue(backend.proxy)
     if "url" in backend.options:
         backend.options["url"] = proxy.url_from(backend.options["url"])
     else:
@@ -122,7 +117,7 @@ def test_rollback_is_one_round_trip(backend: Backend, wire: TCPProxy) -> None:
     assert said == ["QUERY ROLLBACK"]
 
 
-@over(PLAINTEXT)
+@over(PLAINTEXT, MYSQL)
 def test_a_changed_autocommit_costs_one_more(backend: Backend, wire: TCPProxy) -> None:
     """C4: autocommit is set back only where a handler has changed it."""
     driver = backend.driver()
@@ -134,22 +129,22 @@ def test_a_changed_autocommit_costs_one_more(backend: Backend, wire: TCPProxy) -
 
 
 @over(PLAINTEXT, SEE)
-def test_ping_is_one_round_trip(backend: Backend, wire: TCPProxy) -> None:
+def test_ping_is_one_round_trip(backend: OnServer, wire: TCPProxy) -> None:
     """C4: the driver's ping, or the configured statement in its place."""
     conn = backend.connect(backend.driver())
     with wire.counting() as said:
         backend.driver().ping(conn, soon())
         backend.driver(ping_query=READ).ping(conn, soon())
-    assert said == ["PING", f"QUERY {READ}"]
+    assert said == [backend.ping_command, f"QUERY {READ}"]
 
 
 @over(PLAINTEXT)
-@pytest.mark.parametrize(("how", "last"), [("close", ["QUIT"]), ("abandon", [])])
-def test_goodbye(backend: Backend, wire: TCPProxy, how: str, last: list[str]) -> None:
+@pytest.mark.parametrize("how", ["close", "abandon"])
+def test_goodbye(backend: OnServer, wire: TCPProxy, how: str) -> None:
     """close says goodbye, so that the server counts no aborted client; abandon says nothing to a server."""
     driver = backend.driver()
     conn = driver.connect(soon())
     with wire.counting() as said:
         getattr(driver, how)(conn)
         del conn
-    assert said == last
+    assert said == ([backend.goodbye] if how == "close" else [])

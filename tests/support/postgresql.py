@@ -38,7 +38,10 @@ USERS = (
     f"CREATE ROLE app LOGIN PASSWORD '{PASSWORDS['app']}'",
     "CREATE DATABASE test",
 )
-GRANTS = ("GRANT ALL ON SCHEMA public TO guest, app",)
+GRANTS = (
+    "GRANT ALL ON SCHEMA public TO guest, app",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE root IN SCHEMA public GRANT ALL ON TABLES TO guest, app",
+)
 HBA = """
 local all all trust
 host all app 127.0.0.1/32 scram-sha-256
