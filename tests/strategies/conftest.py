@@ -9,9 +9,21 @@ from typing import Any
 
 import pytest
 
-from strategies.kit import DRIVERS, KEEPING, PER_THREAD, STRATEGIES, Bank, MariaDBBank, SQLiteBank
+from strategies.kit import (
+    DRIVERS,
+    KEEPING,
+    PER_THREAD,
+    STRATEGIES,
+    WIRED,
+    Bank,
+    MariaDBBank,
+    PostgreSQLBank,
+    SQLiteBank,
+    WiredBank,
+)
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
+from support.postgresql import PostgreSQL
 from support.proxy import TCPProxy
 from wsgidb import Database
 
@@ -45,11 +57,28 @@ def wired(mariadb: MariaDB, proxy: TCPProxy) -> Iterator[MariaDBBank]:
         yield bank
 
 
+@pytest.fixture
+def wired_postgresql(postgresql: PostgreSQL, postgresql_proxy: TCPProxy) -> Iterator[PostgreSQLBank]:
+    """The same on PostgreSQL."""
+    with closing(PostgreSQLBank(postgresql, postgresql_proxy)) as bank:
+        yield bank
+
+
+BANKS = {"pymysql": "wired", "psycopg": "wired_postgresql"}
+
+
+@pytest.fixture(params=WIRED)
+def networked(request: pytest.FixtureRequest) -> WiredBank:
+    """A bank on each driver's server behind a network."""
+    bank: WiredBank = request.getfixturevalue(BANKS[request.param])
+    return bank
+
+
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.server] * (name != "sqlite")) for name in DRIVERS])
 def bank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bank]:
     """A bank on each driver's database."""
-    if request.param == "pymysql":
-        yield request.getfixturevalue("wired")
+    if request.param in WIRED:
+        yield request.getfixturevalue(BANKS[request.param])
         return
     with closing(SQLiteBank(tmp_path / "bank.db")) as made:
         yield made

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
+import psycopg
+import pymysql
 from werkzeug.test import Client, TestResponse
 
 from support.client import connect
 from support.mariadb import MariaDB
+from support.postgresql import PostgreSQL
 from support.proxy import TCPProxy
 
 STRATEGIES = ("per-request", "thread-local", "pooled", "dbutils-persistent", "dbutils-pooled", "sqlalchemy")
@@ -26,7 +29,9 @@ KEEPING = tuple(name for name in STRATEGIES if name != "per-request")
 """Those that keep a connection between requests."""
 PER_THREAD = ("thread-local", "dbutils-persistent")
 POOLS = tuple(name for name in KEEPING if name not in PER_THREAD)
-DRIVERS = ("pymysql", "sqlite")
+DRIVERS = ("pymysql", "psycopg", "sqlite")
+WIRED = DRIVERS[:-1]
+"""Those with a server behind a network."""
 
 Row = tuple[Any, ...]
 BEFORE, AFTER = (100, 100, 0), (90, 110, 1)
@@ -38,10 +43,22 @@ class Bank(ABC):
     a lock: so whatever a request left locked is an error."""
 
     url: str
+    errors: tuple[type[Exception], ...]
+    """The driver's errors."""
+    no_waiting: tuple[str, ...] = ()
+    """init_sql with which a lock that is taken is an error at once."""
 
     @abstractmethod
     def rows(self, sql: str) -> list[Row]:
         """What a statement gives to somebody else, who commits at once."""
+
+    def flip(self, conn: Any, on: bool) -> None:
+        """Set autocommit as the driver's users do."""
+        conn.autocommit = on
+
+    def flip_otherwise(self, conn: Any, on: bool) -> None:
+        """Set it in a way that wsgidb's proxy does not see."""
+        self.flip(conn, on)
 
     def fill(self) -> None:
         for sql in (
@@ -64,8 +81,44 @@ class Bank(ABC):
         return (*balances, self.rows("SELECT COUNT(*) FROM transfer")[0][0])
 
 
-class MariaDBBank(Bank):
+class WiredBank(Bank):
     """On a real server, behind a network that the test rules."""
+
+    server: Any
+    proxy: TCPProxy
+    session_sql: str
+    """Gives the server's number of the session."""
+    begins: tuple[str, ...] = ()
+    """What the driver sends by itself, as the first command of a transaction, unless it autocommits."""
+    opening: tuple[str, ...] = ()
+    """What it sends after each login, without autocommit."""
+    ping_command: str
+    goodbye: str
+    deadlock: object
+    """The code of the error with which the victim of a deadlock is told,"""
+    lock_timeout: object
+    """and who waited too long for a lock."""
+
+    @abstractmethod
+    def code(self, error: BaseException) -> object:
+        """The server's code of a driver's error."""
+
+    @abstractmethod
+    def limited_user(self, name: str, connections: int) -> None:
+        """Make a user who may have so many connections at once."""
+
+    @abstractmethod
+    def sleep_sql(self, seconds: float) -> str:
+        """A statement that takes so long."""
+
+
+class MariaDBBank(WiredBank):
+    errors = (pymysql.err.Error,)
+    no_waiting = ("SET innodb_lock_wait_timeout = 0",)
+    session_sql = "SELECT CONNECTION_ID()"
+    opening = ("QUERY SET AUTOCOMMIT = 0",)
+    ping_command, goodbye = "PING", "QUIT"
+    deadlock, lock_timeout = 1213, 1205
 
     def __init__(self, server: MariaDB, proxy: TCPProxy) -> None:
         self.server, self.proxy = server, proxy
@@ -83,6 +136,21 @@ class MariaDBBank(Bank):
         super().reset()
         self.rows("SET innodb_lock_wait_timeout = 0")
 
+    def code(self, error: BaseException) -> object:
+        return error.args[0]
+
+    def flip(self, conn: Any, on: bool) -> None:
+        conn.autocommit(on)
+
+    def flip_otherwise(self, conn: Any, on: bool) -> None:
+        run(conn, f"SET autocommit = {int(on)}")
+
+    def limited_user(self, name: str, connections: int) -> None:
+        self.rows(f"CREATE USER {name}@'%' WITH MAX_USER_CONNECTIONS {connections}")
+
+    def sleep_sql(self, seconds: float) -> str:
+        return f"SELECT SLEEP({seconds})"
+
     def status(self, *names: str) -> list[int]:
         """Some of the server's own counters; asking is one more Question."""
         found: dict[str, str] = dict(self.rows(f"SHOW GLOBAL STATUS WHERE variable_name IN {(*names, '')}"))
@@ -94,7 +162,54 @@ class MariaDBBank(Bank):
         self._own.close()
 
 
+class PostgreSQLBank(WiredBank):
+    errors = (psycopg.Error,)
+    no_waiting = ("SET lock_timeout = 1",)
+    session_sql = "SELECT pg_backend_pid()"
+    begins = ("QUERY BEGIN",)
+    ping_command, goodbye = "QUERY", "TERMINATE"
+    deadlock, lock_timeout = "40P01", "55P03"
+
+    def __init__(self, server: PostgreSQL, proxy: TCPProxy) -> None:
+        self.server, self.proxy = server, proxy
+        self.url = proxy.url_from(server.url())
+        self._own = server.connect()
+        self.rows("SET client_min_messages = warning")
+        self.fill()
+        self.rows("SET lock_timeout = 1")
+
+    def rows(self, sql: str) -> list[Row]:
+        cursor: Any = self._own.cursor()
+        cursor.execute(sql)
+        return list(cursor) if cursor.description else []
+
+    def reset(self) -> None:
+        self.rows("SET lock_timeout = 10000")
+        super().reset()
+        self.rows("SET lock_timeout = 1")
+
+    def code(self, error: BaseException) -> object:
+        return error.sqlstate if isinstance(error, psycopg.Error) else None
+
+    def flip_otherwise(self, conn: Any, on: bool) -> None:
+        conn.driver_connection.autocommit = on
+
+    def limited_user(self, name: str, connections: int) -> None:
+        self.rows(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT {connections}")
+
+    def sleep_sql(self, seconds: float) -> str:
+        return f"SELECT pg_sleep({seconds})"
+
+    def close(self) -> None:
+        self.rows("SET lock_timeout = 10000")
+        self.rows("DROP TABLE account")
+        self.rows("DROP TABLE transfer")
+        self._own.close()
+
+
 class SQLiteBank(Bank):
+    errors = (sqlite3.Error,)
+
     def __init__(self, path: Path) -> None:
         self.url = f"sqlite:///{path}?timeout=0.05"
         self._own = sqlite3.connect(path, timeout=0, isolation_level=None)
@@ -102,6 +217,9 @@ class SQLiteBank(Bank):
 
     def rows(self, sql: str) -> list[Row]:
         return self._own.execute(sql).fetchall()
+
+    def flip(self, conn: Any, on: bool) -> None:
+        conn.isolation_level = None if on else "DEFERRED"
 
     def close(self) -> None:
         self._own.close()
@@ -114,7 +232,7 @@ def run(conn: Any, sql: str) -> list[Row]:
         return []
     with closing(conn.cursor()) as cursor:
         cursor.execute(sql)
-        return list(cursor.fetchall())
+        return list(cursor.fetchall()) if cursor.description else []
 
 
 def get(app: Any) -> TestResponse:

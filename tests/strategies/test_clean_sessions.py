@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pymysql
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import BEFORE, Bank, MariaDBBank, get, run
+from strategies.kit import BEFORE, Bank, MariaDBBank, PostgreSQLBank, WiredBank, get, run
 from support.fakedb import FakeDB
 from wsgidb import Database, DatabaseMiddleware
 
@@ -73,38 +74,25 @@ def test_no_transaction(database: Database, bank: Bank) -> None:
 
 def test_no_row_lock(database: Database, bank: Bank) -> None:
     """C3: a request that locked rows by reading them only leaves them free (in SQLite: the database)."""
-    locking = (f"{BALANCE} FOR UPDATE",) if isinstance(bank, MariaDBBank) else ("BEGIN IMMEDIATE", BALANCE)
-    if isinstance(bank, MariaDBBank) and not manual(database):
+    wired = isinstance(bank, WiredBank)
+    locking = (f"{BALANCE} FOR UPDATE",) if wired else ("BEGIN IMMEDIATE", BALANCE)
+    if wired and not manual(database):
         locking = ("BEGIN", *locking)
     with database.connection() as conn:
         for sql in locking:
             run(conn, sql)
-        with pytest.raises((pymysql.err.Error, sqlite3.Error)):
+        with pytest.raises(bank.errors):
             bank.rows(TAKE)
     bank.rows(TAKE)
     assert bank.state == (90, 100, 0)
     assert reused(database)
 
 
-def flip_by_method(conn: Any, on: bool) -> None:
-    if isinstance(conn, sqlite3.Connection):
-        conn.isolation_level = None if on else "DEFERRED"
-    else:
-        conn.autocommit(on)
-
-
-def flip_by_statement(conn: Any, on: bool) -> None:
-    if isinstance(conn, sqlite3.Connection):  # which has no such statement
-        flip_by_method(conn, on)
-    else:
-        run(conn, f"SET autocommit = {int(on)}")
-
-
-@pytest.mark.parametrize("flip", [flip_by_method, flip_by_statement])
-def test_no_changed_autocommit(database: Database, bank: Bank, flip: Callable[[Any, bool], None]) -> None:
+@pytest.mark.parametrize("flip", ["flip", "flip_otherwise"])
+def test_no_changed_autocommit(database: Database, bank: Bank, flip: str) -> None:
     """C3: autocommit that a handler changed is what it was in the next request: no write is lost, none is kept."""
     with database.connection() as conn:
-        flip(conn, manual(database))
+        getattr(bank, flip)(conn, manual(database))
     with database.connection() as conn:
         run(conn, TAKE)
     assert bank.state == (BEFORE if manual(database) else (90, 100, 0))
@@ -113,8 +101,10 @@ def test_no_changed_autocommit(database: Database, bank: Bank, flip: Callable[[A
 
 def test_no_attribute(database: Database, bank: Bank) -> None:
     """C3: what a handler set on its connection is undone for the next one."""
-    on_mariadb = isinstance(bank, MariaDBBank)
-    name, value = ("cursorclass", pymysql.cursors.DictCursor) if on_mariadb else ("row_factory", sqlite3.Row)
+    name, value = {
+        MariaDBBank: ("cursorclass", pymysql.cursors.DictCursor),
+        PostgreSQLBank: ("row_factory", psycopg.rows.dict_row),
+    }.get(type(bank), ("row_factory", sqlite3.Row))
     with database.connection() as conn:
         before = getattr(conn, name)
         setattr(conn, name, value)
