@@ -30,13 +30,15 @@ def text_type(connection: Any) -> str:
 
     MySQL's usual collations take "Zürich" for "ZURICH", and the Danish ones "Århus" for "Aarhus". Its _bin collations
     do not, but most of them ignore trailing spaces; the one that does not is named differently in MariaDB and MySQL.
-    SQLite compares text byte by byte unless told otherwise.
+    SQLite and PostgreSQL compare text byte by byte unless told otherwise.
     """
     if isinstance(connection, sqlite3.Connection):
         return "TEXT"
     with closing(connection.cursor()) as cursor:
         cursor.execute("SELECT VERSION()")
         (version,) = cursor.fetchone()
+    if version.startswith("PostgreSQL"):
+        return "TEXT"
     collation = "utf8mb4_nopad_bin" if "MariaDB" in version else "utf8mb4_0900_bin"
     return f"VARCHAR(100) CHARACTER SET utf8mb4 COLLATE {collation}"
 

@@ -30,13 +30,15 @@ STRATEGIES = ["per-request", "thread-local", "pooled"]
 Get = Callable[[str], TestResponse]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.server)])
+@pytest.fixture(
+    params=["sqlite", *(pytest.param(name, marks=pytest.mark.server) for name in ("mariadb", "postgresql"))]
+)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database in which there is no table of cities yet, nor afterwards."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/cities.sqlite3"
         return
-    address: str = request.getfixturevalue("mariadb").url()
+    address: str = request.getfixturevalue(request.param).url()
     yield address
     execute(address, "DROP TABLE IF EXISTS city")
 
@@ -71,7 +73,7 @@ def get(
 def execute(url: str, statement: str) -> list[Any]:
     with Database(url) as database, database.connection() as connection, closing(connection.cursor()) as cursor:
         cursor.execute(statement)
-        rows = list(cursor.fetchall())
+        rows = list(cursor.fetchall()) if cursor.description else []
         connection.commit()
     return rows
 

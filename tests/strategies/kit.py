@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from wsgiref.validate import validator
 
 import psycopg
@@ -88,6 +88,8 @@ class WiredBank(Bank):
     proxy: TCPProxy
     session_sql: str
     """Gives the server's number of the session."""
+    plain: ClassVar[dict[str, Any]] = {}
+    """Options with which the driver prepares no statements by itself: each is one QUERY."""
     begins: tuple[str, ...] = ()
     """What the driver sends by itself, as the first command of a transaction, unless it autocommits."""
     opening: tuple[str, ...] = ()
@@ -104,8 +106,16 @@ class WiredBank(Bank):
         """The server's code of a driver's error."""
 
     @abstractmethod
+    def aborted(self) -> int:
+        """How many sessions ended without a goodbye so far."""
+
+    @abstractmethod
     def limited_user(self, name: str, connections: int) -> None:
         """Make a user who may have so many connections at once."""
+
+    @abstractmethod
+    def drop_user(self, name: str) -> None:
+        """Remove that user."""
 
     @abstractmethod
     def sleep_sql(self, seconds: float) -> str:
@@ -145,8 +155,15 @@ class MariaDBBank(WiredBank):
     def flip_otherwise(self, conn: Any, on: bool) -> None:
         run(conn, f"SET autocommit = {int(on)}")
 
+    def aborted(self) -> int:
+        return self.status("Aborted_clients")[0]
+
     def limited_user(self, name: str, connections: int) -> None:
         self.rows(f"CREATE USER {name}@'%' WITH MAX_USER_CONNECTIONS {connections}")
+        self.rows(f"GRANT ALL ON test.* TO {name}@'%'")
+
+    def drop_user(self, name: str) -> None:
+        self.rows(f"DROP USER {name}@'%'")
 
     def sleep_sql(self, seconds: float) -> str:
         return f"SELECT SLEEP({seconds})"
@@ -166,6 +183,7 @@ class PostgreSQLBank(WiredBank):
     errors = (psycopg.Error,)
     no_waiting = ("SET lock_timeout = 1",)
     session_sql = "SELECT pg_backend_pid()"
+    plain: ClassVar[dict[str, Any]] = {"connect_args": {"prepare_threshold": None}}
     begins = ("QUERY BEGIN",)
     ping_command, goodbye = "QUERY", "TERMINATE"
     deadlock, lock_timeout = "40P01", "55P03"
@@ -194,8 +212,14 @@ class PostgreSQLBank(WiredBank):
     def flip_otherwise(self, conn: Any, on: bool) -> None:
         conn.driver_connection.autocommit = on
 
+    def aborted(self) -> int:
+        return int(self.rows("SELECT sessions_abandoned FROM pg_stat_database WHERE datname = 'test'")[0][0])
+
     def limited_user(self, name: str, connections: int) -> None:
         self.rows(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT {connections}")
+
+    def drop_user(self, name: str) -> None:
+        self.rows(f"DROP ROLE {name}")
 
     def sleep_sql(self, seconds: float) -> str:
         return f"SELECT pg_sleep({seconds})"
@@ -233,6 +257,12 @@ def run(conn: Any, sql: str) -> list[Row]:
     with closing(conn.cursor()) as cursor:
         cursor.execute(sql)
         return list(cursor.fetchall()) if cursor.description else []
+
+
+def session_of(conn: Any) -> int:
+    """The server's number of a lease's session."""
+    postgresql = isinstance(conn, psycopg.Connection)
+    return int(run(conn, (PostgreSQLBank if postgresql else MariaDBBank).session_sql)[0][0])
 
 
 def get(app: Any) -> TestResponse:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import PER_THREAD, MariaDBBank, get, run
+from strategies.kit import PER_THREAD, WiredBank, get, run, session_of
 from support.clock import Clock
 from support.mariadb import MariaDB
+from support.postgresql import PostgreSQL
 from support.waiting import until
 from wsgidb import Database, DatabaseMiddleware
 
 pytestmark = pytest.mark.server
 
+Server: TypeAlias = MariaDB | PostgreSQL
+TIME_LIMIT = {MariaDB: "SET wait_timeout = 1", PostgreSQL: "SET idle_session_timeout = 1000"}
 SLACK = 1.0
 """Seconds that a busy machine may add to a deadline."""
 
@@ -25,7 +28,7 @@ SLACK = 1.0
 def session(database: Database) -> int:
     """The server's number of the connection that a request gets."""
     with database.connection() as conn:
-        return int(run(conn, "SELECT CONNECTION_ID()")[0][0])
+        return session_of(conn)
 
 
 def warm_up(database: Database, connections: int) -> None:
@@ -34,36 +37,42 @@ def warm_up(database: Database, connections: int) -> None:
             run(stack.enter_context(database.connection()), "SELECT 1")
 
 
-def restart(server: MariaDB) -> None:
+def restart(server: Server) -> None:
     server.restart()
 
 
-def crash(server: MariaDB) -> None:
+def crash(server: Server) -> None:
     server.kill()
     server.start()
 
 
-def kill(server: MariaDB) -> None:
+def kill(server: Server) -> None:
     server.kill_connections("guest")
 
 
-def time_out(server: MariaDB) -> None:
-    """The server's wait_timeout passes, which is the one thing here that takes real time: a second."""
-    until(lambda: not server.processes("guest"), what="wait_timeout to end idle sessions")
+def time_out(server: Server) -> None:
+    """The server's time limit for idle sessions passes, which is the one thing here that takes real time: a second."""
+    until(lambda: not server.processes("guest"), what="the time limit to end idle sessions")
+
+
+@pytest.fixture(params=["own_mariadb", "own_postgresql"])
+def server(request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.mark.parametrize("end", [restart, crash, kill, time_out])
 def test_ended_while_idle_costs_no_error(
-    make: MakeDatabase, own_mariadb: MariaDB, strategy: str, clock: Clock, end: Callable[[MariaDB], None]
+    make: MakeDatabase, server: Server, strategy: str, clock: Clock, end: Callable[[Server], None]
 ) -> None:
     """C2: idle connections that the server ended are seen by the free check alone, without a ping, and replaced."""
     database = make(
-        own_mariadb.url(), strategy=strategy, ping_after=None, clock=clock, init_sql=["SET wait_timeout = 1"]
+        server.url(), strategy=strategy, ping_after=None, clock=clock, init_sql=[TIME_LIMIT[type(server)]]
     )
     warm_up(database, 3)
     idle = database.stats().idle
     assert idle == 0 if strategy == "per-request" else 1 if strategy in PER_THREAD else 3
-    end(own_mariadb)
+    end(server)
     app = DatabaseMiddleware(answer, database)
     with ExitStack() as stack:
         for _ in range(2):
@@ -80,22 +89,22 @@ def answer(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 def test_forgotten_by_the_network_costs_no_error(
-    make: MakeDatabase, wired: MariaDBBank, keeping: str, clock: Clock
+    make: MakeDatabase, networked: WiredBank, keeping: str, clock: Clock
 ) -> None:
     """C2: a half-open connection looks alive to the free check; after ping_after a ping finds out."""
-    database = make(wired.url, strategy=keeping, ping_timeout=0.1, clock=clock)
+    database = make(networked.url, strategy=keeping, ping_timeout=0.1, clock=clock)
     before = session(database)
-    wired.proxy.forget()
+    networked.proxy.forget()
     clock.advance(1)
     assert session(database) != before
     assert (database.stats().pings_failed, database.stats().discards) == (1, {"ping failed": 1})
 
 
-def test_hung_ping_is_over_at_its_deadline(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> None:
+def test_hung_ping_is_over_at_its_deadline(make: MakeDatabase, networked: WiredBank, keeping: str) -> None:
     """C5: a ping that hangs is over at ping_timeout, and the request gets another connection."""
-    database = make(wired.url, strategy=keeping, ping_after=0, ping_timeout=0.2)
+    database = make(networked.url, strategy=keeping, ping_after=0, ping_timeout=0.2)
     before = session(database)
-    wired.proxy.forget()
+    networked.proxy.forget()
     began = time.monotonic()
     assert session(database) != before
     assert 0.2 <= time.monotonic() - began < 0.2 + SLACK
@@ -104,49 +113,49 @@ def test_hung_ping_is_over_at_its_deadline(make: MakeDatabase, wired: MariaDBBan
 
 @pytest.mark.parametrize(("acquire_timeout", "connect_timeout"), [(0.2, 60), (60, 0.2)])
 def test_hung_connect_is_over_at_its_deadline(
-    make: MakeDatabase, wired: MariaDBBank, strategy: str, acquire_timeout: float, connect_timeout: float
+    make: MakeDatabase, networked: WiredBank, strategy: str, acquire_timeout: float, connect_timeout: float
 ) -> None:
     """C5: a server that accepts and never greets costs a request acquire_timeout or connect_timeout, then a 503."""
-    database = make(wired.url, strategy=strategy, acquire_timeout=acquire_timeout, connect_timeout=connect_timeout)
-    wired.proxy.deaf()
+    database = make(networked.url, strategy=strategy, acquire_timeout=acquire_timeout, connect_timeout=connect_timeout)
+    networked.proxy.deaf()
     began = time.monotonic()
     assert get(DatabaseMiddleware(answer, database)).status_code == 503
     assert 0.2 <= time.monotonic() - began < 0.2 + SLACK
     assert (database.stats().connects, database.stats().open) == (0, 0)
-    wired.proxy.hear()
+    networked.proxy.hear()
 
 
-def test_hung_ping_and_connect_share_one_deadline(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> None:
+def test_hung_ping_and_connect_share_one_deadline(make: MakeDatabase, networked: WiredBank, keeping: str) -> None:
     """C5: acquire_timeout covers the ping that hangs and the connect after it together."""
     database = make(
-        wired.url, strategy=keeping, ping_after=0, ping_timeout=0.2, acquire_timeout=0.4, connect_timeout=60
+        networked.url, strategy=keeping, ping_after=0, ping_timeout=0.2, acquire_timeout=0.4, connect_timeout=60
     )
     session(database)
-    wired.proxy.deaf()
+    networked.proxy.deaf()
     began = time.monotonic()
     assert get(DatabaseMiddleware(answer, database)).status_code == 503
     assert 0.4 <= time.monotonic() - began < 0.4 + SLACK
-    wired.proxy.hear()
+    networked.proxy.hear()
 
 
-def test_hung_ping_is_over_at_acquire_timeout(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> None:
+def test_hung_ping_is_over_at_acquire_timeout(make: MakeDatabase, networked: WiredBank, keeping: str) -> None:
     """C5: where ping_timeout would be later, a ping that hangs is over at acquire_timeout."""
-    database = make(wired.url, strategy=keeping, ping_after=0, ping_timeout=60, acquire_timeout=0.2)
+    database = make(networked.url, strategy=keeping, ping_after=0, ping_timeout=60, acquire_timeout=0.2)
     session(database)
-    wired.proxy.deaf()
+    networked.proxy.deaf()
     began = time.monotonic()
     assert get(DatabaseMiddleware(answer, database)).status_code == 503
     assert 0.2 <= time.monotonic() - began < 0.2 + SLACK
-    wired.proxy.hear()
+    networked.proxy.hear()
 
 
-def test_hung_rollback_is_over_at_its_deadline(make: MakeDatabase, wired: MariaDBBank, strategy: str) -> None:
+def test_hung_rollback_is_over_at_its_deadline(make: MakeDatabase, networked: WiredBank, strategy: str) -> None:
     """C5: a rollback that hangs after a request costs it ping_timeout, not its answer; the connection is discarded."""
-    database = make(wired.url, strategy=strategy, ping_timeout=0.2)
+    database = make(networked.url, strategy=strategy, ping_timeout=0.2)
 
     def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         body = answer(environ, start_response)
-        wired.proxy.forget()
+        networked.proxy.forget()
         return body
 
     began = time.monotonic()

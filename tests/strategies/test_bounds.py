@@ -10,11 +10,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-import pymysql
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import Bank, MariaDBBank, run, together
+from strategies.kit import Bank, WiredBank, run, together
 from support.fakedb import FakeConnection, FakeDB
 from support.waiting import until
 from wsgidb import Database, DatabaseUnavailable, PoolOverloaded, PoolTimeout, backoff
@@ -132,11 +131,11 @@ def test_pool_size_counts_connections_that_are_opening(fakedb: FakeDB, fake: Mak
 
 
 @pytest.mark.server
-def test_pool_size_on_the_server(make: MakeDatabase, wired: MariaDBBank) -> None:
+def test_pool_size_on_the_server(make: MakeDatabase, networked: WiredBank) -> None:
     """S2: a server that grants the user exactly pool_size connections never refuses one."""
-    wired.rows(f"CREATE USER bounded@'%' WITH MAX_USER_CONNECTIONS {SIZE}")
+    networked.limited_user("bounded", SIZE)
     try:
-        database = make(wired.proxy.url_from(wired.server.url("bounded", "")), pool_size=SIZE, acquire_timeout=30)
+        database = make(networked.proxy.url_from(networked.server.url("bounded")), pool_size=SIZE, acquire_timeout=30)
 
         def requests() -> None:
             for _ in range(40):
@@ -146,10 +145,10 @@ def test_pool_size_on_the_server(make: MakeDatabase, wired: MariaDBBank) -> None
         together([requests] * THREADS)
         stats = database.stats()
         assert (stats.connect_failures, stats.acquires) == (0, THREADS * 40)
-        assert wired.proxy.connections == stats.connects <= SIZE
+        assert networked.proxy.connections == stats.connects <= SIZE
     finally:
         database.close()
-        wired.rows("DROP USER bounded@'%'")
+        networked.drop_user("bounded")
 
 
 def test_max_waiting(fake: MakeDatabase) -> None:
@@ -197,10 +196,11 @@ def test_one_connection_for_one_thread_at_a_time(fake: MakeDatabase, strategy: s
 
 
 @pytest.mark.server
-def test_replies_never_get_mixed_up(make: MakeDatabase, wired: MariaDBBank, strategy: str) -> None:
+def test_replies_never_get_mixed_up(make: MakeDatabase, networked: WiredBank, strategy: str) -> None:
     """S4: under threads each request gets the answer to its own question, connections being killed all along."""
-    database = make(wired.url, strategy=strategy, pool_size=4, acquire_timeout=30)
+    database = make(networked.url, strategy=strategy, pool_size=4, acquire_timeout=30)
     wrong: list[tuple[int, Any]] = []
+    told: tuple[type[Exception], ...] = (*networked.errors, DatabaseUnavailable)  # killed at login, too
 
     def requests(first: int) -> int:
         errors = 0
@@ -210,12 +210,12 @@ def test_replies_never_get_mixed_up(make: MakeDatabase, wired: MariaDBBank, stra
                     rows = run(conn, f"SELECT {number}")
                     if rows != [(number,)]:
                         wrong.append((number, rows))
-            except (pymysql.err.Error, DatabaseUnavailable):  # killed at login, too
+            except told:
                 errors += 1
         return errors
 
     def kill() -> int:
-        return sum(wired.server.kill_connections("guest") for _ in range(5))
+        return sum(networked.server.kill_connections("guest") for _ in range(5))
 
     together([*[partial(requests, n * 1000) for n in range(THREADS)], kill])
     assert wrong == []

@@ -14,7 +14,7 @@ import pytest
 
 import wsgidb
 from strategies.conftest import MakeDatabase
-from strategies.kit import PER_THREAD, Bank, MariaDBBank, Worker, run
+from strategies.kit import PER_THREAD, Bank, WiredBank, Worker, run
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.waiting import until
@@ -47,15 +47,15 @@ def test_thread_takes_its_connection_with_it(fake: MakeDatabase, fakedb: FakeDB,
 
 
 @pytest.mark.server
-def test_thread_takes_its_session_with_it(make: MakeDatabase, wired: MariaDBBank, per_thread: str) -> None:
+def test_thread_takes_its_session_with_it(make: MakeDatabase, networked: WiredBank, per_thread: str) -> None:
     """S7: the same on the server: no session is left, and none was aborted."""
-    database = make(wired.url, strategy=per_thread)
-    aborted = wired.status("Aborted_clients")
+    database = make(networked.url, strategy=per_thread)
+    aborted = networked.aborted()
     for _ in range(3):
         Worker(lambda: lease(database)).outcome()
     gc.collect()
-    until(lambda: not wired.server.processes("guest"), what="the sessions to end")
-    assert wired.status("Aborted_clients") == aborted
+    until(lambda: not networked.server.processes("guest"), what="the sessions to end")
+    assert networked.aborted() == aborted
 
 
 def test_thread_that_ends_before_its_lease(fake: MakeDatabase, fakedb: FakeDB, per_thread: str) -> None:
@@ -87,67 +87,67 @@ def test_close_closes_idle_connections(make: MakeDatabase, bank: Bank, strategy:
 
 
 @pytest.mark.server
-def test_close_is_polite(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> None:
+def test_close_is_polite(make: MakeDatabase, networked: WiredBank, keeping: str) -> None:
     """S7: each connection says goodbye: the server counts none as aborted."""
-    database = make(wired.url, strategy=keeping)
-    aborted = wired.status("Aborted_clients")
-    with wired.proxy.counting() as seen:
+    database = make(networked.url, strategy=keeping)
+    aborted = networked.aborted()
+    with networked.proxy.counting() as seen:
         fill(database)
         database.close()
-    assert seen.count("QUIT") == database.stats().connects
-    until(lambda: not wired.server.processes("guest"), what="the sessions to end")
-    assert wired.status("Aborted_clients") == aborted
+    assert seen.count(networked.goodbye) == database.stats().connects
+    until(lambda: not networked.server.processes("guest"), what="the sessions to end")
+    assert networked.aborted() == aborted
 
 
 @pytest.mark.server
-def test_database_that_is_collected_closes_its_connections(wired: MariaDBBank, keeping: str) -> None:
+def test_database_that_is_collected_closes_its_connections(networked: WiredBank, keeping: str) -> None:
     """S7: a Database that nobody has any more closes its idle connections, and does so at once."""
-    aborted = wired.status("Aborted_clients")
-    database = Database(wired.url, strategy=keeping)
+    aborted = networked.aborted()
+    database = Database(networked.url, strategy=keeping)
     fill(database)
-    with wired.proxy.counting() as seen:
+    with networked.proxy.counting() as seen:
         connects = database.stats().connects
         del database
-    assert connects - seen.count("QUIT") == (2 if keeping in PER_THREAD else 0)
-    until(lambda: not wired.server.processes("guest"), what="the sessions to end")
-    assert wired.status("Aborted_clients") == aborted
+    assert connects - seen.count(networked.goodbye) == (2 if keeping in PER_THREAD else 0)
+    until(lambda: not networked.server.processes("guest"), what="the sessions to end")
+    assert networked.aborted() == aborted
 
 
 @pytest.mark.server
-def test_lease_keeps_what_it_needs_of_its_database(wired: MariaDBBank, strategy: str) -> None:
+def test_lease_keeps_what_it_needs_of_its_database(networked: WiredBank, strategy: str) -> None:
     """S7: a lease works to its end though its Database is gone, and then its connection is closed."""
-    database = Database(wired.url, strategy=strategy)
+    database = Database(networked.url, strategy=strategy)
     conn = database.lease()
     del database
     gc.collect()
     assert run(conn, "SELECT 1") == [(1,)]
-    with wired.proxy.counting() as seen:
+    with networked.proxy.counting() as seen:
         conn.close()
-    assert seen == ["QUERY ROLLBACK", "QUIT"]
+    assert seen == ["QUERY ROLLBACK", networked.goodbye]
 
 
 @pytest.mark.server
 @pytest.mark.parametrize("end", ["", "sys.exit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGINT)"])
-def test_interpreter_exit_closes_politely(wired: MariaDBBank, keeping: str, end: str) -> None:
+def test_interpreter_exit_closes_politely(networked: WiredBank, keeping: str, end: str) -> None:
     """S7: at the interpreter's exit, by whatever way it gets there, idle connections are closed politely."""
     code = f"""
 import sys
 sys.path.insert(0, {PACKAGE!r})
 sys.excepthook = lambda *error: None
 from wsgidb import Database
-database = Database({wired.url!r}, strategy={keeping!r})
+database = Database({networked.url!r}, strategy={keeping!r})
 with database.connection() as conn, database.connection() as other:
     conn.cursor().execute("SELECT 1")
     other.cursor().execute("SELECT 1")
 {end}
 """
-    aborted = wired.status("Aborted_clients")
-    with wired.proxy.counting() as seen:
+    aborted = networked.aborted()
+    with networked.proxy.counting() as seen:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
         assert (done.stdout, done.stderr) == ("", "")
-        until(lambda: not wired.server.processes("guest"), what="the sessions to end")
-    assert seen.count("QUIT") == 2
-    assert wired.status("Aborted_clients") == aborted
+        until(lambda: not networked.server.processes("guest"), what="the sessions to end")
+    assert seen.count(networked.goodbye) == 2
+    assert networked.aborted() == aborted
 
 
 def test_no_threads_of_its_own(

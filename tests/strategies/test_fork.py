@@ -13,7 +13,7 @@ import pytest
 
 import wsgidb
 from strategies.conftest import MakeDatabase
-from strategies.kit import AFTER, BEFORE, MariaDBBank, Worker, in_child, run
+from strategies.kit import AFTER, BEFORE, WiredBank, Worker, in_child, run, session_of
 from support.waiting import until
 from wsgidb import Database
 
@@ -26,7 +26,7 @@ NOTE = "INSERT INTO transfer VALUES (10)"
 
 def session(database: Database) -> int:
     with database.connection() as conn:
-        return int(run(conn, "SELECT CONNECTION_ID()")[0][0])
+        return session_of(conn)
 
 
 def in_the_child(database: Database) -> dict[str, Any]:
@@ -41,26 +41,26 @@ def in_the_child(database: Database) -> dict[str, Any]:
 
 @pytest.mark.server
 def test_child_starts_empty_and_leaves_idle_connections_alone(
-    make: MakeDatabase, wired: MariaDBBank, strategy: str
+    make: MakeDatabase, networked: WiredBank, strategy: str
 ) -> None:
     """S6: idle connections are the parent's alone: not used, not closed and not talked to by a child."""
-    database = make(wired.url, strategy=strategy)
+    database = make(networked.url, strategy=strategy)
     before = session(database)
     child = in_child(lambda: in_the_child(database))
     assert (child["connects"], child["acquires"]) == (1, 1)
     assert child["session"] != before
     assert (child["again"] == child["session"]) is (strategy != "per-request")
     if strategy != "per-request":
-        with wired.proxy.counting() as seen:
+        with networked.proxy.counting() as seen:
             assert session(database) == before, "the parent goes on with what it had"
-        assert seen == ["QUERY SELECT CONNECTION_ID()", "QUERY ROLLBACK"]
+        assert seen == [*networked.begins, f"QUERY {networked.session_sql}", "QUERY ROLLBACK"]
         assert database.stats().connects == 1
 
 
 @pytest.mark.server
-def test_child_leaves_a_lease_alone(make: MakeDatabase, wired: MariaDBBank, strategy: str) -> None:
+def test_child_leaves_a_lease_alone(make: MakeDatabase, networked: WiredBank, strategy: str) -> None:
     """S6: a lease open at the fork is the parent's: whatever the child does with its copy, the transfer is whole."""
-    database = make(wired.url, strategy=strategy)
+    database = make(networked.url, strategy=strategy)
 
     def child() -> bool:
         conn.close()  # it ends the child's lease, and not the transaction
@@ -70,21 +70,21 @@ def test_child_leaves_a_lease_alone(make: MakeDatabase, wired: MariaDBBank, stra
 
     with database.connection() as conn:
         run(conn, TAKE)
-        with wired.proxy.counting() as seen:
+        with networked.proxy.counting() as seen:
             assert in_child(child) is True
         assert seen == []
         run(conn, GIVE)
-        assert wired.state == BEFORE
+        assert networked.state == BEFORE
         run(conn, NOTE)
         conn.commit()
-    assert wired.state == AFTER
+    assert networked.state == AFTER
     assert database.stats().discards == {}
 
 
 @pytest.mark.server
-def test_fork_while_another_thread_holds_every_lock(make: MakeDatabase, wired: MariaDBBank, strategy: str) -> None:
+def test_fork_while_another_thread_holds_every_lock(make: MakeDatabase, networked: WiredBank, strategy: str) -> None:
     """S6: locks that another thread held at the moment of the fork, for ever locked in the child, hold up nobody."""
-    database = make(wired.url, strategy=strategy)
+    database = make(networked.url, strategy=strategy)
     before = session(database)
     process = database._engine.process
     locks = [process.lock, *filter(None, [getattr(process.store, "_lock", None)])]
@@ -111,12 +111,12 @@ def test_fork_while_another_thread_holds_every_lock(make: MakeDatabase, wired: M
 
 @pytest.mark.server
 def test_fork_without_fork_hooks(
-    make: MakeDatabase, wired: MariaDBBank, keeping: str, monkeypatch: pytest.MonkeyPatch
+    make: MakeDatabase, networked: WiredBank, keeping: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S6: the pid tells, and not only at acquire: a child's first act may be a release, stats() or close()."""
-    database = make(wired.url, strategy=keeping)
+    database = make(networked.url, strategy=keeping)
     lease = Worker(database.lease).outcome()  # of a thread of its own, so that this one's is at rest
-    mine = run(lease, "SELECT CONNECTION_ID()")
+    mine = session_of(lease)
     idle = session(database)
     assert database.stats().idle == 1
 
@@ -128,19 +128,19 @@ def test_fork_without_fork_hooks(
         database.close()
         return [database.stats().open, database.stats().idle]
 
-    with wired.proxy.counting() as seen:
+    with networked.proxy.counting() as seen:
         assert in_child(first_release) == [0, 0]
         assert in_child(first_close) == [0, 0]
     assert seen == []
-    assert run(lease, "SELECT CONNECTION_ID()") == mine
+    assert session_of(lease) == mine
     assert session(database) == idle
     lease.close()
 
 
 @pytest.mark.server
-def test_grandchild(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> None:
+def test_grandchild(make: MakeDatabase, networked: WiredBank, keeping: str) -> None:
     """S6: a child's child starts empty, too, and all three keep their own."""
-    database = make(wired.url, strategy=keeping)
+    database = make(networked.url, strategy=keeping)
     mine = session(database)
 
     def child() -> list[int]:
@@ -155,17 +155,17 @@ def test_grandchild(make: MakeDatabase, wired: MariaDBBank, keeping: str) -> Non
 
 
 @pytest.mark.server
-def test_child_that_exits_properly_ends_only_its_own(wired: MariaDBBank, keeping: str) -> None:
+def test_child_that_exits_properly_ends_only_its_own(networked: WiredBank, keeping: str) -> None:
     """S6: a child's exit handlers and garbage collection close its own connections politely, and none of the parent's:
-    no Aborted_clients, and the parent's session is alive."""
+    none aborted, and the parent's session is alive."""
     code = f"""
 import os, sys
 sys.path.insert(0, {PACKAGE!r})
 from wsgidb import Database
-database = Database({wired.url!r}, strategy={keeping!r})
+database = Database({networked.url!r}, strategy={keeping!r})
 def session():
     with database.connection() as conn, conn.cursor() as cursor:
-        cursor.execute("SELECT CONNECTION_ID()")
+        cursor.execute({networked.session_sql!r})
         return cursor.fetchone()[0]
 mine, held = session(), database.lease()
 if (pid := os.fork()) == 0:
@@ -178,10 +178,10 @@ held.close()
 assert session() == mine
 assert database.stats().connects == 1
 """
-    aborted = wired.status("Aborted_clients")
-    with wired.proxy.counting() as seen:
+    aborted = networked.aborted()
+    with networked.proxy.counting() as seen:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        until(lambda: not wired.server.processes("guest"), what="all sessions to end")
-    assert seen.count("QUIT") == 2
-    assert wired.status("Aborted_clients") == aborted
+        until(lambda: not networked.server.processes("guest"), what="all sessions to end")
+    assert seen.count(networked.goodbye) == 2
+    assert networked.aborted() == aborted

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import MariaDBBank, Worker, get, run, together
+from strategies.kit import WiredBank, Worker, get, run, together
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.waiting import until
@@ -196,15 +196,15 @@ def test_last_live_connection_lost_fails_all_who_wait(make: MakeDatabase, server
 
 
 @pytest.mark.server
-def test_server_that_grants_three_of_ten(make: MakeDatabase, wired: MariaDBBank) -> None:
-    """S5: max_user_connections=3 and a pool of 10: three connections serve everybody, and nobody gets an error."""
-    wired.rows("CREATE USER three@'%' WITH MAX_USER_CONNECTIONS 3")
+def test_server_that_grants_three_of_ten(make: MakeDatabase, networked: WiredBank) -> None:
+    """S5: a server that grants 3 connections and a pool of 10: three serve everybody, and nobody gets an error."""
+    networked.limited_user("three", 3)
     try:
-        url = wired.proxy.url_from(wired.server.url("three", ""))
+        url = networked.proxy.url_from(networked.server.url("three"))
         database = make(url, pool_size=10, acquire_timeout=30)
 
         def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-            run(environ["db.conn"], "SELECT SLEEP(0.002)")
+            run(environ["db.conn"], networked.sleep_sql(0.002))
             start_response("200 OK", [("Content-Type", "text/plain")])
             return [b""]
 
@@ -216,13 +216,13 @@ def test_server_that_grants_three_of_ten(make: MakeDatabase, wired: MariaDBBank)
         assert database.stats().connect_failures >= 1, "it did try for more"
     finally:
         database.close()
-        wired.rows("DROP USER three@'%'")
+        networked.drop_user("three")
 
 
 @pytest.mark.server
-def test_real_server_goes_and_comes_back(make: MakeDatabase, wired: MariaDBBank, strategy: str) -> None:
+def test_real_server_goes_and_comes_back(make: MakeDatabase, networked: WiredBank, strategy: str) -> None:
     """S5: with a server that refuses, a 503 comes at once; when it accepts again, so is service within seconds."""
-    database = make(wired.url, strategy=strategy)
+    database = make(networked.url, strategy=strategy)
 
     def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         run(environ["db.conn"], "SELECT 1")
@@ -231,12 +231,12 @@ def test_real_server_goes_and_comes_back(make: MakeDatabase, wired: MariaDBBank,
 
     app = DatabaseMiddleware(handle, database)
     assert get(app).status_code == 200
-    wired.proxy.refuse()
-    wired.proxy.cut()
+    networked.proxy.refuse()
+    networked.proxy.cut()
     began = time.monotonic()
     responses = [get(app) for _ in range(20)]
     assert time.monotonic() - began < 1
     assert {response.status_code for response in responses} == {503}
     assert responses[0].headers["Retry-After"] == "1"
-    wired.proxy.accept()
+    networked.proxy.accept()
     until(lambda: get(app).status_code == 200, what="service to come back")
