@@ -59,6 +59,7 @@ FAST = {
     "autovacuum": "off",
     "jit": "off",
     "deadlock_timeout": "50ms",
+    "client_connection_check_interval": "50ms",  # a statement ends when its client is gone
 }
 
 

@@ -191,10 +191,10 @@ class Connection(_Base):  # type: ignore[misc]
             return "closed by the application or the driver"
         if pgconn.backend_pid != self._own_pid:
             return "reconnected by the application"
-        if self.in_use or pgconn.transaction_status == ACTIVE:
-            return "in the middle of a statement"
         if self._pipeline is not None:
             return "unread results of a pipeline"
+        if self.in_use or pgconn.transaction_status == ACTIVE:
+            return "in the middle of a statement"
         if self._num_transactions or self._tpc is not None:
             return "inside a transaction() block or a two-phase transaction"
         return None
