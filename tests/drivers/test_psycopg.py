@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -226,45 +226,45 @@ def test_session_reset(backend: OnServer) -> None:
 # -- C6
 
 
-def pipeline(conn: Any) -> Any:
+def pipeline(conn: Any, backend: OnServer) -> Any:
     left = conn.pipeline()
     left.__enter__()
     conn.cursor().execute(READ)
     return left
 
 
-def stream(conn: Any) -> Any:
+def stream(conn: Any, backend: OnServer) -> Any:
     rows = conn.cursor().stream("SELECT generate_series(1, 100000)")
     assert next(rows) == (1,)
     return rows
 
 
-def copy(conn: Any) -> Any:
+def copy(conn: Any, backend: OnServer) -> Any:
     left = conn.cursor().copy("COPY contract FROM STDIN")
     left.__enter__()
     return left
 
 
-def notifies(conn: Any) -> Any:
+def notifies(conn: Any, backend: OnServer) -> Any:
     run(conn, "LISTEN here")
-    run(conn, "NOTIFY here")
     conn.commit()
+    backend.query("NOTIFY here")
     left = conn.notifies()
     assert next(left).channel == "here"
     return left
 
 
-def block(conn: Any) -> Any:
+def block(conn: Any, backend: OnServer) -> Any:
     left = conn.transaction()
     left.__enter__()
     return left
 
 
-def two_phase(conn: Any) -> Any:
+def two_phase(conn: Any, backend: OnServer) -> Any:
     conn.tpc_begin("mine")
 
 
-def interrupted(conn: Any) -> Any:
+def interrupted(conn: Any, backend: OnServer) -> Any:
     def interrupt() -> Any:
         conn.driver_connection.pgconn.send_query(b"SELECT 1")
         raise GeneratorExit
@@ -275,11 +275,10 @@ def interrupted(conn: Any) -> Any:
 
 
 MIDDLE = "in the middle of a statement"
-LEFT: dict[Callable[[Any], Any], str] = {
+LEFT: dict[Callable[[Any, OnServer], Any], str] = {
     pipeline: "unread results of a pipeline",
     stream: MIDDLE,
     copy: MIDDLE,
-    notifies: MIDDLE,
     block: "inside a transaction() block or a two-phase transaction",
     two_phase: "inside a transaction() block or a two-phase transaction",
     interrupted: MIDDLE,
@@ -288,11 +287,11 @@ LEFT: dict[Callable[[Any], Any], str] = {
 
 @over(POSTGRESQL)
 @pytest.mark.parametrize("leave", LEFT)
-def test_what_was_left_unfinished_is_discarded(backend: OnServer, leave: Callable[[Any], Any]) -> None:
+def test_what_was_left_unfinished_is_discarded(backend: OnServer, leave: Callable[[Any, OnServer], Any]) -> None:
     """C6: a connection in the middle of anything is discarded, with the reason; the next request is right."""
     with database(backend) as made:
         with made.connection() as conn:
-            left = leave(conn)
+            left = leave(conn, backend)
         assert (made.stats().discards, made.stats().open) == ({LEFT[leave]: 1}, 0)
         with made.connection() as conn:
             assert run(conn, READ) == [(10,)]
@@ -301,6 +300,19 @@ def test_what_was_left_unfinished_is_discarded(backend: OnServer, leave: Callabl
                 left.close()
             elif left is not None:
                 left.__exit__(None, None, None)
+
+
+@over(POSTGRESQL)
+def test_notifies_left_suspended_holds_up_nobody(backend: OnServer) -> None:
+    """C6: a suspended notifies() keeps psycopg's lock (since 3.2); the next request does not wait for it."""
+    with database(backend) as made:
+        with made.connection() as conn:
+            left = notifies(conn, backend)
+        kept = made.stats().open
+        with made.connection() as conn:
+            assert run(conn, READ) == [(10,)]
+        assert made.stats().discards == ({} if kept else {MIDDLE: 1})
+        left.close()
 
 
 @over(POSTGRESQL)
@@ -334,6 +346,8 @@ def test_notification_is_no_death(backend: OnServer) -> None:
     """C2: what the server says unasked is heard, and no reason to drop the connection; nor is it lost."""
     driver = backend.driver(transaction="autocommit")
     conn = backend.connect(driver)
+    notes: list[psycopg.Notify] = []
+    conn.add_notify_handler(notes.append)
     run(conn, "LISTEN here")
     check = driver.watch(conn)
     backend.query("NOTIFY here, 'hello'")
@@ -341,8 +355,7 @@ def test_notification_is_no_death(backend: OnServer) -> None:
     assert driver.readable_is_dead(conn) is False
     assert not check(0)
     driver.ping(conn, soon())
-    with closing(conn.notifies()) as notes:
-        assert next(notes).payload == "hello"
+    assert [note.payload for note in notes] == ["hello"]
 
 
 @over(POSTGRESQL)

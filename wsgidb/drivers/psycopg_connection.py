@@ -35,7 +35,6 @@ PRIVATE_NAMES = {
         "_exec_command",
         "_isolation_level",
         "_notice_handlers",
-        "_notifies_backlog",
         "_notify_handlers",
         "_num_transactions",
         "_pipeline",
@@ -265,7 +264,8 @@ class Connection(_Base):  # type: ignore[misc]
         self._prepared.prepare_threshold = forgotten.prepare_threshold
         self._prepared.prepared_max = forgotten.prepared_max
         self.renew_adapters()
-        self._notifies_backlog.clear()
+        if backlog := getattr(self, "_notifies_backlog", None):  # since 3.2
+            backlog.clear()
         yield from self.initialize(statements, autocommit)
         self._undo(autocommit)
         self._seen.used = False
