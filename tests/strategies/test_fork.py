@@ -44,7 +44,7 @@ def test_child_starts_empty_and_leaves_idle_connections_alone(
     make: MakeDatabase, networked: WiredBank, strategy: str
 ) -> None:
     """S6: idle connections are the parent's alone: not used, not closed and not talked to by a child."""
-    database = make(networked.url, strategy=strategy)
+    database = make(networked.url, strategy=strategy, ping_after=None)
     before = session(database)
     child = in_child(lambda: in_the_child(database))
     assert (child["connects"], child["acquires"]) == (1, 1)
