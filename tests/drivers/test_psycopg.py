@@ -151,17 +151,32 @@ def by_setters(conn: Any) -> None:
     conn.cursor_factory = psycopg.ClientCursor
 
 
-def below_the_proxy(conn: Any) -> None:
-    raw = conn.driver_connection
-    raw.autocommit = True
-    raw.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
-    raw.read_only = raw.deferrable = True
-    raw.add_notice_handler(print)
-    raw.add_notify_handler(print)
+def below(name: str, *values: Any) -> Callable[[Any], None]:
+    """Call a setter of the driver's own connection: the proxy sees nothing of it."""
+
+    def change(conn: Any) -> None:
+        raw = conn.driver_connection
+        if callable(getattr(raw, name)):
+            getattr(raw, name)(*values)
+        else:
+            setattr(raw, name, not raw.autocommit if name == "autocommit" else values[0])
+
+    return change
+
+
+CHANGES = {
+    "by setters": by_setters,
+    "autocommit": below("autocommit"),
+    "isolation_level": below("isolation_level", psycopg.IsolationLevel.SERIALIZABLE),
+    "read_only": below("read_only", True),
+    "deferrable": below("deferrable", True),
+    "notices": below("add_notice_handler", print),
+    "notifications": below("add_notify_handler", print),
+}
 
 
 @over(POSTGRESQL)
-@pytest.mark.parametrize("change", [by_setters, below_the_proxy])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("transaction", ["manual", "autocommit"])
 def test_settings_of_the_connection_are_undone(
     backend: OnServer, transaction: str, change: Callable[[Any], None]
@@ -264,6 +279,10 @@ def two_phase(conn: Any, backend: OnServer) -> Any:
     conn.tpc_begin("mine")
 
 
+def reconnected(conn: Any, backend: OnServer) -> Any:
+    conn.driver_connection.pgconn.reset()
+
+
 def interrupted(conn: Any, backend: OnServer) -> Any:
     def interrupt() -> Any:
         conn.driver_connection.pgconn.send_query(b"SELECT 1")
@@ -281,6 +300,7 @@ LEFT: dict[Callable[[Any, OnServer], Any], str] = {
     copy: MIDDLE,
     block: "inside a transaction() block or a two-phase transaction",
     two_phase: "inside a transaction() block or a two-phase transaction",
+    reconnected: "reconnected by the application",
     interrupted: MIDDLE,
 }
 
