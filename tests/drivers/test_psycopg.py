@@ -340,6 +340,7 @@ def test_statement_of_another_thread(backend: OnServer) -> None:
     """R8: a statement that runs at release costs the connection; its thread gets an error and nothing crashes."""
     with database(backend) as made:
         told: list[BaseException] = []
+        quiet = "SET client_connection_check_interval = 0"  # so that it is not the server who ends the statement
 
         def sleep(conn: Any) -> None:
             try:
@@ -348,12 +349,14 @@ def test_statement_of_another_thread(backend: OnServer) -> None:
                 told.append(error)
 
         with made.connection() as conn:
+            run(conn, quiet)
             thread = threading.Thread(target=sleep, args=(conn,))
             thread.start()
             raw = conn.driver_connection
             until(lambda: raw.pgconn.transaction_status == 1, what="the statement to begin")
         thread.join(10)
         assert not thread.is_alive()
+        backend.server.kill_connections("guest")
         assert isinstance(told[0], (psycopg.OperationalError, ConnectionReturned))
         assert made.stats().discards == {MIDDLE: 1}
 
