@@ -436,3 +436,17 @@ def test_with_block(backend: OnServer) -> None:
         with made.connection() as conn, pytest.raises(ZeroDivisionError):
             fail_in_a_block(conn)
         assert backend.stored == 11
+
+
+@over(POSTGRESQL)
+def test_abandoned_in_use_keeps_its_memory(backend: OnServer) -> None:
+    """R8: while another thread is inside libpq its connection is only hung up: freed, that thread would crash."""
+    driver = backend.driver()
+    conn = backend.connect(driver)
+    with conn.lock:
+        driver.abandon(conn)
+        assert conn.pgconn.pgconn_ptr is not None
+    with pytest.raises(psycopg.OperationalError):
+        run(conn, READ)
+    driver.abandon(conn)
+    assert conn.pgconn.pgconn_ptr is None

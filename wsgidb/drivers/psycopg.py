@@ -10,9 +10,7 @@ SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 from __future__ import annotations
 
 import os
-import socket
 import time
-from contextlib import suppress
 from typing import Any, ClassVar
 
 import psycopg
@@ -202,19 +200,15 @@ class Psycopg(Driver):
     def abandon(self, conn: Connection) -> None:
         """libpq would say goodbye, so the socket is taken away from it first. This process's descriptor of it is
         closed by that, and a parent's is left alone."""
-        if conn.closed:
-            return
-        descriptor = conn.pgconn.socket
         if conn.in_use:  # libpq's memory must last until the other thread, which hears the line end, lets go of it
-            with socket.socket(fileno=os.dup(descriptor)) as line, suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
-            return
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.dup2(null, descriptor, inheritable=False)
-        finally:
-            os.close(null)
-        conn.close()
+            return conn.hang_up()
+        if not conn.closed:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.dup2(null, conn.pgconn.socket, inheritable=False)
+            finally:
+                os.close(null)
+        conn.pgconn.finish()
 
     def is_disconnect(self, error: BaseException) -> bool:
         if not isinstance(error, psycopg.Error):

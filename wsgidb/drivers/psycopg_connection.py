@@ -10,7 +10,9 @@ that is installed.
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import time
 from typing import Any
 
@@ -215,6 +217,14 @@ class Connection(_Base):  # type: ignore[misc]
         except psycopg.OperationalError:
             return True
         return False
+
+    def hang_up(self) -> None:
+        """Let whoever waits for the server hear the end of the line."""
+        try:
+            with socket.socket(fileno=os.dup(self.pgconn.socket)) as line:
+                line.shutdown(socket.SHUT_RDWR)
+        except (OSError, psycopg.OperationalError):
+            pass  # not connected any more, which is what was wanted
 
     # -- wsgidb's own work, which is not counted as a handler's
 
