@@ -21,7 +21,8 @@ ORDER = [
     *("drivers.base", "drivers.sockets", "drivers.tls", "drivers.generic", "drivers.sqlalchemy_engine"),
     "drivers.sqlite",
     *("drivers.pymysql_wire", "drivers.pymysql_connection", "drivers.pymysql"),
-    *("drivers.psycopg_wire", "drivers.psycopg_cursor", "drivers.psycopg_connection", "drivers.psycopg"),
+    *("drivers.psycopg_wire", "drivers.psycopg_session", "drivers.psycopg_cursor", "drivers.psycopg_connection"),
+    "drivers.psycopg",
     "drivers",
     *("stores.base", "stores.per_request", "stores.per_thread", "stores.thread_local", "stores.pooled"),
     *("stores.library", "stores.dbutils", "stores.sqlalchemy", "stores.checked"),
@@ -36,7 +37,7 @@ THIRD_PARTY = {
     "pymysql": {"drivers.pymysql", "drivers.pymysql_connection", "drivers.pymysql_wire"},
     "dbutils": {"stores.dbutils"},
     "sqlalchemy": {"stores.sqlalchemy"},
-    "psycopg": {"drivers.psycopg", "drivers.psycopg_connection", "drivers.psycopg_cursor", "drivers.psycopg_wire"},
+    "psycopg": {f"drivers.psycopg{part}" for part in ("", "_wire", "_session", "_cursor", "_connection")},
     "pytest": {"pytest_plugin"},
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"}
