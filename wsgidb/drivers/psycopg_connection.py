@@ -46,6 +46,7 @@ PRIVATE_NAMES = {
 }
 
 IDLE, ACTIVE, INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INERROR
+OPEN = pq.ConnStatus.OK  # named here, as looking an enumeration up costs as much as all else of an inspect
 ENDS_TRANSACTION = re.compile(r"(?:\s|;|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END|PREPARE)\b", re.IGNORECASE | re.DOTALL)
 
 
@@ -172,7 +173,7 @@ class Connection(Session):
 
     def unusable(self) -> str | None:
         pgconn = self.pgconn
-        if pgconn.status != pq.ConnStatus.OK:
+        if pgconn.status != OPEN:
             return "closed by the application or the driver"
         if pgconn.backend_pid != self._own_pid:
             return "reconnected by the application"
