@@ -1,0 +1,31 @@
+"""docs/drivers.md against the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wsgidb.drivers import DRIVERS, SHORT
+
+PAGE = (Path(__file__).parents[1] / "docs" / "drivers.md").read_text()
+TABLE = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("|")]
+LAST = next(place for place, row in enumerate(TABLE) if row[0].startswith("`read_timeout`"))
+ROWS = {row[0]: row[1:] for row in TABLE[: LAST + 1]}
+
+
+@pytest.mark.parametrize("scheme", [*DRIVERS, *SHORT])
+def test_every_scheme_has_its_column(scheme: str) -> None:
+    """A driver that the page does not know is not documented."""
+    assert any(f"`{scheme}:" in cell for cell in ROWS["url"])
+
+
+@pytest.mark.parametrize("extra", sorted({extra for _, _, extra in DRIVERS.values() if extra is not None}))
+def test_every_extra_is_named(extra: str) -> None:
+    """What to install."""
+    assert any(f"`wsgidb[{extra}]`" in cell for cell in ROWS["install"])
+
+
+def test_every_row_has_a_cell_for_each_driver() -> None:
+    """No gaps."""
+    assert {len(row) for row in ROWS.values()} == {len(ROWS["url"])}
