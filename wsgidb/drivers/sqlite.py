@@ -53,8 +53,13 @@ class Cursor(sqlite3.Cursor):
         return self.raw.observe(super().executemany, args)
 
     def executescript(self, *args: Any) -> Any:
-        self.raw.refuse_loss()  # it begins with a COMMIT
-        return self.raw.observe(super().executescript, args)
+        raw = self.raw
+        raw.refuse_loss()  # it begins with a COMMIT, for which Python 3.10 calls commit()
+        raw.in_script = True
+        try:
+            return raw.observe(super().executescript, args)
+        finally:
+            raw.in_script = False
 
 
 _raw_connection: Callable[[Cursor], Any] = vars(sqlite3.Cursor)["connection"].__get__
@@ -69,6 +74,7 @@ class Connection(sqlite3.Connection):
     """Whether a transaction that SQLite has ended must not be continued: the lease is to commit it as one."""
     settled_changes = 0
 
+    in_script = False
     busy = False
     """Another thread is in the middle of a statement."""
 
@@ -101,6 +107,8 @@ class Connection(sqlite3.Connection):
                 self.close()
 
     def commit(self) -> None:
+        if self.in_script:
+            return super().commit()  # a part of the script, which is one statement
         self.refuse_loss()
         self.end(super().commit)
 
