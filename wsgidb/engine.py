@@ -230,8 +230,10 @@ class Engine:
             return self._discard(process, slot, reason)
         unwanted = process.store.put(slot)
         if unwanted is not None:
-            self._retire(process, *unwanted)
-            process.store.put(unwanted[0])
+            try:
+                self._retire(process, *unwanted)
+            finally:
+                process.store.put(unwanted[0])  # though a goodbye was interrupted
 
     def _clean(self, slot: Slot, rollback_expected: bool) -> str | None:
         """Make the session fit for the next request. A str: why it cannot be."""
@@ -283,8 +285,10 @@ class Engine:
 
     def _discard(self, process: Process, slot: Slot, reason: str) -> None:
         """Drop the connection as bad and free its place."""
-        self._drop(process, slot, reason)
-        process.store.put(slot)
+        try:
+            self._drop(process, slot, reason)
+        finally:
+            process.store.put(slot)
 
     def _drop(self, process: Process, slot: Slot, reason: str, error: BaseException | None = None) -> None:
         """Close the slot's connection, if it has one, because it is bad."""
@@ -321,9 +325,11 @@ class Engine:
         """The store let go of a slot: its thread ended. In a forked child all other threads have."""
         if process.pid != getpid():
             return
-        if slot.raw is not None:
-            self._retire(process, slot, "thread ended")
-        process.store.put(slot)
+        try:
+            if slot.raw is not None:
+                self._retire(process, slot, "thread ended")
+        finally:
+            process.store.put(slot)
 
     def close(self) -> None:
         """Close idle connections politely, fail those who wait; leased ones are closed as they come back."""

@@ -14,6 +14,7 @@ import pytest
 
 from strategies.conftest import MakeDatabase
 from strategies.kit import Bank, WiredBank, run, together
+from support.clock import Clock
 from support.fakedb import FakeConnection, FakeDB
 from support.waiting import until
 from wsgidb import Database, DatabaseUnavailable, PoolOverloaded, PoolTimeout, backoff
@@ -219,3 +220,14 @@ def test_replies_never_get_mixed_up(make: MakeDatabase, networked: WiredBank, st
 
     together([*[partial(requests, n * 1000) for n in range(THREADS)], kill])
     assert wrong == []
+
+
+def test_interrupted_goodbye_frees_its_place(fakedb: FakeDB, make: MakeDatabase, clock: Clock) -> None:
+    """S2: a thread that is interrupted while it closes an old connection at the end of its lease leaks no place."""
+    database = make(creator=fakedb.connect, pool_size=1, max_lifetime=10, clock=clock)
+    fakedb.fail("close", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt), database.connection():
+        clock.advance(20)
+    with database.connection() as conn:
+        assert run(conn, "SELECT 1") == [(1,)]
+    assert fakedb.opened == 2
