@@ -90,7 +90,7 @@ def test_pool_size_holds_whatever_fails(
                 continue
         return served
 
-    served = together([partial(hammer, number) for number in range(THREADS)])
+    served = together([partial(hammer, number) for number in range(THREADS)], timeout=120)
     assert sum(served) > 0, "some of it worked"
     assert 1 <= census.most <= SIZE
     with fakedb._lock:
