@@ -108,7 +108,8 @@ def bootstrap(mariadbd: str, script: str, packed: Path) -> None:
         fresh.mkdir()
         os.chmod(name, 0o711)
         hand_over(fresh)
-        command = [mariadbd, "--no-defaults", "--bootstrap", f"--datadir={fresh}", *FAST, "--max-allowed-packet=8M"]
+        command = [mariadbd, "--no-defaults", "--bootstrap", f"--datadir={fresh}", f"--tmpdir={fresh}", *FAST]
+        command.append("--max-allowed-packet=8M")
         if user := run_as():
             command.append(f"--user={user}")
         done = subprocess.run(command, input=script, text=True, capture_output=True, timeout=120)

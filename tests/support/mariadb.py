@@ -110,7 +110,9 @@ class MariaDB:
             return
         log = self.directory / "error.log"
         command = [self.mariadbd, "--no-defaults", f"--datadir={self.directory / 'data'}", f"--port={self.port}"]
-        command += [f"--socket={self.socket}", f"--pid-file={self.directory / 'pid'}", "--bind-address=127.0.0.1"]
+        # A server that starts clears its tmpdir of temporary tables: a common one would lose those of other servers.
+        command += [f"--tmpdir={self.directory / 'data'}", f"--socket={self.socket}"]
+        command += [f"--pid-file={self.directory / 'pid'}", "--bind-address=127.0.0.1"]
         command += ["--event-scheduler=OFF", "--max-connect-errors=1000000", "--open-files-limit=1024", *FAST]
         if user := run_as():
             command.append(f"--user={user}")
