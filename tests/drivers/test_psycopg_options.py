@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import trustme
 
 import wsgidb
 from drivers.cases import run, soon
@@ -171,7 +172,6 @@ def test_ssl_mode_is_enforced_by_looking(postgresql: PostgreSQL) -> None:
 @server
 def test_somebody_elses_certificate(tls_postgresql: PostgreSQL, tmp_path: Path) -> None:
     """ssl_mode: verify_ca refuses a certificate of another authority, verify_identity another host's name."""
-    trustme = pytest.importorskip("trustme")
     other = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(other))
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
