@@ -13,6 +13,7 @@ from .dbapi import Connection
 from .drivers import Driver, make_driver
 from .engine import Engine
 from .errors import ConfigError, DatabaseUnavailable
+from .leaks import watched
 from .settings import Settings
 from .stats import Stats, snapshot
 
@@ -43,7 +44,8 @@ class Database:
         self.settings = url
         self._clock = clock
         self._driver = self._make_driver()
-        self._engine = self._engine_class(url, self._driver, clock)
+        engine_class = self._engine_class if url.leak_after is None else watched(self._engine_class)
+        self._engine = engine_class(url, self._driver, clock)
         self._finalize = weakref.finalize(self, self._engine.close)  # at the interpreter's exit, too
 
     def _make_driver(self) -> Driver:

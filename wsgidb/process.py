@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from .backoff import Backoff
 from .settings import Settings
@@ -53,6 +54,7 @@ class Process:
         self.open: set[Slot] = set()  # the slots with a connection
         self.totals = Totals()
         self.backoff = Backoff(clock)
+        self.held: dict[Slot, Any] = {}  # with leak_after: leases and who has them; each step on it is atomic
         self.store: Store = store_class(settings)(settings, self.worth_waiting, partial(lost, self), clock)
 
     def worth_waiting(self) -> bool:

@@ -123,6 +123,13 @@ class Settings:
     init_sql: tuple[str, ...] = option(
         (), values.statements, "run on each new connection, and again after a session reset"
     )
+    leak_after: float | None = option(
+        None,
+        values.number(above=0, none=True),
+        "a lease held for longer is logged once, with method, path and the stack that acquired it; looked for "
+        "whenever any lease begins or ends",
+        unit="seconds",
+    )
     key: str = option("db.conn", values.text(), "environ key, with a dot in it", of="middleware")
     acquire: str = option(
         "request", values.choice("request", "first-use"), "when the connection is acquired", of="middleware"
