@@ -20,6 +20,7 @@ from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from wsgidb.drivers import pymysql as driver_room
 from wsgidb.drivers import pymysql_connection, pymysql_wire
+from wsgidb.drivers.mysql import Observed
 from wsgidb.drivers.pymysql_wire import PRIVATE_NAMES
 
 Raw: Any = pymysql.connections.Connection
@@ -81,7 +82,7 @@ def accessed(module: ModuleType, owners: set[str]) -> set[str]:
 def test_the_list_is_complete(raw: Any) -> None:
     """Every private name of PyMySQL that the driver's rooms use is in PRIVATE_NAMES, and nothing else is."""
     ours: set[str] = set()
-    for cls in (pymysql_wire.Wire, pymysql_connection.Connection):
+    for cls in (pymysql_wire.Wire, pymysql_connection.Connection, Observed):
         ours |= vars(cls).keys() | vars(cls).get("__annotations__", {}).keys()
     used = accessed(driver_room, {"conn"})
     for module in (pymysql_wire, pymysql_connection):

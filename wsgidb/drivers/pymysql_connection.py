@@ -5,44 +5,29 @@ A subclass of the connection, not of its cursors: ``conn.query()`` goes past tho
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from pymysql.constants import COMMAND, CR
 from pymysql.err import Error, OperationalError
 
-from ..activity import Activity, first_word
-from .base import CLEAN, DIRTY, Clock, State
+from ..activity import first_word
+from .base import CLEAN, DIRTY, State
+from .mysql import AUTOCOMMIT, COM_RESET_CONNECTION, COMMIT_UNTOLD, IN_TRANSACTION, Observed
 from .pymysql_wire import Base, Wire
 
-IN_TRANSACTION, AUTOCOMMIT = 1, 2  # flags of server_status
 COM_QUERY = COMMAND.COM_QUERY
-COM_RESET_CONNECTION = 0x1F
-
-ENDS_TRANSACTION = frozenset((1213, 1402, 1613, 1614, 3101))
-"""Errors with which the server rolls the whole transaction back: deadlock, XA rollbacks, group replication."""
-MAY_END_TRANSACTION = frozenset((1205, 1206))
-"""Lock timeout and full lock table: that depends on a setting (innodb_rollback_on_timeout), so the server is asked."""
-
-COMMIT_UNTOLD = frozenset(("BEGIN", "START", "ANALYZE", "OPTIMIZE", "REPAIR", "CHECK"))
-"""First words of statements that commit by the way, and whose replies do not show it: in a transaction again, or a
-result set."""
 
 execute_command = Base._execute_command  # cheaper than super(), by 0.1 µs
 read_query_result = Base._read_query_result
 
 
-class Connection(Wire):
+class Connection(Wire, Observed):
     """Notes each command's start, end and error in its `Activity`."""
 
-    _seen: Activity
-    _guarded = False
-    """Whether a transaction that the server has ended must not be continued: the lease is to commit it as one."""
     _own_socket: Any = None
     """The socket at the time of connecting: another one now means a reconnect by the application."""
     _own_charset: tuple[str, str | None]
     """Charset and collation likewise: set_character_set() keeps an application's in the attributes of that name."""
-    _clock: Clock = time.monotonic
 
     # -- every command, its start and its end: each step here is paid for by every statement
 
@@ -66,7 +51,7 @@ class Connection(Wire):
         try:
             affected = read_query_result(self, unbuffered)
         except Error as error:
-            self._failed(error)
+            self._note_error(error.args[0] if error.args else None)
             raise
         seen = self._seen
         if seen.busy:  # else it is one more result of the same command
@@ -80,7 +65,7 @@ class Connection(Wire):
         try:
             packet = super()._read_ok_packet()
         except Error as error:
-            self._failed(error)
+            self._note_error(error.args[0] if error.args else None)
             raise
         self._seen.ended(self._clock())
         return packet
@@ -108,22 +93,11 @@ class Connection(Wire):
 
     # -- what went wrong
 
-    def _failed(self, error: Error) -> None:
-        """A reply ended in an error. An error packet carries no status, so what is known of the transaction may be
-        wrong from now on."""
-        seen = self._seen
-        seen.ended(self._clock())
-        seen.unknown = True
-        if not self._guarded or self._sock is None:
-            return
-        code = error.args[0] if error.args else None
-        asked = code in MAY_END_TRANSACTION and seen.touched > 1
-        if code in ENDS_TRANSACTION or (asked and not self._in_transaction()):
-            seen.lost = f"the server rolled the transaction back with error {code}, and the handler went on"
+    def _ask_whether_open(self) -> bool:
+        self._unseen_ping()  # its OK packet has a true status
+        return self._still_open()
 
-    def _in_transaction(self) -> bool:
-        """Ask the server: the OK packet of a ping has a true status."""
-        self._unseen_ping()
+    def _still_open(self) -> bool:
         return bool(self.server_status & IN_TRANSACTION)
 
     def _cut_short(self, result: Any) -> None:

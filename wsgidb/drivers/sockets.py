@@ -58,3 +58,15 @@ def connect_tcp(host: str, port: int, deadline: float, clock: Clock, source: str
             candidate.close()
             raise
     raise failure
+
+
+def connect_unix(path: str, deadline: float, clock: Clock) -> socket.socket:
+    """A connection to a server's Unix socket, before the deadline. Raises OSError."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.settimeout(remaining(deadline, clock))
+        made.connect(path)
+    except BaseException:
+        made.close()
+        raise
+    return made
