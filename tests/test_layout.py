@@ -19,7 +19,9 @@ PACKAGE = Path(wsgidb.__file__).parent
 ORDER = [
     *("errors", "values", "url", "settings", "optional", "activity", "cursors", "dbapi"),
     *("drivers.base", "drivers.sockets", "drivers.tls", "drivers.generic", "drivers.sqlalchemy_engine"),
-    "drivers.sqlite",
+    *("drivers.sqlite", "drivers.mysql"),
+    *("drivers.mysqlclient_connection", "drivers.mysqlclient"),
+    *("drivers.mysqlconnector_wire", "drivers.mysqlconnector_connection", "drivers.mysqlconnector"),
     *("drivers.pymysql_wire", "drivers.pymysql_connection", "drivers.pymysql"),
     *("drivers.psycopg_wire", "drivers.psycopg_session", "drivers.psycopg_cursor", "drivers.psycopg_connection"),
     "drivers.psycopg",
@@ -35,6 +37,8 @@ ORDER = [
 # An optional third-party package is imported by one room, which may have several files, and by no other.
 THIRD_PARTY = {
     "pymysql": {"drivers.pymysql", "drivers.pymysql_connection", "drivers.pymysql_wire"},
+    "MySQLdb": {"drivers.mysqlclient", "drivers.mysqlclient_connection"},
+    "mysql": {f"drivers.mysqlconnector{part}" for part in ("", "_wire", "_connection")},
     "dbutils": {"stores.dbutils"},
     "sqlalchemy": {"stores.sqlalchemy"},
     "psycopg": {f"drivers.psycopg{part}" for part in ("", "_wire", "_session", "_cursor", "_connection")},

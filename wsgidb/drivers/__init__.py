@@ -15,6 +15,8 @@ __all__ = ["DRIVERS", "SHORT", "Driver", "make_driver"]
 SHORT = {"mysql": "mysql+pymysql", "postgresql": "postgresql+psycopg"}
 DRIVERS = {
     "mysql+pymysql": ("pymysql", "PyMySQL", "mysql"),
+    "mysql+mysqldb": ("mysqlclient", "MySQLClient", "mysqlclient"),
+    "mysql+mysqlconnector": ("mysqlconnector", "MySQLConnector", "mysqlconnector"),
     "postgresql+psycopg": ("psycopg", "Psycopg", "postgresql"),
     "sqlite": ("sqlite", "SQLite", None),
 }

@@ -1,0 +1,271 @@
+"""MySQL Connector/Python's connection, observed: what it did since it was last settled, without asking the server."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mysql.connector.connection import MySQLConnection
+from mysql.connector.constants import ClientFlag, ServerCmd
+from mysql.connector.errors import OperationalError
+
+from ..activity import first_word
+from .base import CLEAN, DIRTY, Clock, State
+from .mysql import AUTOCOMMIT, COMMIT_UNTOLD, IN_TRANSACTION, NO_TLS, UNKNOWN, Observed
+from .mysqlconnector_wire import Socket
+
+ERROR_PACKET = 0xFF
+STATEMENTS = (ServerCmd.QUERY, ServerCmd.STMT_EXECUTE)
+
+_Base: Any = MySQLConnection
+
+
+class Connection(_Base, Observed):  # type: ignore[misc]
+    """Notes each command's start, end and error in its `Activity`.
+
+    Every OK packet, and the end of every result, brings the server's status; an error does not.
+    """
+
+    KEPT = ("_charset_id", "_autocommit", "_time_zone", "_sql_mode", "_init_command", "_database")
+    """What the driver sends after connecting; an application may change it for its own session only."""
+    _own_socket: Any = None
+    """The socket at the time of connecting: another one now means a reconnect by the application."""
+    _own_settings: dict[str, Any] | None = None
+    """What the driver sends after connecting, as it was then."""
+    _deadline: float | None = None
+    _status = 0
+    _rows_begun = False
+    """A result's header came; its end, or an error in its place, did not."""
+    _other_user = False
+    _vouched = False
+    _tls: ssl.SSLContext | None = None
+    _tls_required = False
+    _cursorclass: Any = None
+
+    # -- connecting
+
+    def _get_connection(self) -> Socket:
+        made = Socket(self)
+        if self._deadline is not None:
+            made.limit(self._deadline)
+        self._ssl_disabled = self._tls is None  # the driver would have no TLS on a Unix socket
+        return made
+
+    def _do_handshake(self) -> None:
+        super()._do_handshake()
+        if self._tls_required and not self._handshake["capabilities"] & ClientFlag.SSL:
+            raise OperationalError(errno=NO_TLS, msg="the server offers no TLS, but ssl_mode requires it")
+
+    @contextmanager
+    def _within(self, deadline: float, clock: Clock) -> Iterator[None]:
+        self._deadline = deadline
+        if self._socket is not None:
+            self._socket.limit(deadline)
+        try:
+            yield
+        finally:
+            self._deadline = None
+            if self._socket is not None:
+                self._socket.unlimit()
+
+    def _connected(self) -> None:
+        """Remember what is to be the same for as long as the connection lives."""
+        self._own_socket = self._socket
+        self._own_settings = {name: getattr(self, name) for name in self.KEPT}
+
+    # -- the handler's statements
+
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        """The driver's own pings the server for every cursor."""
+        if self._cursorclass is not None and not args and not options:
+            options["cursor_class"] = self._cursorclass
+        for name in ("read_timeout", "write_timeout"):
+            if name in options and options[name] is getattr(self, f"_{name}"):
+                del options[name]  # ours may be a fraction, which cursors refuse; the connection's counts anyway
+        self._vouched = True
+        try:
+            return super().cursor(*args, **options)
+        finally:
+            self._vouched = False
+
+    def is_connected(self) -> bool:
+        if not self._vouched:
+            return bool(super().is_connected())
+        return self._socket is not None and bool(self._socket.open)
+
+    @property
+    def autocommit(self) -> bool:
+        """From the last reply; the driver's own is a statement for each look."""
+        return bool(self._status & AUTOCOMMIT)
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        if bool(value) is not self.autocommit:
+            self.cmd_query(f"SET AUTOCOMMIT = {int(value)}")
+        self._autocommit = bool(value)
+
+    def cmd_query(self, query: Any, *args: Any, **options: Any) -> Any:
+        seen = self._seen
+        if self._guarded and self._lost():
+            seen.go_on(query)
+        if seen.written and first_word(query) in COMMIT_UNTOLD:
+            seen.written = 0
+        return super().cmd_query(query, *args, **options)
+
+    def cmd_query_iter(self, statements: Any, *args: Any, **options: Any) -> Any:
+        if self._guarded and self._lost():
+            self._seen.go_on(statements)
+        return super().cmd_query_iter(statements, *args, **options)
+
+    def commit(self) -> None:
+        super().commit()
+        self._seen.settled()
+
+    def rollback(self) -> None:
+        super().rollback()
+        self._seen.settled()
+
+    def cmd_change_user(self, *args: Any, **options: Any) -> Any:
+        self._other_user = True
+        return super().cmd_change_user(*args, **options)
+
+    # -- every command, its start and its end
+
+    def _send_cmd(self, command: int, *args: Any, **options: Any) -> Any:
+        self.handle_unread_result()  # may refuse, and then nothing was sent
+        seen = self._seen
+        if command == ServerCmd.STMT_EXECUTE and self._guarded and self._lost():
+            seen.go_on("EXECUTE")  # of what, is not known here
+        if command != ServerCmd.PING:
+            seen.used = True
+            seen.touched += 1
+        if self._rows_begun:
+            seen.unknown = True
+        if command in STATEMENTS:
+            self._rows_begun = False
+            seen.statements += 1
+        if options.get("expect_response", True):
+            seen.busy = True
+            seen.began = self._clock()
+        return super()._send_cmd(command, *args, **options)
+
+    def _handle_ok(self, packet: Any) -> Any:
+        self._look_for_error(packet)
+        ok = super()._handle_ok(packet)
+        seen = self._seen
+        seen.ended(self._clock())
+        seen.written = seen.written + ok["affected_rows"] if self._status & IN_TRANSACTION else 0
+        return ok
+
+    def _handle_eof(self, packet: Any) -> Any:
+        self._look_for_error(packet)
+        return super()._handle_eof(packet)
+
+    def _handle_result(self, packet: Any, *args: Any, **options: Any) -> Any:
+        self._look_for_error(packet)
+        result = super()._handle_result(packet, *args, **options)
+        self._rows_begun = "columns" in result
+        self._seen.ended(self._clock())
+        return result
+
+    def _handle_binary_ok(self, packet: Any) -> Any:
+        self._look_for_error(packet)
+        return super()._handle_binary_ok(packet)
+
+    def _handle_binary_result(self, packet: Any, *args: Any, **options: Any) -> Any:
+        self._look_for_error(packet)
+        result = super()._handle_binary_result(packet, *args, **options)
+        self._rows_begun = isinstance(result, tuple)
+        self._seen.ended(self._clock())
+        return result
+
+    def cmd_stmt_prepare(self, *args: Any, **options: Any) -> Any:
+        result = super().cmd_stmt_prepare(*args, **options)
+        self._seen.ended(self._clock())
+        return result
+
+    def _handle_server_status(self, flags: int) -> None:
+        super()._handle_server_status(flags)
+        self._status = flags
+        self._rows_begun = False
+
+    def _look_for_error(self, packet: Any) -> None:
+        """An error ends the reply, whichever of its packets it comes in the place of."""
+        if len(packet) > 6 and packet[4] == ERROR_PACKET:
+            self._note_error(int.from_bytes(packet[5:7], "little"))
+
+    def _ask_whether_open(self) -> bool:
+        self._unseen_ping()  # its OK packet has a true status
+        return self._still_open()
+
+    def _still_open(self) -> bool:
+        return bool(self._status & IN_TRANSACTION)
+
+    def _cut_short(self) -> bool:
+        """Whether the last result ended in an error among its rows, which goes past the methods above."""
+        return self._rows_begun and not self._unread_result
+
+    def _lost(self) -> bool:
+        """Whether the server has ended the transaction, as far as its errors and the socket tell."""
+        seen = self._seen
+        if seen.lost is None:
+            if self._cut_short():
+                seen.lost = "a result ended in an error, and the handler went on"
+            elif self._socket is not self._own_socket or not self._socket.open:
+                seen.lost = "the connection was lost, and the handler went on"
+        return seen.lost is not None
+
+    def _unseen_ping(self) -> None:
+        seen = self._seen
+        seconds = seen.seconds
+        self.cmd_ping()
+        seen.seconds = seconds
+
+    # -- what became of it
+
+    def _state(self, autocommit: bool, whole_session: bool) -> State | str:
+        seen = self._seen
+        reason = self._unusable()
+        if reason is not None:
+            return reason
+        if self._unread_result:
+            return "unread rows"
+        status = self._status
+        if seen.unknown or self._rows_begun:
+            return DIRTY
+        if self._have_next_result:
+            return "unread rows"
+        if status & IN_TRANSACTION or bool(status & AUTOCOMMIT) is not autocommit:
+            return DIRTY
+        if whole_session and seen.used:
+            return DIRTY
+        return CLEAN if autocommit or not seen.touched else DIRTY
+
+    def _unusable(self) -> str | None:
+        if self._socket is None or not self._socket.open:
+            return "closed by the application or the driver"
+        if self._socket is not self._own_socket:
+            return "reconnected by the application"
+        if self._other_user:
+            return "given to another user by the application"
+        return "in the middle of a statement" if self._seen.busy else None
+
+    def _reset_session(self) -> None:
+        """COM_RESET_CONNECTION (MySQL 5.7.3, MariaDB 10.2.4), and what it takes back of connecting. The current
+        database is not part of it, and where the url names none, there is no way back to none."""
+        assert self._own_settings is not None
+        self._handle_ok(self._send_cmd(ServerCmd.RESET_CONNECTION))
+        self._seen.settled()
+        for name, value in self._own_settings.items():
+            setattr(self, name, value)
+        if self._database:
+            self.cmd_init_db(self._database)
+        elif self.info_query("SELECT DATABASE()")[0] is not None:
+            raise OperationalError(errno=UNKNOWN, msg="a database was selected, and none can be unselected")
+        self._post_connection()
+
+    def _abandon(self, busy: bool) -> None:
+        if self._socket is not None:
+            self._socket.abandon(busy)
