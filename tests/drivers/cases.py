@@ -6,6 +6,11 @@ What a driver cannot know or promise, it does not have in its `can`; tests of th
 - "hear": the free check hears the end of the connection. Plain PyMySQL has no fileno(), SQLite no line to listen on.
 - "autocommit": it can be switched on. A creator's sqlite3 connection has no switch before Python 3.12.
 - "mysql", "postgresql": it speaks to MariaDB, to PostgreSQL; "plaintext": what it says can be counted on the wire.
+- "interrupt": a signal's exception comes through while a statement runs. mysqlclient waits for the reply in C, with no
+  way out, so it comes when the statement has ended.
+- "chain": it is seen that a ROLLBACK began another transaction. mysqlclient sees no status, so wsgidb's rollback
+  prevents that instead.
+- "pymysql": it is PyMySQL itself, with its ways to go behind everybody's back.
 """
 
 from __future__ import annotations
@@ -20,7 +25,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import mysql.connector
+import mysql.connector.cursor
+import MySQLdb
+import MySQLdb.cursors
 import pymysql
+import pymysql.cursors
 import pytest
 
 from support.mariadb import MariaDB
@@ -36,6 +46,14 @@ SETUP = (
 WRITE = "UPDATE contract SET n = 11 WHERE id = 1"
 READ = "SELECT n FROM contract WHERE id = 1"
 BROKEN = "SELECT no_such_column FROM contract"
+
+
+ERRORS = (pymysql.Error, MySQLdb.MySQLError, mysql.connector.Error)
+UNBUFFERED: dict[str, Any] = {
+    "pymysql": pymysql.cursors.SSCursor,
+    "MySQLdb": MySQLdb.cursors.SSCursor,
+    "mysql": mysql.connector.cursor.MySQLCursor,
+}
 
 
 def soon(seconds: float = 10) -> float:
@@ -108,10 +126,14 @@ class OnMariaDB(OnServer):
     ping_command, goodbye = "PING", "QUIT"
 
     def kill(self, conn: Any) -> None:
-        self.query(f"KILL {conn.thread_id()}")
+        self.query(f"KILL {session(conn)}")
 
     def let_idle_timeout_pass(self, conn: Any) -> None:
         run(conn, "SET wait_timeout = 1")
+
+
+class ByMySQLClient(OnMariaDB):
+    ping_command = "QUERY DO 0"  # its own ping has no deadline
 
 
 class OnPostgreSQL(OnServer):
@@ -168,16 +190,29 @@ def _file_creator(path: Path) -> dict[str, Any]:
 
 SEE, HEAR, AUTOCOMMIT, PLAINTEXT = "see", "hear", "autocommit", "plaintext"
 MYSQL, POSTGRESQL = "mysql", "postgresql"
-_SERVER = {AUTOCOMMIT, MYSQL}
+INTERRUPT, CHAIN, PYMYSQL = "interrupt", "chain", "pymysql"
+_SERVER = {AUTOCOMMIT, MYSQL, INTERRUPT}
+_OURS = _SERVER | {SEE, HEAR}
+
+QUERIES = {"mysql+mysqlconnector": "?buffered=true"}
+"""By default the connector's cursors leave the rows on the server, as those of `unbuffered` do everywhere."""
+
+
+def _url(scheme: str) -> Callable[[MariaDB], dict[str, Any]]:
+    return lambda server: {"url": server.url().replace("mysql+pymysql", scheme) + QUERIES.get(scheme, "")}
+
+
+def _tls_url(scheme: str) -> Callable[[MariaDB], dict[str, Any]]:
+    return lambda server: {**_url(scheme)(server), "ssl_mode": "verify_ca", "ssl_ca": str(server.ca)}
+
 
 CASES = (
-    Case("pymysql", "mariadb", lambda server: {"url": server.url()}, frozenset(_SERVER | {SEE, HEAR, PLAINTEXT})),
-    Case(
-        "pymysql-tls",
-        "tls_mariadb",
-        lambda server: {"url": server.url(), "ssl_mode": "verify_ca", "ssl_ca": str(server.ca)},
-        frozenset(_SERVER | {SEE, HEAR}),
-    ),
+    Case("pymysql", "mariadb", _url("mysql+pymysql"), frozenset(_OURS | {PLAINTEXT, CHAIN, PYMYSQL})),
+    Case("pymysql-tls", "tls_mariadb", _tls_url("mysql+pymysql"), frozenset(_OURS | {CHAIN, PYMYSQL})),
+    Case("mysqlclient", "mariadb", _url("mysql+mysqldb"), frozenset((_OURS | {PLAINTEXT}) - {INTERRUPT})),
+    Case("mysqlclient-tls", "tls_mariadb", _tls_url("mysql+mysqldb"), frozenset(_OURS - {INTERRUPT})),
+    Case("connector", "mariadb", _url("mysql+mysqlconnector"), frozenset(_OURS | {PLAINTEXT, CHAIN})),
+    Case("connector-tls", "tls_mariadb", _tls_url("mysql+mysqlconnector"), frozenset(_OURS | {CHAIN})),
     Case(
         "psycopg",
         "postgresql",
@@ -211,7 +246,8 @@ def prepared(case: Case, server: Any, path: Path) -> Iterator[Backend]:
     """The case's backend with its table; all is closed and dropped after."""
     backend: Backend
     if case.server:
-        kind = OnPostgreSQL if POSTGRESQL in case.can else OnMariaDB
+        mariadb = ByMySQLClient if case.name.startswith("mysqlclient") else OnMariaDB
+        kind = OnPostgreSQL if POSTGRESQL in case.can else mariadb
         backend = kind(case, case.options(server))
         backend.server = server
     else:
@@ -251,3 +287,35 @@ def settle(driver: Driver, conn: Any) -> str | None:
         except Exception as error:  # noqa: BLE001 - that is its contract: any exception
             return f"rollback failed: {error!r}"
     return None
+
+
+# What each of MySQL's drivers calls differently
+
+
+def package(conn: Any) -> str:
+    """The driver's top package, by a connection of its or of a subclass of ours."""
+    tops = [cls.__module__.partition(".")[0] for cls in type(conn).__mro__]
+    return next(top for top in tops if top in UNBUFFERED)
+
+
+def unbuffered(conn: Any) -> Any:
+    """A cursor whose rows stay on the server until they are fetched."""
+    cls = UNBUFFERED[package(conn)]
+    return conn.cursor(cursor_class=cls) if package(conn) == "mysql" else conn.cursor(cls)
+
+
+def session(conn: Any) -> int:
+    """The server's number of the connection, without asking."""
+    return int(conn.connection_id if package(conn) == "mysql" else conn.thread_id())
+
+
+def set_autocommit(conn: Any, on: bool) -> None:
+    if package(conn) == "mysql":
+        conn.autocommit = on
+    else:
+        conn.autocommit(on)
+
+
+def query(conn: Any, sql: str) -> None:
+    """A statement without a result, past every cursor."""
+    (conn.cmd_query if package(conn) == "mysql" else conn.query)(sql)

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pymysql
 import pytest
-from pymysql.cursors import SSCursor
 
-from drivers.cases import BROKEN, MYSQL, READ, SEE, WRITE, Backend, over, run, settle, soon
+from drivers.cases import (
+    BROKEN,
+    CHAIN,
+    ERRORS,
+    INTERRUPT,
+    MYSQL,
+    PYMYSQL,
+    READ,
+    SEE,
+    WRITE,
+    Backend,
+    over,
+    query,
+    run,
+    session,
+    set_autocommit,
+    settle,
+    soon,
+    unbuffered,
+)
 from support.waiting import until
 from wsgidb.drivers.base import CLEAN, DIRTY, Driver
 
@@ -39,15 +56,16 @@ def procedures(backend: Backend) -> Iterator[None]:
     backend.query("DROP FUNCTION complain")
 
 
-def call(conn: Any, name: str, cursorclass: Any = None) -> None:
+def call(conn: Any, name: str, cursor: Any) -> None:
     """CALL and read all there is, swallowing what it raises; the cursor stays open."""
-    cursor = conn.cursor(cursorclass)
     try:
         cursor.execute(f"CALL {name}()")
-        cursor.fetchall()
-        while cursor.nextset():
+        if cursor.description:
             cursor.fetchall()
-    except pymysql.Error:
+        while cursor.nextset():
+            if cursor.description:
+                cursor.fetchall()
+    except ERRORS:
         pass
 
 
@@ -57,15 +75,16 @@ def autocommitted(backend: Backend) -> tuple[Driver, Any]:
 
 
 @over(MYSQL)
-@pytest.mark.parametrize("cursorclass", [None, SSCursor])
+@pytest.mark.parametrize("make_cursor", [lambda conn: conn.cursor(), unbuffered], ids=["cursor", "unbuffered"])
 @pytest.mark.parametrize("name", sorted(PROCEDURES))
 @pytest.mark.parametrize("last", ["call", "select"])
 def test_transaction_that_a_procedure_opened(
-    backend: Backend, procedures: None, name: str, cursorclass: Any, last: str
+    backend: Backend, procedures: None, name: str, make_cursor: Callable[[Any], Any], last: str
 ) -> None:
     """C3: a transaction that a CALL opened is over at the end of the request, whatever became of the CALL."""
     driver, conn = autocommitted(backend)
-    call(conn, name, cursorclass)
+    cursor = make_cursor(conn)  # which lives on
+    call(conn, name, cursor)
     if last == "select":
         run(conn, READ)  # a result set carries no status: what is unknown must stick
     assert settle(driver, conn) is None
@@ -88,12 +107,14 @@ def test_more_results_left_unread(backend: Backend, procedures: None) -> None:
 def test_unread_rows(backend: Backend) -> None:
     """C6: an unbuffered result that was not read to its end is a reason to discard, and dropping it reads no more."""
     driver, conn = autocommitted(backend)
-    cursor = conn.cursor(SSCursor)
+    cursor = unbuffered(conn)
     cursor.execute("SELECT seq FROM seq_1_to_99999999")
     cursor.fetchone()
     assert driver.inspect(conn) == "unread rows"
+    driver.retire_cursor(cursor)
     driver.abandon(conn)
     cursor.close()
+    del cursor  # its finalizer has nothing to read from
 
 
 @over(MYSQL, SEE)
@@ -101,13 +122,13 @@ def test_unbuffered_rows_read_to_the_end_are_clean(backend: Backend) -> None:
     """C4: an unbuffered result that was read costs nothing."""
     driver, conn = autocommitted(backend)
     assert run(conn, "SELECT seq FROM seq_1_to_10") == [(number,) for number in range(1, 11)]
-    cursor = conn.cursor(SSCursor)
+    cursor = unbuffered(conn)
     cursor.execute("SELECT seq FROM seq_1_to_10")
     cursor.fetchall()
     assert driver.inspect(conn) is CLEAN
 
 
-@over(MYSQL, SEE)
+@over(PYMYSQL)
 @pytest.mark.parametrize("command", [b"\x03SELECT 1", b"\x0e"])
 def test_reply_left_unread(backend: Backend, command: bytes) -> None:
     """C6: with a reply still to come, all later ones would be shifted by one: a reason to discard."""
@@ -131,7 +152,7 @@ def test_query_without_a_cursor_is_seen(backend: Backend) -> None:
     """C3: statements that go past every cursor class count like any other."""
     driver = backend.driver()
     conn = backend.connect(driver)
-    conn.query(WRITE)
+    query(conn, WRITE)
     assert driver.inspect(conn) is DIRTY
 
 
@@ -139,7 +160,7 @@ def test_query_without_a_cursor_is_seen(backend: Backend) -> None:
 def test_swallowed_error_is_dirty(backend: Backend) -> None:
     """C6: an error packet carries no status, so after one the transaction is unknown until a rollback."""
     driver, conn = autocommitted(backend)
-    with pytest.raises(pymysql.OperationalError):
+    with pytest.raises(ERRORS):
         run(conn, BROKEN)
     run(conn, READ)
     assert driver.inspect(conn) is DIRTY
@@ -156,7 +177,7 @@ def test_changed_autocommit_is_restored(backend: Backend, transaction: str, how:
     conn = backend.connect(driver)
     wanted = int(transaction == "autocommit")
     if how == "method":
-        conn.autocommit(not wanted)
+        set_autocommit(conn, not wanted)
     else:
         run(conn, f"SET autocommit = {int(not wanted)}")
     assert driver.inspect(conn) is DIRTY
@@ -164,14 +185,29 @@ def test_changed_autocommit_is_restored(backend: Backend, transaction: str, how:
     assert run(conn, "SELECT @@autocommit") == [(wanted,)]
 
 
-@over(MYSQL, SEE)
+@over(CHAIN)
 def test_rollback_that_opens_a_transaction(backend: Backend) -> None:
     """C6: with completion_type=CHAIN a transaction is open after the rollback, too: such a connection is not kept."""
     driver, conn = autocommitted(backend)
     run(conn, "SET completion_type = CHAIN")
-    conn.begin()
-    with pytest.raises(pymysql.OperationalError, match="still open"):
+    run(conn, "BEGIN")
+    with pytest.raises(ERRORS, match="still open"):
         driver.rollback(conn, soon())
+
+
+@over(MYSQL, SEE)
+@pytest.mark.parametrize("how", ["method", "statement"])
+@pytest.mark.parametrize("transaction", ["manual", "autocommit"])
+def test_no_transaction_goes_on_after_one_that_chains(backend: Backend, transaction: str, how: str) -> None:
+    """C6: with completion_type=CHAIN a handler's own COMMIT begins another transaction: it reaches no other request."""
+    driver = backend.driver(transaction=transaction)
+    conn = backend.connect(driver)
+    run(conn, "SET completion_type = CHAIN")
+    run(conn, "BEGIN")
+    conn.commit() if how == "method" else run(conn, "COMMIT")
+    if settle(driver, conn) is None:
+        run(conn, WRITE)
+        assert backend.stored == (11 if transaction == "autocommit" else 10)
 
 
 @contextmanager
@@ -181,7 +217,7 @@ def reconnecting() -> Iterator[None]:
         yield
 
 
-@over(MYSQL, SEE)
+@over(PYMYSQL)
 @pytest.mark.parametrize("how", ["closed", "killed", "connect"])
 def test_reconnected_by_the_application(backend: Backend, how: str) -> None:
     """C6: another socket means another session, without init_sql or TLS mode: a reason to discard."""
@@ -200,7 +236,7 @@ class Interrupt(BaseException):
     """As a worker's timeout or GreenletExit."""
 
 
-@over(MYSQL)
+@over(MYSQL, INTERRUPT)
 def test_interrupted_statement(backend: Backend) -> None:
     """R2: a BaseException in the middle of a statement is a reason to discard."""
 
@@ -230,7 +266,8 @@ def test_killed_connection_is_dead(backend: Backend) -> None:
     driver = backend.driver()
     for use in (driver.ping, driver.rollback):
         conn = backend.connect(driver)
-        backend.query(f"KILL {conn.thread_id()}")
-        until(lambda: conn.thread_id() not in backend.sessions(), what="the session to end")  # noqa: B023
-        with pytest.raises(pymysql.Error):
+        number = session(conn)
+        backend.query(f"KILL {number}")
+        until(lambda: number not in backend.sessions(), what="the session to end")  # noqa: B023
+        with pytest.raises(ERRORS):
             use(conn, soon())
