@@ -16,7 +16,9 @@ from strategies.kit import (
     STRATEGIES,
     WIRED,
     Bank,
+    ConnectorBank,
     MariaDBBank,
+    MySQLClientBank,
     PostgreSQLBank,
     SQLiteBank,
     WiredBank,
@@ -26,6 +28,25 @@ from support.mariadb import MariaDB
 from support.postgresql import PostgreSQL
 from support.proxy import TCPProxy
 from wsgidb import Database
+
+OTHERS = {"mysqlclient", "connector"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every strategy × PyMySQL, psycopg and SQLite; MySQL's other drivers × the default strategy only: a strategy knows
+    nothing of drivers, so that all would take long and tell nothing new."""
+
+    def needed(item: pytest.Item) -> bool:
+        given = getattr(getattr(item, "callspec", None), "params", {})
+        if not OTHERS & {given.get(name) for name in ("networked", "bank", "server")}:
+            return True
+        strategies = {given[name] for name in ("strategy", "keeping", "per_thread") if name in given}
+        return not strategies or bool(strategies & {"pooled", "thread-local" if "per_thread" in given else "pooled"})
+
+    dropped = [item for item in items if not needed(item)]
+    items[:] = [item for item in items if needed(item)]
+    config.hook.pytest_deselected(items=dropped)
+
 
 MakeDatabase = Callable[..., Database]
 
@@ -58,13 +79,32 @@ def wired(mariadb: MariaDB, proxy: TCPProxy) -> Iterator[MariaDBBank]:
 
 
 @pytest.fixture
+def wired_mysqlclient(mariadb: MariaDB, proxy: TCPProxy) -> Iterator[MariaDBBank]:
+    """The same by mysqlclient,"""
+    with closing(MySQLClientBank(mariadb, proxy)) as bank:
+        yield bank
+
+
+@pytest.fixture
+def wired_connector(mariadb: MariaDB, proxy: TCPProxy) -> Iterator[MariaDBBank]:
+    """by MySQL Connector/Python,"""
+    with closing(ConnectorBank(mariadb, proxy)) as bank:
+        yield bank
+
+
+@pytest.fixture
 def wired_postgresql(postgresql: PostgreSQL, postgresql_proxy: TCPProxy) -> Iterator[PostgreSQLBank]:
-    """The same on PostgreSQL."""
+    """and on PostgreSQL."""
     with closing(PostgreSQLBank(postgresql, postgresql_proxy)) as bank:
         yield bank
 
 
-BANKS = {"pymysql": "wired", "psycopg": "wired_postgresql"}
+BANKS = {
+    "pymysql": "wired",
+    "mysqlclient": "wired_mysqlclient",
+    "connector": "wired_connector",
+    "psycopg": "wired_postgresql",
+}
 
 
 @pytest.fixture(params=WIRED)

@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 from wsgiref.validate import validator
 
+import mysql.connector
+import MySQLdb
+import MySQLdb.cursors
 import psycopg
+import psycopg.rows
 import pymysql
+import pymysql.cursors
 from werkzeug.test import Client, TestResponse
 
 from support.client import connect
@@ -29,7 +34,8 @@ KEEPING = tuple(name for name in STRATEGIES if name != "per-request")
 """Those that keep a connection between requests."""
 PER_THREAD = ("thread-local", "dbutils-persistent")
 POOLS = tuple(name for name in KEEPING if name not in PER_THREAD)
-DRIVERS = ("pymysql", "psycopg", "sqlite")
+DRIVERS = ("pymysql", "mysqlclient", "connector", "psycopg", "sqlite")
+MYSQL = DRIVERS[:3]
 WIRED = DRIVERS[:-1]
 """Those with a server behind a network."""
 
@@ -44,7 +50,9 @@ class Bank(ABC):
 
     url: str
     errors: tuple[type[Exception], ...]
-    """The driver's errors."""
+    """The errors of the driver, and of the bank's own."""
+    attribute: ClassVar[tuple[str, Any]]
+    """One of a connection's that its users set, and a value."""
     no_waiting: tuple[str, ...] = ()
     """init_sql with which a lock that is taken is an error at once."""
 
@@ -100,6 +108,12 @@ class WiredBank(Bank):
     """The code of the error with which the victim of a deadlock is told,"""
     lock_timeout: object
     """and who waited too long for a lock."""
+    shortest: ClassVar[float] = 0.2
+    """Seconds of the shortest deadline for connecting that the tests may ask for: mysqlclient knows whole ones only."""
+
+    def url_of(self, user: str) -> str:
+        """The bank's address for one more user."""
+        return self.proxy.url_from(self.server.url(user))
 
     @abstractmethod
     def code(self, error: BaseException) -> object:
@@ -123,7 +137,11 @@ class WiredBank(Bank):
 
 
 class MariaDBBank(WiredBank):
-    errors = (pymysql.err.Error,)
+    """By PyMySQL."""
+
+    errors: tuple[type[Exception], ...] = (pymysql.err.Error,)
+    attribute: ClassVar[tuple[str, Any]] = ("cursorclass", pymysql.cursors.DictCursor)
+    scheme, query = "mysql+pymysql", ""
     no_waiting = ("SET innodb_lock_wait_timeout = 0",)
     session_sql = "SELECT CONNECTION_ID()"
     opening = ("QUERY SET AUTOCOMMIT = 0",)
@@ -132,9 +150,17 @@ class MariaDBBank(WiredBank):
 
     def __init__(self, server: MariaDB, proxy: TCPProxy) -> None:
         self.server, self.proxy = server, proxy
-        self.url = proxy.url_from(server.url())
+        self.url = self.url_of("guest")
         self._own: Any = connect(server.url("root"), autocommit=True, init_command="SET innodb_lock_wait_timeout = 0")
         self.fill()
+
+    def url_of(self, user: str) -> str:
+        return self.by_driver(super().url_of(user))
+
+    @classmethod
+    def by_driver(cls, url: str) -> str:
+        """A server's url, for this driver."""
+        return url.replace("mysql+pymysql", cls.scheme) + cls.query
 
     def rows(self, sql: str) -> list[Row]:
         with self._own.cursor() as cursor:
@@ -179,7 +205,30 @@ class MariaDBBank(WiredBank):
         self._own.close()
 
 
+class MySQLClientBank(MariaDBBank):
+    """By mysqlclient, whose own ping has no deadline: so wsgidb's is a statement."""
+
+    errors = (MySQLdb.MySQLError, *MariaDBBank.errors)
+    attribute: ClassVar[tuple[str, Any]] = ("cursorclass", MySQLdb.cursors.DictCursor)
+    scheme = "mysql+mysqldb"
+    ping_command = "QUERY DO 0"
+    shortest = 1.0
+
+
+class ConnectorBank(MariaDBBank):
+    """By MySQL Connector/Python. By default its cursors leave the rows on the server, and rows left unread there cost
+    the connection."""
+
+    errors = (mysql.connector.Error, *MariaDBBank.errors)
+    attribute: ClassVar[tuple[str, Any]] = ("can_consume_results", True)
+    scheme, query = "mysql+mysqlconnector", "?buffered=true"
+
+    def flip(self, conn: Any, on: bool) -> None:
+        conn.autocommit = on
+
+
 class PostgreSQLBank(WiredBank):
+    attribute: ClassVar[tuple[str, Any]] = ("row_factory", psycopg.rows.dict_row)
     errors = (psycopg.Error,)
     no_waiting = ("SET lock_timeout = 1",)
     session_sql = "SELECT pg_backend_pid()"
@@ -233,6 +282,7 @@ class PostgreSQLBank(WiredBank):
 
 class SQLiteBank(Bank):
     errors = (sqlite3.Error,)
+    attribute: ClassVar[tuple[str, Any]] = ("row_factory", sqlite3.Row)
 
     def __init__(self, path: Path) -> None:
         self.url = f"sqlite:///{path}?timeout=0.05"

@@ -136,7 +136,7 @@ def test_pool_size_on_the_server(make: MakeDatabase, networked: WiredBank) -> No
     """S2: a server that grants the user exactly pool_size connections never refuses one."""
     networked.limited_user("bounded", SIZE)
     try:
-        database = make(networked.proxy.url_from(networked.server.url("bounded")), pool_size=SIZE, acquire_timeout=30)
+        database = make(networked.url_of("bounded"), pool_size=SIZE, acquire_timeout=30)
 
         def requests() -> None:
             for _ in range(40):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pymysql
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import BEFORE, Bank, MariaDBBank, PostgreSQLBank, WiredBank, get, run
+from strategies.kit import BEFORE, Bank, MariaDBBank, WiredBank, get, run
 from support.fakedb import FakeDB
 from wsgidb import Database, DatabaseMiddleware
 
@@ -101,10 +99,7 @@ def test_no_changed_autocommit(database: Database, bank: Bank, flip: str) -> Non
 
 def test_no_attribute(database: Database, bank: Bank) -> None:
     """C3: what a handler set on its connection is undone for the next one."""
-    name, value = {
-        MariaDBBank: ("cursorclass", pymysql.cursors.DictCursor),
-        PostgreSQLBank: ("row_factory", psycopg.rows.dict_row),
-    }.get(type(bank), ("row_factory", sqlite3.Row))
+    name, value = bank.attribute
     with database.connection() as conn:
         before = getattr(conn, name)
         setattr(conn, name, value)

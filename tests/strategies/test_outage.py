@@ -200,7 +200,7 @@ def test_server_that_grants_three_of_ten(make: MakeDatabase, networked: WiredBan
     """S5: a server that grants 3 connections and a pool of 10: three serve everybody, and nobody gets an error."""
     networked.limited_user("three", 3)
     try:
-        url = networked.proxy.url_from(networked.server.url("three"))
+        url = networked.url_of("three")
         database = make(url, pool_size=10, acquire_timeout=30)
 
         def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
