@@ -1,0 +1,144 @@
+"""C5 for mysqlclient and MySQL Connector/Python: what hangs is over at its deadline; and what C lets nobody hurry."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from drivers.cases import ERRORS, run
+from drivers.deadlines import LIMIT, MARGIN, over_at_deadline
+from drivers.others import Open, driver_of, each_driver, soon
+from support.mariadb import MariaDB
+from support.proxy import TCPProxy
+from support.waiting import until
+from wsgidb import ConfigError
+
+pytestmark = pytest.mark.server
+WHOLE_SECOND = 1.0
+
+
+@each_driver
+@pytest.mark.parametrize("how", ["ping", "rollback", "reset"])
+def test_deaf_network(proxy: TCPProxy, mariadb: MariaDB, opened: Open, name: str, how: str) -> None:
+    """C5: a ping, rollback or reset that nobody answers is over at its deadline, and not at the read timeout."""
+    driver, conn = opened(name, proxy.url_from(mariadb.url()), read_timeout=7, reset="session")
+    run(conn, "SELECT 1")
+    proxy.deaf()
+    with over_at_deadline() as deadline:
+        getattr(driver, how)(conn, deadline)
+    assert isinstance(driver.inspect(conn), str)
+    proxy.hear()
+
+
+@each_driver
+def test_ping_query_that_takes_long(mariadb: MariaDB, opened: Open, name: str) -> None:
+    """C5: the statement in place of the ping has the ping's deadline."""
+    driver, conn = opened(name, mariadb.url(), ping_query="SELECT SLEEP(20)")
+    with over_at_deadline() as deadline:
+        driver.ping(conn, deadline)
+
+
+@each_driver
+def test_init_sql_within_the_deadline(mariadb: MariaDB, name: str) -> None:
+    """C5: init_sql is part of connecting; a session that hangs in it does not stay behind."""
+    driver = driver_of(name, mariadb.url(), init_sql=["SELECT SLEEP(20)"])
+    with over_at_deadline() as deadline:
+        driver.connect(deadline)
+
+
+def test_connector_connects_within_the_deadline(proxy: TCPProxy, mariadb: MariaDB) -> None:
+    """C5: TCP connects, and then there is silence."""
+    proxy.deaf()
+    with over_at_deadline() as deadline:
+        driver_of("connector", proxy.url_from(mariadb.url())).connect(deadline)
+
+
+def test_mysqlclient_connects_within_whole_seconds(proxy: TCPProxy, mariadb: MariaDB) -> None:
+    """C5: its library knows whole seconds only, and at least one; a deadline that is over already costs nothing."""
+    driver = driver_of("mysqlclient", proxy.url_from(mariadb.url()))
+    proxy.deaf()
+    for deadline, seconds in ((soon(LIMIT), WHOLE_SECOND), (soon(-1), 0)):
+        began = time.monotonic()
+        with pytest.raises(ERRORS):
+            driver.connect(deadline)
+        assert seconds - 0.1 <= time.monotonic() - began < seconds + MARGIN
+
+
+@pytest.mark.parametrize("option", ["connect_timeout", "read_timeout", "write_timeout"])
+def test_mysqlclient_takes_whole_seconds(option: str) -> None:
+    """Never clamped, never guessed: a fraction that it cannot honour is a ConfigError."""
+    with pytest.raises(ConfigError, match=f"^{option}: mysqlclient takes whole seconds, got 1.5$"):
+        driver_of("mysqlclient", "mysql+pymysql://u@h/db", **{option: 1.5})
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("mysqlclient", 1), ("connector", 0.3)])
+def test_read_timeout_limits_statements(mariadb: MariaDB, opened: Open, name: str, seconds: float) -> None:
+    """read_timeout is the driver's, for statements, also after a ping; such a connection is not kept."""
+    driver, conn = opened(name, mariadb.url(), read_timeout=seconds)
+    driver.ping(conn, soon())
+    began = time.monotonic()
+    with pytest.raises(ERRORS) as caught:
+        run(conn, "SELECT SLEEP(20)")
+    assert seconds - 0.1 <= time.monotonic() - began < seconds + MARGIN
+    assert driver.is_disconnect(caught.value)
+    assert isinstance(driver.inspect(conn), str)
+
+
+@each_driver
+def test_statements_have_no_deadline_of_ours(mariadb: MariaDB, opened: Open, name: str) -> None:
+    """C5: what limits connecting, pings and rollbacks does not limit the statements between them."""
+    driver, conn = opened(name, mariadb.url())
+    for use in (driver.ping, driver.rollback):
+        use(conn, soon(LIMIT))
+        assert run(conn, f"SELECT SLEEP({LIMIT + 0.05})") == [(0,)]
+
+
+@each_driver
+def test_abandon_does_not_wait_for_a_reader(mariadb: MariaDB, opened: Open, name: str) -> None:
+    """R8: a connection on which another thread waits for its reply is dropped at once, and that thread ends."""
+    driver, conn = opened(name, mariadb.url())
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            run(conn, "SELECT SLEEP(20)")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the thread must end
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    running = "SELECT 1 FROM information_schema.processlist WHERE info = 'SELECT SLEEP(20)'"
+    until(lambda: mariadb.query(running), what="the statement to run")
+    assert driver.inspect(conn) == "in the middle of a statement"
+    began = time.monotonic()
+    driver.abandon(conn)
+    thread.join(10)
+    assert time.monotonic() - began < MARGIN
+    assert len(errors) == 1
+
+
+@each_driver
+def test_polite_close_waits_for_nobody(proxy: TCPProxy, mariadb: MariaDB, name: str) -> None:
+    """C5: saying goodbye to nobody takes no time."""
+    driver = driver_of(name, proxy.url_from(mariadb.url()))
+    conn = driver.connect(soon())
+    proxy.deaf()
+    began = time.monotonic()
+    driver.close(conn)
+    assert time.monotonic() - began < MARGIN
+    proxy.hear()
+
+
+def test_another_threads_call_changes_nothing(mariadb: MariaDB, opened: Open) -> None:
+    """C6: mysqlclient refuses a second thread's call; the statement that runs still counts as running."""
+    driver, conn = opened("mysqlclient", mariadb.url())
+    thread = threading.Thread(target=lambda: run(conn, "SELECT SLEEP(0.5)"))
+    thread.start()
+    running = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(0.5%'"
+    until(lambda: mariadb.query(running), what="the statement to run")
+    with pytest.raises(ERRORS, match="another thread"):
+        conn.query("SELECT 1")
+    assert driver.inspect(conn) == "in the middle of a statement"
+    thread.join(10)
