@@ -259,9 +259,8 @@ def prepared(case: Case, server: Any, path: Path) -> Iterator[Backend]:
         yield backend
     finally:
         for driver, conn in backend.opened:
-            driver.abandon(conn)
-            with suppress(Exception):  # a creator's may still hold locks; most are closed by now
-                conn.close()
+            with suppress(Exception):  # most are closed by now
+                driver.abandon(conn)
         if case.server:
             backend.query("DROP TABLE contract")
 

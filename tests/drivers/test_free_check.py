@@ -144,10 +144,11 @@ def test_ping_is_one_round_trip(backend: OnServer, wire: TCPProxy) -> None:
 @over(PLAINTEXT)
 @pytest.mark.parametrize("how", ["close", "abandon"])
 def test_goodbye(backend: OnServer, wire: TCPProxy, how: str) -> None:
-    """close says goodbye, so that the server counts no aborted client; abandon says nothing to a server."""
+    """close says goodbye, so that the server counts no aborted client; abandon says nothing to a server, except for a
+    creator's connection, of which only close() is known."""
     driver = backend.driver()
     conn = driver.connect(soon())
     with wire.counting() as said:
         getattr(driver, how)(conn)
         del conn
-    assert said == ([backend.goodbye] if how == "close" else [])
+    assert said == ([] if how == "abandon" and backend.name != "creator-pymysql" else [backend.goodbye])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
 import pytest
 
-from support.fakedb import FakeDB
+from support.fakedb import FakeConnection, FakeDB
 from wsgidb import ConfigError
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import DIRTY, Driver
@@ -125,3 +126,27 @@ def test_interrupted_statement(fakedb: FakeDB, method: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         getattr(cursor, method)("INSERT", [])
     assert driver.inspect(conn) == "in the middle of a statement"
+
+
+def test_abandon_has_nothing_to_wait_for(fakedb: FakeDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    """abandon: where a connection tells its socket, its close() finds the line already ended and cannot hang."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(10)
+        heard: list[bytes] = []
+        monkeypatch.setattr(FakeConnection, "fileno", lambda conn: ours.fileno(), raising=False)
+        monkeypatch.setattr(FakeConnection, "close", lambda conn: heard.append(ours.recv(1)))
+        driver = driver_of(fakedb.connect)
+        ours.settimeout(10)
+        driver.abandon(driver.connect(soon()))
+        assert (heard, theirs.recv(1)) == ([b""], b"")
+
+
+def test_abandon_in_a_statement(fakedb: FakeDB) -> None:
+    """abandon: what another thread may be using is not closed under it; one that is broken is closed at once."""
+    driver = driver_of(fakedb.connect)
+    used, broken = driver.connect(soon()), driver.connect(soon())
+    driver.activity(used).busy = True
+    driver.abandon(used)
+    driver.abandon(broken)
+    assert (used.closed, broken.closed) == (False, True)

@@ -82,16 +82,22 @@ class FakeDB:
         self._plans: list[_Plan] = []
 
     def connect(self, *args: Any, **kwargs: Any) -> FakeConnection:
-        """A new connection; fails or waits as planned for "connect". Counted as open only when it succeeded."""
+        """A new connection; fails or waits as planned for "connect". It counts in `most_open` from its begin, in
+        `opened` when it has succeeded."""
         with self._lock:
             connection = FakeConnection(self, len(self.connections) + 1, args, kwargs)
             self.connections.append(connection)
-        self.call(connection.number, "connect")
+            self.open_now += 1
+            self.most_open = max(self.most_open, self.open_now)
+        try:
+            self.call(connection.number, "connect")
+        except BaseException:
+            with self._lock:
+                self.open_now -= 1
+            raise
         with self._lock:
             connection.closed = False
             self.opened += 1
-            self.open_now += 1
-            self.most_open = max(self.most_open, self.open_now)
         return connection
 
     def fail(self, name: str, error: BaseException, n: int = 1, connection: int | None = None) -> None:

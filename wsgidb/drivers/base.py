@@ -128,7 +128,7 @@ class Driver(ABC):
 
     @abstractmethod
     def abandon(self, conn: Any) -> None:
-        """Drop a broken connection without talking to the server. Never blocks."""
+        """Drop a broken connection without waiting for the server. Never blocks."""
 
     @abstractmethod
     def is_disconnect(self, error: BaseException) -> bool:

@@ -6,13 +6,14 @@ rolled back, as nothing tells whether that is needed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from ..activity import Activity
 from ..cursors import CursorProxy
 from ..errors import ConfigError
 from .base import DIRTY, Check, Driver, State, silent
-from .sockets import watch
+from .sockets import shutdown, watch
 
 METHODS = ("cursor", "commit", "rollback", "close")
 
@@ -96,7 +97,14 @@ class Generic(Driver):
         return self._activities[id(conn)]
 
     def abandon(self, conn: Any) -> None:
-        self._activities.pop(id(conn), None)  # a driver's close() might wait; its finalizer closes the socket
+        """Its socket is shut down first, where it tells which, so that its close() has nothing to wait for. One that
+        another thread is using is left to its finalizer: not every driver survives a close() in a statement."""
+        if self._activities.pop(id(conn)).busy:
+            return
+        with suppress(Exception):
+            shutdown(conn.fileno())
+        with suppress(Exception):  # closed by the application, or broken: it is dropped all the same
+            conn.close()
 
     def is_disconnect(self, error: BaseException) -> bool:
         return False

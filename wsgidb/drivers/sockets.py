@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import sys
@@ -70,3 +71,9 @@ def connect_unix(path: str, deadline: float, clock: Clock) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def shutdown(descriptor: int) -> None:
+    """End the connection of a socket known by its descriptor, which stays open. Never blocks. Raises OSError."""
+    with socket.socket(fileno=os.dup(descriptor)) as same:
+        same.shutdown(socket.SHUT_RDWR)
