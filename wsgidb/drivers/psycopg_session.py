@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from typing import Any
 
 import psycopg
@@ -13,7 +11,7 @@ from psycopg.adapt import AdaptersMap
 from ..activity import Activity
 from .base import Clock
 from .psycopg_wire import Work, before, drive
-from .sockets import watch
+from .sockets import shutdown, watch
 
 IDLE = pq.TransactionStatus.IDLE
 AT_MOST = 10
@@ -54,8 +52,7 @@ class Session(_Base):  # type: ignore[misc]
     def hang_up(self) -> None:
         """Let whoever waits for the server hear the end of the line."""
         try:
-            with socket.socket(fileno=os.dup(self.pgconn.socket)) as line:
-                line.shutdown(socket.SHUT_RDWR)
+            shutdown(self.pgconn.socket)
         except (OSError, psycopg.OperationalError):
             pass  # not connected any more, which is what was wanted
 
