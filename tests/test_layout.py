@@ -19,7 +19,8 @@ PACKAGE = Path(wsgidb.__file__).parent
 ORDER = [
     *("errors", "values", "url", "settings", "optional", "activity", "cursors", "dbapi"),
     *("drivers.base", "drivers.sockets", "drivers.tls", "drivers.generic", "drivers.sqlalchemy_engine"),
-    *("drivers.sqlite", "drivers.mysql"),
+    *("drivers.sqlite", "drivers.mysql_observed", "drivers.mysql"),
+    *("drivers.mysqlclient_wire", "drivers.mysqlclient_statements"),
     *("drivers.mysqlclient_connection", "drivers.mysqlclient"),
     *("drivers.mysqlconnector_wire", "drivers.mysqlconnector_connection", "drivers.mysqlconnector"),
     *("drivers.pymysql_wire", "drivers.pymysql_connection", "drivers.pymysql"),
@@ -37,7 +38,7 @@ ORDER = [
 # An optional third-party package is imported by one room, which may have several files, and by no other.
 THIRD_PARTY = {
     "pymysql": {"drivers.pymysql", "drivers.pymysql_connection", "drivers.pymysql_wire"},
-    "MySQLdb": {"drivers.mysqlclient", "drivers.mysqlclient_connection"},
+    "MySQLdb": {f"drivers.mysqlclient{part}" for part in ("", "_wire", "_connection")},
     "mysql": {f"drivers.mysqlconnector{part}" for part in ("", "_wire", "_connection")},
     "dbutils": {"stores.dbutils"},
     "sqlalchemy": {"stores.sqlalchemy"},

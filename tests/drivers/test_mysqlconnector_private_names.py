@@ -13,7 +13,7 @@ import pytest
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from wsgidb.drivers import mysqlconnector, mysqlconnector_connection, mysqlconnector_wire
-from wsgidb.drivers.mysql import Observed
+from wsgidb.drivers.mysql_observed import Observed
 from wsgidb.drivers.mysqlconnector_wire import PRIVATE_NAMES
 
 pytestmark = pytest.mark.server
@@ -43,11 +43,13 @@ def private(module: Any, owners: set[str]) -> set[str]:
 def test_the_list_is_complete(raw: Any) -> None:
     """Every private name of the driver's connection that is used is listed, and nothing else is."""
     connection = mysqlconnector_connection.Connection
-    ours = vars(connection).keys() | vars(Observed).keys() | Observed.__annotations__.keys()
+    ours = set(Observed.__annotations__)
+    used = private(mysqlconnector, {"conn"}) | private(mysqlconnector_wire, {"conn"}) | {*connection.KEPT}
     theirs = {name for name in dir(raw) if not name.startswith("__")}
-    used = private(mysqlconnector, {"conn"}) | private(mysqlconnector_wire, {"conn"})
-    used |= private(mysqlconnector_connection, {"self", "super"}) | {*connection.KEPT}
-    used |= {name for name in vars(connection) if name.startswith("_")} & theirs - {"_abc_impl"}
+    for cls in (connection, mysqlconnector_wire.Wire, Observed):
+        ours |= vars(cls).keys()
+        used |= private(cls, {"self", "super"}) if cls is not Observed else set()
+        used |= {name for name in vars(cls) if name.startswith("_")} & theirs - {"_abc_impl"}
     assert {name for name in used if name in theirs or name not in ours} == set(PRIVATE_NAMES)
 
 

@@ -20,7 +20,7 @@ from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from wsgidb.drivers import pymysql as driver_room
 from wsgidb.drivers import pymysql_connection, pymysql_wire
-from wsgidb.drivers.mysql import Observed
+from wsgidb.drivers.mysql_observed import Observed
 from wsgidb.drivers.pymysql_wire import PRIVATE_NAMES
 
 Raw: Any = pymysql.connections.Connection

@@ -1,14 +1,11 @@
-"""What is true of a MySQL or MariaDB server, whichever driver talks to it, and what its drivers have in common.
-
-Error numbers: https://mariadb.com/kb/en/mariadb-error-codes/ and MySQL's "Server/Client Error Message Reference".
-"""
+"""What the drivers of MySQL and MariaDB have in common: their options, and what is done with a connection."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from .. import values
@@ -16,34 +13,7 @@ from ..activity import Activity
 from ..errors import ConfigError, TransactionLost
 from ..settings import Settings
 from .base import SERVER_OPTIONS, Clock, Driver, State, refuse_owned, unknown_option
-
-IN_TRANSACTION, AUTOCOMMIT = 1, 2  # flags of the status in the server's replies
-COM_RESET_CONNECTION = 0x1F
-
-LOST, UNKNOWN, NO_TLS, OUT_OF_SYNC = 2013, 2000, 2026, 2014
-"""Client errors that wsgidb raises itself, or tells from others."""
-
-DISCONNECTS = frozenset(
-    (
-        0,  # the drivers' (0, ""): used after it was closed
-        1053,  # server shutdown in progress
-        1927,  # connection was killed
-        2006,  # server has gone away
-        LOST,  # lost connection during query
-        OUT_OF_SYNC,  # commands out of sync
-        2045,  # shared memory: connection reset
-        2055,  # lost connection, with the system's error
-        4031,  # closed by the server because of inactivity (MySQL 8.0.24)
-    )
-)
-ENDS_TRANSACTION = frozenset((1213, 1402, 1613, 1614, 3101))
-"""Errors with which the server rolls the whole transaction back: deadlock, XA rollbacks, group replication."""
-MAY_END_TRANSACTION = frozenset((1205, 1206))
-"""Lock timeout and full lock table: that depends on a setting (innodb_rollback_on_timeout), so the server is asked."""
-
-COMMIT_UNTOLD = frozenset(("BEGIN", "START", "ANALYZE", "OPTIMIZE", "REPAIR", "CHECK"))
-"""First words of statements that commit by the way, and whose replies do not show it: in a transaction again, or a
-result set."""
+from .mysql_observed import DISCONNECTS, UNKNOWN
 
 IN_URL = frozenset(("user", "password", "passwd", "host", "port", "database", "db"))
 OWNED = {
@@ -62,58 +32,6 @@ OWNED = {
     "ssl_verify_identity": "ssl_mode",
 }
 """Options that drivers have, and that wsgidb has one of its own for."""
-
-
-class Observed:
-    """What the observed connections of all MySQL drivers do alike; each inherits from its driver's own, too."""
-
-    _seen: Activity
-    _clock: Clock = time.monotonic
-    _guarded = False
-    """Whether a transaction that the server has ended must not be continued: the lease is to commit it as one."""
-
-    def _within(self, deadline: float, clock: Clock) -> AbstractContextManager[None]:
-        """One deadline for all that is said and heard inside."""
-        raise NotImplementedError
-
-    def _unusable(self) -> str | None:
-        """Why nothing can be sent any more, as far as is known."""
-        raise NotImplementedError
-
-    def _state(self, autocommit: bool, whole_session: bool) -> State | str:
-        """What `Driver.inspect` tells. `autocommit` is what the connection was opened with."""
-        raise NotImplementedError
-
-    def _unseen_ping(self) -> None:
-        """A ping touches no transaction and no session."""
-        raise NotImplementedError
-
-    def _ask_whether_open(self) -> bool:
-        """Ask the server whether it has a transaction open for us."""
-        raise NotImplementedError
-
-    def _still_open(self) -> bool:
-        """Whether a transaction is open, as far as the last reply tells."""
-        raise NotImplementedError
-
-    def _reset_session(self) -> None:
-        raise NotImplementedError
-
-    def _abandon(self, busy: bool) -> None:
-        """Close without a word to the server, and, where `busy`, without waiting for a thread that reads a reply."""
-        raise NotImplementedError
-
-    def _note_error(self, code: Any) -> None:
-        """A reply ended in an error. An error packet carries no status, so what is known of the transaction may be
-        wrong from now on."""
-        seen = self._seen
-        seen.ended(self._clock())
-        seen.unknown = True
-        if not self._guarded or self._unusable() is not None:
-            return
-        asked = code in MAY_END_TRANSACTION and seen.touched > 1
-        if code in ENDS_TRANSACTION or (asked and not self._ask_whether_open()):
-            seen.lost = f"the server rolled the transaction back with error {code}, and the handler went on"
 
 
 class MySQLDriver(Driver):

@@ -19,7 +19,8 @@ from ..errors import ConfigError
 from ..settings import Settings
 from . import sockets, tls
 from .base import Check, Clock
-from .mysql import LOST, NO_TLS, OWNED, MySQLDriver, cursor_class
+from .mysql import OWNED, MySQLDriver, cursor_class
+from .mysql_observed import LOST, NO_TLS
 from .mysqlclient_connection import Connection
 
 CHARSET = "utf8mb4"

@@ -18,13 +18,17 @@ from ..activity import Activity
 from ..settings import Settings
 from . import sockets, tls
 from .base import Check, Clock
-from .mysql import NO_TLS, OWNED, MySQLDriver, converter, cursor_class
+from .mysql import OWNED, MySQLDriver, converter, cursor_class
+from .mysql_observed import NO_TLS
 from .mysqlconnector_connection import Connection
 
 GOODBYE = 0.1
 """Seconds that sending COM_QUIT may take: only a full send buffer makes it wait."""
 NOT_AVAILABLE = "MySQL Connection not available"
 """What the driver says, without a number, of a connection that was closed."""
+
+IGNORED = frozenset(("dsn", "dns_srv", "force_ipv6"))
+"""Options that would have no effect here: wsgidb finds the server's addresses itself."""
 
 _module: Any = mysql.connector.cursor
 
@@ -41,7 +45,7 @@ class MySQLConnector(MySQLDriver):
         "use_pure": "",
     }
     parameters: ClassVar[dict[str, Any]] = {
-        **{name: converter(each) for name, each in DEFAULT_CONFIGURATION.items() if name not in ("dsn", "dns_srv")},
+        **{name: converter(each) for name, each in DEFAULT_CONFIGURATION.items() if name not in IGNORED},
         "converter_class": None,
         "conn_attrs": None,
         "webauthn_callback": None,

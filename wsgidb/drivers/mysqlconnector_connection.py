@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from mysql.connector.connection import MySQLConnection
-from mysql.connector.constants import ClientFlag, ServerCmd
+from mysql.connector.constants import ServerCmd
 from mysql.connector.errors import OperationalError
 
 from ..activity import first_word
-from .base import CLEAN, DIRTY, Clock, State
-from .mysql import AUTOCOMMIT, COMMIT_UNTOLD, IN_TRANSACTION, NO_TLS, UNKNOWN, Observed
-from .mysqlconnector_wire import Socket
+from .base import CLEAN, DIRTY, State
+from .mysql_observed import AUTOCOMMIT, COMMIT_UNTOLD, IN_TRANSACTION, UNKNOWN, Observed
+from .mysqlconnector_wire import Wire
 
 ERROR_PACKET = 0xFF
 STATEMENTS = (ServerCmd.QUERY, ServerCmd.STMT_EXECUTE)
 
-_Base: Any = MySQLConnection
 
-
-class Connection(_Base, Observed):  # type: ignore[misc]
+class Connection(Wire, Observed):
     """Notes each command's start, end and error in its `Activity`.
 
     Every OK packet, and the end of every result, brings the server's status; an error does not.
@@ -34,41 +28,12 @@ class Connection(_Base, Observed):  # type: ignore[misc]
     """The socket at the time of connecting: another one now means a reconnect by the application."""
     _own_settings: dict[str, Any] | None = None
     """What the driver sends after connecting, as it was then."""
-    _deadline: float | None = None
     _status = 0
     _rows_begun = False
     """A result's header came; its end, or an error in its place, did not."""
     _other_user = False
     _vouched = False
-    _tls: ssl.SSLContext | None = None
-    _tls_required = False
     _cursorclass: Any = None
-
-    # -- connecting
-
-    def _get_connection(self) -> Socket:
-        made = Socket(self)
-        if self._deadline is not None:
-            made.limit(self._deadline)
-        self._ssl_disabled = self._tls is None  # the driver would have no TLS on a Unix socket
-        return made
-
-    def _do_handshake(self) -> None:
-        super()._do_handshake()
-        if self._tls_required and not self._handshake["capabilities"] & ClientFlag.SSL:
-            raise OperationalError(errno=NO_TLS, msg="the server offers no TLS, but ssl_mode requires it")
-
-    @contextmanager
-    def _within(self, deadline: float, clock: Clock) -> Iterator[None]:
-        self._deadline = deadline
-        if self._socket is not None:
-            self._socket.limit(deadline)
-        try:
-            yield
-        finally:
-            self._deadline = None
-            if self._socket is not None:
-                self._socket.unlimit()
 
     def _connected(self) -> None:
         """Remember what is to be the same for as long as the connection lives."""
@@ -265,7 +230,3 @@ class Connection(_Base, Observed):  # type: ignore[misc]
         elif self.info_query("SELECT DATABASE()")[0] is not None:
             raise OperationalError(errno=UNKNOWN, msg="a database was selected, and none can be unselected")
         self._post_connection()
-
-    def _abandon(self, busy: bool) -> None:
-        if self._socket is not None:
-            self._socket.abandon(busy)

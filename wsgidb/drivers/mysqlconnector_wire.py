@@ -1,4 +1,4 @@
-"""MySQL Connector/Python's socket, with one deadline over many reads and writes, and one TLS context for all.
+"""MySQL Connector/Python's connection on the wire: one deadline over many reads and writes, one TLS context for all.
 
 Private names of the driver that this and the observed connection rely on are listed in `PRIVATE_NAMES`; a test holds
 them against every supported version.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from mysql.connector.connection import MySQLConnection
+from mysql.connector.constants import ClientFlag
 from mysql.connector.errors import InterfaceError, OperationalError, ReadTimeoutError, WriteTimeoutError
 from mysql.connector.network import MySQLSocket
 
 from . import sockets
 from .base import Clock
-from .mysql import LOST
+from .mysql_observed import LOST, NO_TLS
 
 PRIVATE_NAMES = (
     "_autocommit",
@@ -46,7 +50,8 @@ PRIVATE_NAMES = (
     "_write_timeout",
 )
 
-_Base: Any = MySQLSocket
+_Base: Any = MySQLConnection
+_BaseSocket: Any = MySQLSocket
 HOW_LONG = 10.0
 """Seconds for a reconnect by the application, which no deadline of wsgidb's covers; the driver's own default."""
 
@@ -69,7 +74,7 @@ class Limited:
         return received
 
 
-class Socket(_Base):  # type: ignore[misc]
+class Socket(_BaseSocket):  # type: ignore[misc]
     """Where the connection's packets go; made anew for each physical connection."""
 
     def __init__(self, conn: Any) -> None:
@@ -150,3 +155,39 @@ class Socket(_Base):  # type: ignore[misc]
     def __del__(self) -> None:
         # The driver's own shuts the connection down, which in a forked child would be the parent's.
         self.close_connection()
+
+
+class Wire(_Base):  # type: ignore[misc]
+    """The part of our connection that deals with the socket."""
+
+    _deadline: float | None = None
+    _tls: ssl.SSLContext | None = None
+    _tls_required = False
+
+    def _get_connection(self) -> Socket:
+        made = Socket(self)
+        if self._deadline is not None:
+            made.limit(self._deadline)
+        self._ssl_disabled = self._tls is None  # the driver would have no TLS on a Unix socket
+        return made
+
+    def _do_handshake(self) -> None:
+        super()._do_handshake()
+        if self._tls_required and not self._handshake["capabilities"] & ClientFlag.SSL:
+            raise OperationalError(errno=NO_TLS, msg="the server offers no TLS, but ssl_mode requires it")
+
+    @contextmanager
+    def _within(self, deadline: float, clock: Clock) -> Iterator[None]:
+        self._deadline = deadline
+        if self._socket is not None:
+            self._socket.limit(deadline)
+        try:
+            yield
+        finally:
+            self._deadline = None
+            if self._socket is not None:
+                self._socket.unlimit()
+
+    def _abandon(self, busy: bool) -> None:
+        if self._socket is not None:
+            self._socket.abandon(busy)

@@ -15,7 +15,8 @@ from ..activity import Activity
 from ..settings import Settings
 from . import sockets, tls
 from .base import Check, Clock
-from .mysql import DISCONNECTS, NO_TLS, OWNED, MySQLDriver, converter, cursor_class
+from .mysql import OWNED, MySQLDriver, converter, cursor_class
+from .mysql_observed import DISCONNECTS, NO_TLS
 from .pymysql_connection import Connection
 
 GOODBYE = 0.1

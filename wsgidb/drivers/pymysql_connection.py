@@ -12,7 +12,7 @@ from pymysql.err import Error, OperationalError
 
 from ..activity import first_word
 from .base import CLEAN, DIRTY, State
-from .mysql import AUTOCOMMIT, COM_RESET_CONNECTION, COMMIT_UNTOLD, IN_TRANSACTION, Observed
+from .mysql_observed import AUTOCOMMIT, COM_RESET_CONNECTION, COMMIT_UNTOLD, IN_TRANSACTION, Observed
 from .pymysql_wire import Base, Wire
 
 COM_QUERY = COMMAND.COM_QUERY
