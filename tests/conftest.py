@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.clock import Clock
+from support.exceptions import expect_failures
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
 from support.pgpackets import MessageReader
@@ -16,6 +17,10 @@ from support.proxy import TCPProxy
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-docs", action="store_true", help="write the tables that tests make into docs/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    expect_failures(items)
 
 
 @pytest.fixture(scope="session")

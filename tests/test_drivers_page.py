@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from support.exceptions import EXCEPTIONS
 from wsgidb.drivers import DRIVERS, SHORT
 
 PAGE = (Path(__file__).parents[1] / "docs" / "drivers.md").read_text()
@@ -29,3 +31,9 @@ def test_every_extra_is_named(extra: str) -> None:
 def test_every_row_has_a_cell_for_each_driver() -> None:
     """No gaps."""
     assert {len(row) for row in ROWS.values()} == {len(ROWS["url"])}
+
+
+def test_what_is_impossible_is_said() -> None:
+    """The exceptions that the suite expects, no more and no less, with the same reasons."""
+    found = re.findall(r"^\| (\w+) \| (\w\d) \| (.+?) \|$", PAGE, re.MULTILINE)
+    assert {(driver, law): reason for driver, law, reason in found} == EXCEPTIONS

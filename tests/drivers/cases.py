@@ -6,10 +6,6 @@ What a driver cannot know or promise, it does not have in its `can`; tests of th
 - "hear": the free check hears the end of the connection. Plain PyMySQL has no fileno(), SQLite no line to listen on.
 - "autocommit": it can be switched on. A creator's sqlite3 connection has no switch before Python 3.12.
 - "mysql", "postgresql": it speaks to MariaDB, to PostgreSQL; "plaintext": what it says can be counted on the wire.
-- "interrupt": a signal's exception comes through while a statement runs. mysqlclient waits for the reply in C, with no
-  way out, so it comes when the statement has ended.
-- "chain": it is seen that a ROLLBACK began another transaction. mysqlclient sees no status, so wsgidb's rollback
-  prevents that instead.
 - "pymysql": it is PyMySQL itself, with its ways to go behind everybody's back.
 """
 
@@ -190,8 +186,8 @@ def _file_creator(path: Path) -> dict[str, Any]:
 
 SEE, HEAR, AUTOCOMMIT, PLAINTEXT = "see", "hear", "autocommit", "plaintext"
 MYSQL, POSTGRESQL = "mysql", "postgresql"
-INTERRUPT, CHAIN, PYMYSQL = "interrupt", "chain", "pymysql"
-_SERVER = {AUTOCOMMIT, MYSQL, INTERRUPT}
+PYMYSQL = "pymysql"
+_SERVER = {AUTOCOMMIT, MYSQL}
 _OURS = _SERVER | {SEE, HEAR}
 
 QUERIES = {"mysql+mysqlconnector": "?buffered=true"}
@@ -207,12 +203,12 @@ def _tls_url(scheme: str) -> Callable[[MariaDB], dict[str, Any]]:
 
 
 CASES = (
-    Case("pymysql", "mariadb", _url("mysql+pymysql"), frozenset(_OURS | {PLAINTEXT, CHAIN, PYMYSQL})),
-    Case("pymysql-tls", "tls_mariadb", _tls_url("mysql+pymysql"), frozenset(_OURS | {CHAIN, PYMYSQL})),
-    Case("mysqlclient", "mariadb", _url("mysql+mysqldb"), frozenset((_OURS | {PLAINTEXT}) - {INTERRUPT})),
-    Case("mysqlclient-tls", "tls_mariadb", _tls_url("mysql+mysqldb"), frozenset(_OURS - {INTERRUPT})),
-    Case("connector", "mariadb", _url("mysql+mysqlconnector"), frozenset(_OURS | {PLAINTEXT, CHAIN})),
-    Case("connector-tls", "tls_mariadb", _tls_url("mysql+mysqlconnector"), frozenset(_OURS | {CHAIN})),
+    Case("pymysql", "mariadb", _url("mysql+pymysql"), frozenset(_OURS | {PLAINTEXT, PYMYSQL})),
+    Case("pymysql-tls", "tls_mariadb", _tls_url("mysql+pymysql"), frozenset(_OURS | {PYMYSQL})),
+    Case("mysqlclient", "mariadb", _url("mysql+mysqldb"), frozenset(_OURS | {PLAINTEXT})),
+    Case("mysqlclient-tls", "tls_mariadb", _tls_url("mysql+mysqldb"), frozenset(_OURS)),
+    Case("connector", "mariadb", _url("mysql+mysqlconnector"), frozenset(_OURS | {PLAINTEXT})),
+    Case("connector-tls", "tls_mariadb", _tls_url("mysql+mysqlconnector"), frozenset(_OURS)),
     Case(
         "psycopg",
         "postgresql",

@@ -10,6 +10,7 @@ import pytest
 from drivers.cases import ERRORS, run
 from drivers.deadlines import LIMIT, MARGIN, over_at_deadline
 from drivers.others import Open, driver_of, each_driver, soon
+from support import packets
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from support.waiting import until
@@ -40,6 +41,16 @@ def test_ping_query_that_takes_long(mariadb: MariaDB, opened: Open, name: str) -
         driver.ping(conn, deadline)
 
 
+@pytest.mark.impossible("mysqlclient", "C5")
+@each_driver
+def test_reply_that_breaks_off(proxy: TCPProxy, mariadb: MariaDB, opened: Open, name: str) -> None:
+    """C5: the deadline is one for the whole reply, not for its first byte."""
+    driver, conn = opened(name, proxy.url_from(mariadb.url()), ping_query="DO 7", read_timeout=1)
+    proxy.answer("DO 7", lambda: packets.error(1, "HY000", "text")[:3])
+    with over_at_deadline() as deadline:
+        driver.ping(conn, deadline)
+
+
 @each_driver
 def test_init_sql_within_the_deadline(mariadb: MariaDB, name: str) -> None:
     """C5: init_sql is part of connecting; a session that hangs in it does not stay behind."""
@@ -48,11 +59,13 @@ def test_init_sql_within_the_deadline(mariadb: MariaDB, name: str) -> None:
         driver.connect(deadline)
 
 
-def test_connector_connects_within_the_deadline(proxy: TCPProxy, mariadb: MariaDB) -> None:
+@pytest.mark.impossible("mysqlclient", "C5")
+@each_driver
+def test_connect_within_the_deadline(proxy: TCPProxy, mariadb: MariaDB, name: str) -> None:
     """C5: TCP connects, and then there is silence."""
     proxy.deaf()
     with over_at_deadline() as deadline:
-        driver_of("connector", proxy.url_from(mariadb.url())).connect(deadline)
+        driver_of(name, proxy.url_from(mariadb.url())).connect(deadline)
 
 
 def test_mysqlclient_connects_within_whole_seconds(proxy: TCPProxy, mariadb: MariaDB) -> None:

@@ -147,12 +147,12 @@ def test_mysqlclient_is_clean_only_where_that_is_certain(mariadb: MariaDB, opene
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("end", ["commit", "rollback", "COMMIT", "rollback;", "ROLLBACK"])
+@pytest.mark.parametrize("end", ["commit", "rollback", " Commit ;", "rollback work;", "ROLLBACK"])
 def test_mysqlclient_sees_a_transaction_end(mariadb: MariaDB, opened: Open, end: str) -> None:
     """C4: what the application has ended itself needs no rollback."""
     driver, conn = opened("mysqlclient", mariadb.url(), transaction="autocommit")
     run(conn, "BEGIN")
-    getattr(conn, end)() if hasattr(conn, end) else run(conn, end.rstrip(";"))
+    getattr(conn, end)() if hasattr(conn, end) else run(conn, end)
     assert driver.inspect(conn) is CLEAN
 
 

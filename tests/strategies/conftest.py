@@ -1,4 +1,8 @@
-"""The fixtures of the strategy suite: every strategy × every driver, through the public face."""
+"""The fixtures of the strategy suite: every strategy × every driver, through the public face.
+
+Laws that a store keeps by itself, whatever its slots hold, run on the fake driver or on PyMySQL: S1, S3, S8, and S5
+but for two tests. All others run over the five drivers.
+"""
 
 from __future__ import annotations
 
@@ -30,22 +34,18 @@ from support.proxy import TCPProxy
 from wsgidb import Database
 
 OTHERS = {"mysqlclient", "connector"}
+USUAL = {"strategy": "pooled", "keeping": "pooled", "per_thread": "thread-local"}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every strategy × PyMySQL, psycopg and SQLite; MySQL's other drivers × the default strategy only: a strategy knows
-    nothing of drivers, so that all would take long and tell nothing new."""
-
-    def needed(item: pytest.Item) -> bool:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The whole product takes minutes, so the part that is the least likely to tell something new is slow: MySQL's
+    drivers beside PyMySQL × the strategies beside the usual one."""
+    for item in items:
         given = getattr(getattr(item, "callspec", None), "params", {})
-        if not OTHERS & {given.get(name) for name in ("networked", "bank", "server")}:
-            return True
-        strategies = {given[name] for name in ("strategy", "keeping", "per_thread") if name in given}
-        return not strategies or bool(strategies & {"pooled", "thread-local" if "per_thread" in given else "pooled"})
-
-    dropped = [item for item in items if not needed(item)]
-    items[:] = [item for item in items if needed(item)]
-    config.hook.pytest_deselected(items=dropped)
+        other = OTHERS & {given.get(name) for name in ("networked", "bank", "server")}
+        if other and any(given.get(name, usual) != usual for name, usual in USUAL.items()):
+            item.add_marker(pytest.mark.slow)
 
 
 MakeDatabase = Callable[..., Database]

@@ -109,7 +109,7 @@ class WiredBank(Bank):
     lock_timeout: object
     """and who waited too long for a lock."""
     shortest: ClassVar[float] = 0.2
-    """Seconds of the shortest deadline for connecting that the tests may ask for: mysqlclient knows whole ones only."""
+    """Seconds of the shortest deadline for connecting that the driver keeps (support/exceptions.py)."""
 
     def url_of(self, user: str) -> str:
         """The bank's address for one more user."""
