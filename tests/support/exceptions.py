@@ -7,8 +7,8 @@ import pytest
 EXCEPTIONS = {
     ("mysqlclient", "C3"): "a `completion_type` of CHAIN, set for the whole server, is not seen",
     ("mysqlclient", "C4"): "with autocommit, too, a statement whose words do not tell its effect costs a ROLLBACK",
-    ("mysqlclient", "C5"): "connecting takes whole seconds, at least one, for each of its steps; COM_CHANGE_USER, and the"
-    " rest of a reply that has begun, have `read_timeout` only",
+    ("mysqlclient", "C5"): "connecting takes whole seconds, at least one, for each of its steps; COM_CHANGE_USER, and"
+    " the rest of a reply that has begun, have `read_timeout` only",
 }
 
 
