@@ -53,7 +53,7 @@ $(VENV)/demo.stamp: $(VENV)/base.stamp
 
 $(VENV)/test.stamp: $(VENV)/base.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python compiler
-	$(PIP_INSTALL) --editable '.[test,lint,demo]'
+	$(PIP_INSTALL) --editable '.[test,test-frameworks,frameworks,lint,demo]'
 	@# Not from pip's cache: uWSGI is linked to the Python that compiled it, which may be another one of the same version.
 	$(PIP_INSTALL) --no-cache-dir --editable '.[servers]'
 	@touch $@

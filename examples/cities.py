@@ -1,10 +1,20 @@
-"""What the example applications share: the question that each of them answers."""
+"""What the example applications share: their questions to the database."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+
+CSV = Path(__file__).with_name("cities.csv")
+HINT = "Name a city: /?city=London"
+
+
+class CityExists(Exception):
+    """There is a city of that name already."""
 
 
 def parameter_mark(connection: Any) -> str:
@@ -17,6 +27,11 @@ def parameter_mark(connection: Any) -> str:
     return "?" if isinstance(connection, sqlite3.Connection) else "%s"
 
 
+def page_of(name: str) -> str:
+    """Where an application answers for the city of that name."""
+    return f"/?{urlencode({'city': name})}"
+
+
 def find_city(connection: Any, name: str) -> int | None:
     """The number of the city with exactly this name, or None."""
     with closing(connection.cursor()) as cursor:
@@ -25,7 +40,37 @@ def find_city(connection: Any, name: str) -> int | None:
     return None if row is None else row[0]
 
 
-def answer(connection: Any, name: str) -> str:
-    """The sentence that every example application replies with."""
+def answer(connection: Any, name: str) -> tuple[str, int]:
+    """The sentence that every example application replies with, and its HTTP status."""
     number = find_city(connection, name)
-    return f'City "{name}" not found' if number is None else f'City "{name}" is #{number}'
+    return (f'City "{name}" not found', 404) if number is None else (f'City "{name}" is #{number}', 200)
+
+
+def list_cities(connection: Any) -> Iterator[bytes]:
+    """All cities as lines of text, a hundred at a time, each read when the one before was sent."""
+    mark = parameter_mark(connection)
+    last = 0
+    with closing(connection.cursor()) as cursor:
+        while True:
+            cursor.execute(f"SELECT city_id, city FROM city WHERE city_id > {mark} ORDER BY city_id LIMIT 100", (last,))
+            rows = cursor.fetchall()
+            if not rows:
+                return
+            yield "".join(f"{number} {name}\n" for number, name in rows).encode()
+            last = rows[-1][0]
+
+
+def add_cities(connection: Any, names: Iterable[str]) -> None:
+    """Add cities one by one, each under the next number. Raises CityExists, or ValueError for an empty name.
+
+    Nothing is committed: what becomes of those that were added before an error is up to the request."""
+    mark = parameter_mark(connection)
+    with closing(connection.cursor()) as cursor:
+        for name in names:
+            if not name:
+                raise ValueError("a city has a name")
+            if find_city(connection, name) is not None:
+                raise CityExists(f'There is a city "{name}" already')
+            cursor.execute("SELECT MAX(city_id) FROM city")
+            (last,) = cursor.fetchone()
+            cursor.execute(f"INSERT INTO city (city_id, city, country) VALUES ({mark}, {mark}, '')", (last + 1, name))

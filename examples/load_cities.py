@@ -9,14 +9,11 @@ import csv
 import sqlite3
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-from cities import parameter_mark
+from cities import CSV, parameter_mark
 from wsgidb import Database
 from wsgidb.errors import WsgiDBError
-
-CSV = Path(__file__).with_name("cities.csv")
 
 
 def read_cities() -> list[tuple[int, str, str]]:

@@ -1,6 +1,4 @@
-"""The city application as plain WSGI: GET /?city=London answers ``City "London" is #770``.
-
-It takes its database from the environment, so any server can run it as it stands:
+"""The city application as plain WSGI; README.md says what it answers.
 
     WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --chdir examples plain_wsgi:application
 """
@@ -8,10 +6,12 @@ It takes its database from the environment, so any server can run it as it stand
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
+from wsgiref.util import FileWrapper
 
-from cities import answer
+from cities import CSV, HINT, CityExists, add_cities, answer, list_cities, page_of
 from wsgidb import DatabaseMiddleware
 
 if TYPE_CHECKING:
@@ -19,17 +19,31 @@ if TYPE_CHECKING:
 
 
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer one request with the connection that the middleware put into environ."""
-    # WSGI carries bytes as Latin-1 text (PEP 3333); a browser's address bar sends UTF-8, usually percent-encoded.
-    query = environ.get("QUERY_STRING", "").encode("latin-1").decode("utf-8", "replace")
-    names = parse_qs(query).get("city")  # an empty value counts as none
-    if names:
-        status, text = "200 OK", answer(environ["db.conn"], names[0])
-    else:
-        status, text = "400 Bad Request", "Name a city: /?city=London"
-    body = text.encode()
-    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
-    return [body]
+    def reply(text: str, status: int, *headers: tuple[str, str]) -> Iterable[bytes]:
+        plain = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text.encode())))]
+        start_response(f"{status} {HTTPStatus(status).phrase}", [*plain, *headers])
+        return [text.encode()]
+
+    match environ["REQUEST_METHOD"], environ["PATH_INFO"]:
+        case "GET", "/":  # WSGI carries bytes as Latin-1 text (PEP 3333); an address bar sends UTF-8
+            found = parse_qs(environ.get("QUERY_STRING", "").encode("latin-1").decode("utf-8", "replace")).get("city")
+            return reply(*answer(environ["db.conn"], found[0])) if found else reply(HINT, 400)
+        case "POST", "/":
+            form = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            names = parse_qs(form.decode(), keep_blank_values=True)["city"]
+            try:
+                add_cities(environ["db.conn"], names)
+            except CityExists as error:
+                return reply(str(error), 409)  # rolls back what was added before
+            return reply("", 303, ("Location", page_of(names[-1])))
+        case "GET", "/cities":
+            start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+            return list_cities(environ["db.conn"])
+        case "GET", "/cities.csv":
+            start_response("200 OK", [("Content-Type", "text/csv"), ("Content-Length", str(CSV.stat().st_size))])
+            body: Iterable[bytes] = environ.get("wsgi.file_wrapper", FileWrapper)(CSV.open("rb"))
+            return body
+    return reply("Not found", 404)
 
 
-application = DatabaseMiddleware(app)
+application = DatabaseMiddleware(app, transaction="request")

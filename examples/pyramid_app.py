@@ -1,4 +1,4 @@
-"""The city application in Pyramid; paste.ini puts the database around it.
+"""The city application in Pyramid; README.md says what it answers. paste.ini puts the database around it.
 
     PYTHONPATH=examples pserve examples/paste.ini
     PYTHONPATH=examples gunicorn --paste examples/paste.ini
@@ -9,23 +9,41 @@ from __future__ import annotations
 from typing import Any
 
 from pyramid.config import Configurator
+from pyramid.httpexceptions import HTTPBadRequest, HTTPConflict, HTTPSeeOther
 from pyramid.request import Request
-from pyramid.response import Response
+from pyramid.response import FileResponse, Response
 
-from cities import answer
-from wsgidb import get_connection
+from cities import CSV, HINT, CityExists, add_cities, answer, list_cities, page_of
 
 
-def city(request: Request) -> Response:
-    name = request.params.get("city")
-    if not name:
-        return Response("Name a city: /?city=London", status=400, content_type="text/plain", charset="utf-8")
-    return Response(answer(get_connection(request.environ), name), content_type="text/plain", charset="utf-8")
+def index(request: Request) -> Response:
+    if name := request.params.get("city"):
+        text, status = answer(request.environ["db.conn"], name)
+        return Response(text, status, content_type="text/plain", charset="utf-8")
+    raise HTTPBadRequest(HINT)
+
+
+def add(request: Request) -> Response:
+    names = request.POST.getall("city")
+    try:
+        add_cities(request.environ["db.conn"], names)
+    except CityExists as error:
+        raise HTTPConflict(str(error)) from error  # rolls back what was added before
+    return HTTPSeeOther(page_of(names[-1]))
+
+
+def listing(request: Request) -> Response:
+    return Response(app_iter=list_cities(request.environ["db.conn"]), content_type="text/plain", charset="utf-8")
 
 
 def main(global_config: dict[str, str], **settings: str) -> Any:
     """The ``paste.app_factory``: the application alone, without its database."""
     with Configurator(settings=settings) as config:
-        config.add_route("city", "/")
-        config.add_view(city, route_name="city")
+        config.add_route("index", "/")
+        config.add_view(index, route_name="index", request_method="GET")
+        config.add_view(add, route_name="index", request_method="POST")
+        config.add_route("listing", "/cities")
+        config.add_view(listing, route_name="listing")
+        config.add_route("download", "/cities.csv")
+        config.add_view(lambda request: FileResponse(CSV, request), route_name="download")
         return config.make_wsgi_app()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,8 +12,10 @@ from support.exceptions import expect_failures
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
 from support.pgpackets import MessageReader
-from support.postgresql import PostgreSQL
 from support.proxy import TCPProxy
+
+if TYPE_CHECKING:
+    from support.postgresql import PostgreSQL  # imports psycopg, which is not in every environment of tox
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,6 +57,8 @@ def proxy(mariadb: MariaDB) -> Iterator[TCPProxy]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
     """The PostgreSQL server that all tests of a worker share, as `mariadb` is."""
+    from support.postgresql import PostgreSQL
+
     with PostgreSQL() as server:
         yield server
 
@@ -61,6 +66,8 @@ def postgresql() -> Iterator[PostgreSQL]:
 @pytest.fixture(scope="session")
 def tls_postgresql() -> Iterator[PostgreSQL]:
     """Like `postgresql`, but it offers TLS; ``.ca`` is the path of its authority."""
+    from support.postgresql import PostgreSQL
+
     with PostgreSQL(tls=True) as server:
         yield server
 
@@ -68,6 +75,8 @@ def tls_postgresql() -> Iterator[PostgreSQL]:
 @pytest.fixture
 def own_postgresql() -> Iterator[PostgreSQL]:
     """A server of the test's own, to kill, freeze, restart or fill."""
+    from support.postgresql import PostgreSQL
+
     with PostgreSQL() as server:
         yield server
 

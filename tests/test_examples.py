@@ -24,6 +24,7 @@ import load_cities
 from wsgidb import Database
 
 EXAMPLES = Path(load_cities.__file__).parent
+FRAMEWORKS = sorted([EXAMPLES / "plain_wsgi.py", *EXAMPLES.glob("*_app.py")])
 APPLICATIONS = ["plain_wsgi"]
 STRATEGIES = ["per-request", "thread-local", "pooled"]
 
@@ -113,7 +114,7 @@ class TestAnswers:
         response = get(query(name))
 
         assert response.text == f'City "{name}" not found'
-        assert response.status == "200 OK"
+        assert response.status == "404 Not Found"
 
     @pytest.mark.parametrize("query", ["", "city=", "city", "city=&city=", "town=London"])
     def test_a_missing_or_empty_city_is_a_bad_request(self, get: Get, query: str) -> None:
@@ -138,6 +139,12 @@ class TestAnswers:
 
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert response.headers["Content-Length"] == str(len(response.data))
+
+
+@pytest.mark.parametrize("path", FRAMEWORKS, ids=lambda path: path.stem)
+def test_an_example_is_short(path: Path) -> None:
+    """One file under 50 lines, whatever the framework."""
+    assert len(path.read_text().splitlines()) < 50
 
 
 class TestData:
