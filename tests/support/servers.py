@@ -89,8 +89,9 @@ SERVERS: dict[str, Kind] = {
 class Server:
     """One running server; a context manager. `log` gets all it says."""
 
-    def __init__(self, name: str, app: str, log: Path, path: list[str], **environ: str) -> None:
-        """*app* is ``module:name``, found in *path*; *environ* is added to ours."""
+    def __init__(self, name: str, app: str, log: Path, path: list[str], threads: int = THREADS, **environ: str) -> None:
+        """*app* is ``module:name``, found in *path*; *environ* is added to ours. *threads* is for those that have a
+        command line."""
         self.name, self.log, self.kind = name, log, SERVERS[name]
         self._reserved = bind()  # held until the end, so that nobody else is given the port
         self.port: int = self._reserved.getsockname()[1]
@@ -99,7 +100,7 @@ class Server:
         packages = sysconfig.get_path("purelib")
         places = {"python": sys.executable, "bin": str(Path(sys.executable).parent), "packages": packages}
         words = self.kind.command.split()
-        command = [word.format(name=name, app=app, port=self.port, threads=THREADS, **places) for word in words]
+        command = [word.format(name=name, app=app, port=self.port, threads=threads, **places) for word in words]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("WSGIDB_")}
         settings = {**inherited, "PYTHONPATH": os.pathsep.join(path), **environ}
         with log.open("ab") as out:
@@ -131,6 +132,12 @@ class Server:
     @property
     def said(self) -> str:
         return self.log.read_text(errors="replace")
+
+    @property
+    def workers(self) -> list[int]:
+        """The pids of the processes that it has started itself."""
+        text = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [int(pid) for pid in text.split()]
 
     def stop(self) -> None:
         """Ask it to end; it must do so, and well."""

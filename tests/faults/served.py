@@ -1,0 +1,82 @@
+"""The application that the fault tests serve: payments into a ledger, and requests that need no database."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from contextlib import closing
+from typing import Any
+
+import pymysql
+
+from wsgidb import Database, DatabaseMiddleware
+
+logging.basicConfig(level=logging.DEBUG)  # to the server's log, all of it
+log = logging.getLogger("served")
+
+
+def run(conn: Any, sql: str) -> list[tuple[Any, ...]]:
+    with closing(conn.cursor()) as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
+
+
+def echo(conn: Any, number: str) -> str:
+    return str(run(conn, f"SELECT {int(number)}")[0][0])
+
+
+def pay(conn: Any, number: str) -> str:
+    """Move 1 from one account to the other, and note it: all or nothing."""
+    run(conn, "UPDATE account SET balance = balance - 1 WHERE id = 1")
+    run(conn, "UPDATE account SET balance = balance + 1 WHERE id = 2")
+    run(conn, f"INSERT INTO ledger VALUES ({int(number)})")
+    conn.commit()
+    return number
+
+
+def careless(conn: Any, number: str) -> str:
+    """Pay, and say nothing of an error."""
+    try:
+        return pay(conn, number)
+    except pymysql.Error as error:
+        return f"swallowed {error.args[0]}"
+
+
+def slow(conn: Any, number: str) -> str:
+    """A statement of so many seconds; the session's number is in the answer."""
+    (session,) = run(conn, "SELECT CONNECTION_ID()")
+    run(conn, f"SELECT SLEEP({int(number)})")
+    return str(session[0])
+
+
+HANDLERS = {function.__name__: function for function in (echo, pay, careless, slow)}
+
+
+def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    name, number = environ["PATH_INFO"].strip("/").split("/")
+    conn = environ["db.conn"]
+    log.debug("%r", conn)
+    try:
+        status, text = "200 OK", HANDLERS[name](conn, number)
+    except pymysql.Error as error:
+        log.exception("%r", conn)
+        status, text = "500 Internal Server Error", f"error {error.args[0]}"
+    start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
+    return [text.encode()]
+
+
+database = Database(os.environ["SERVED_URL"], **json.loads(os.environ["SERVED_OPTIONS"]))
+wrapped = DatabaseMiddleware(handle, database)
+log.info("%r %r %r", wrapped, database, database.settings)
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Any:
+    """What begins with /plain or /stats needs no connection."""
+    name, number = environ["PATH_INFO"].strip("/").split("/")
+    if name not in ("plain", "stats"):
+        return wrapped(environ, start_response)
+    text = number if name == "plain" else json.dumps(dataclasses.asdict(database.stats()))
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
+    return [text.encode()]
