@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .errors import TransactionLost
 
 HARMLESS_AFTER_LOSS = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "SHOW", "WITH", "ROLLBACK"))
@@ -17,7 +19,10 @@ def first_word(sql: str | bytes | bytearray) -> str:
 class Activity:
     """Written by the driver's observed connection, in the thread that uses it; read when the lease is settled."""
 
-    __slots__ = ("began", "busy", "lost", "seconds", "statements", "touched", "unknown", "used", "written")
+    __slots__ = (
+        *("began", "busy", "judge", "lost", "seconds", "statements"),
+        *("touched", "unfit", "unknown", "used", "written"),
+    )
 
     def __init__(self) -> None:
         self.busy = False
@@ -30,6 +35,10 @@ class Activity:
         """An error came since the last commit or rollback: what the driver says of the transaction may be stale."""
         self.lost: str | None = None
         """Why the server has ended the transaction behind the handler's back, if it has."""
+        self.judge: Callable[[BaseException], str | None] | None = None
+        """Tells why a connection must not be kept after an error, if so; `Driver.unfit`."""
+        self.unfit: str | None = None
+        """Why the connection must not serve another lease, whatever becomes of this one's transaction, if so."""
         self.written = 0
         """Rows that statements without a result set have changed since the last commit or rollback."""
         self.statements = 0
@@ -44,6 +53,11 @@ class Activity:
         if self.busy:  # else that is known already
             self.busy = False
             self.seconds += now - self.began
+
+    def failed(self, error: BaseException) -> None:
+        """A command has ended in this error, whether or not the handler lets anybody see it."""
+        if self.judge is not None and self.unfit is None:
+            self.unfit = self.judge(error)
 
     def settled(self) -> None:
         """The transaction is over, and the server has said so."""

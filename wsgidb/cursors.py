@@ -71,8 +71,9 @@ class CursorProxy:
         seen.busy = True
         try:
             result = getattr(self._cursor, name)(*args, **kwargs)
-        except Exception:
+        except Exception as error:
             seen.busy = False
+            seen.failed(error)
             raise
         finally:
             seen.statements += 1

@@ -216,7 +216,7 @@ class Engine:
         if process.pid != getpid():
             return  # it is a parent's, which `process` keeps
         try:
-            untouched = slot.doomed is None and slot.undo is None and not slot.cursors
+            untouched = slot.doomed is None and slot.undo is None and not slot.cursors and slot.activity.unfit is None
             if untouched and self._inspect(slot.raw) is CLEAN:
                 reason = None
             else:
@@ -240,6 +240,7 @@ class Engine:
         reason = slot.doomed
         if slot.cursors:
             reason = self._retire_cursors(slot) or reason
+        reason = reason or slot.activity.unfit
         if reason is not None:
             return reason
         state = self._inspect(slot.raw)

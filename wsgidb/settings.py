@@ -123,6 +123,12 @@ class Settings:
     init_sql: tuple[str, ...] = option(
         (), values.statements, "run on each new connection, and again after a session reset"
     )
+    discard_read_only: bool = option(
+        True,
+        values.flag,
+        "after an error that means that the server is read-only or not ready, as after a failover, discard the "
+        "connection at the end of its lease, so that the next request connects anew",
+    )
     leak_after: float | None = option(
         None,
         values.number(above=0, none=True),

@@ -171,6 +171,9 @@ class _Sandbox(Driver):
     def is_disconnect(self, error: BaseException) -> bool:
         return self._inner.is_disconnect(error)
 
+    def is_read_only(self, error: BaseException) -> bool:
+        return self._inner.is_read_only(error)
+
     def adopt(self, cursor: Any, conn: Any) -> Any:
         return self._inner.adopt(cursor, conn)
 

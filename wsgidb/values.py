@@ -174,6 +174,15 @@ def _creator(value: Any) -> Any:
     return found
 
 
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return boolean(value)
+
+
+flag = Parser("true or false", _flag)
 creator = Parser("a callable or an Engine of SQLAlchemy's, or the module:name of either", _creator)
 statements = Parser("a list of statements, or a text with one per line", _statements)
 arguments = Parser("a dict, a callable that returns one, or the module:name of either", _arguments)

@@ -26,9 +26,7 @@ def test_worker_that_is_killed(serve: Serve, own_mariadb: MariaDB, ledger: Ledge
             seen.more()
             request = Worker(lambda: site.get("/slow/30"))
             until(lambda: asleep(own_mariadb), what="the statement to run")
-            sessions = {*own_mariadb.processes("app")} - {
-                *asleep(own_mariadb)
-            }  # the sleeper is noticed late
+            sessions = {*own_mariadb.processes("app")} - {*asleep(own_mariadb)}  # the sleeper is noticed late
             (pid,) = site.server.workers
             os.kill(pid, signal.SIGKILL)
             assert request.outcome().kind == "hung up"

@@ -134,6 +134,19 @@ class Driver(ABC):
     def is_disconnect(self, error: BaseException) -> bool:
         """Whether this error of a statement means that the connection is gone. Never blocks."""
 
+    def is_read_only(self, error: BaseException) -> bool:
+        """Whether this error of a statement means that the server as a whole takes no writes, or is not ready for any
+        statement: after a failover another one may. Never blocks."""
+        return False
+
+    def unfit(self, error: BaseException) -> str | None:
+        """Why a connection must not be kept after this error of a statement; None if it may. Never blocks."""
+        if self.is_disconnect(error):
+            return "connection lost"
+        if self.settings.discard_read_only and self.is_read_only(error):
+            return "server read-only or not ready"
+        return None
+
     # -- for the handler
 
     def settle_by(self, name: str, conn: Any) -> Any:
@@ -142,6 +155,9 @@ class Driver(ABC):
         began = self.clock()
         try:
             return getattr(conn, name)()
+        except Exception as error:
+            seen.failed(error)
+            raise
         finally:
             seen.statements += 1
             seen.seconds += self.clock() - began

@@ -13,7 +13,7 @@ from ..activity import Activity
 from ..errors import ConfigError, TransactionLost
 from ..settings import Settings
 from .base import SERVER_OPTIONS, Clock, Driver, State, refuse_owned, unknown_option
-from .mysql_observed import DISCONNECTS, UNKNOWN
+from .mysql_observed import DISCONNECTS, READ_ONLY, UNKNOWN
 
 IN_URL = frozenset(("user", "password", "passwd", "host", "port", "database", "db"))
 OWNED = {
@@ -177,6 +177,12 @@ class MySQLDriver(Driver):
 
     def is_disconnect(self, error: BaseException) -> bool:
         return isinstance(error, self.error) and bool(error.args) and error.args[0] in self.disconnects
+
+    def is_read_only(self, error: BaseException) -> bool:
+        if not isinstance(error, self.error) or len(error.args) < 2:
+            return False
+        sign = READ_ONLY.get(error.args[0])
+        return sign is not None and sign.search(str(error.args[1])) is not None
 
 
 def cursor_class(driver: str, module: Any, base: type) -> Callable[[str], Any]:

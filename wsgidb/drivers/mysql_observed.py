@@ -5,6 +5,7 @@ Error numbers: https://mariadb.com/kb/en/mariadb-error-codes/ and MySQL's "Serve
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import AbstractContextManager
 from typing import Any
@@ -31,6 +32,13 @@ DISCONNECTS = frozenset(
         4031,  # closed by the server because of inactivity (MySQL 8.0.24)
     )
 )
+READ_ONLY = {
+    1290: re.compile(r"read[-_]only"),  # an option prevents the statement: --read-only, or --super-read-only
+    1836: re.compile(""),  # running in read-only mode
+    1047: re.compile("WSREP"),  # a Galera node that is not ready; else an unknown command
+}
+"""Errors of a server that takes no writes, by what their text has; namesakes have another. 1792 is none of them: that
+is a READ ONLY transaction."""
 ENDS_TRANSACTION = frozenset((1213, 1402, 1613, 1614, 3101))
 """Errors with which the server rolls the whole transaction back: deadlock, XA rollbacks, group replication."""
 MAY_END_TRANSACTION = frozenset((1205, 1206))
@@ -80,10 +88,11 @@ class Observed:
         """Close without a word to the server, and, where `busy`, without waiting for a thread that reads a reply."""
         raise NotImplementedError
 
-    def _note_error(self, code: Any) -> None:
+    def _note_error(self, error: BaseException, code: Any) -> None:
         """A reply ended in an error. An error packet carries no status, so what is known of the transaction may be
         wrong from now on."""
         seen = self._seen
+        seen.failed(error)
         seen.ended(self._clock())
         seen.unknown = True
         if not self._guarded or self._unusable() is not None:

@@ -70,7 +70,7 @@ class Connection(Wire, Observed):
                 self._query_before(query, *self._deadline)
         except MySQLError as error:
             if error.args and isinstance(error.args[0], int):  # else another thread is in the middle of a statement
-                self._failed(error.args[0])
+                self._failed(error)
             raise
         seen.ended(self._clock())
         self._succeeded(effect)
@@ -123,15 +123,16 @@ class Connection(Wire, Observed):
 
     # -- replies
 
-    def _failed(self, code: int) -> None:
+    def _failed(self, error: MySQLError) -> None:
+        code = error.args[0]
         if code in GONE:
             self._gone = True
-        self._note_error(code)
+        self._note_error(error, code)
 
     def _look_for_error(self) -> None:
         """An error among a result's rows goes past the methods above: the library has it until its next call."""
         if self.open and not self._seen.busy and (code := self.errno()):
-            self._failed(code)
+            self._failed(MySQLError(code, self.error()))
 
     def _ask_whether_open(self) -> bool:
         for question in QUESTIONS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mysql.connector.constants import ServerCmd
-from mysql.connector.errors import OperationalError
+from mysql.connector.errors import OperationalError, get_exception
 
 from ..activity import first_word
 from .base import CLEAN, DIRTY, State
@@ -159,7 +159,8 @@ class Connection(Wire, Observed):
     def _look_for_error(self, packet: Any) -> None:
         """An error ends the reply, whichever of its packets it comes in the place of."""
         if len(packet) > 6 and packet[4] == ERROR_PACKET:
-            self._note_error(int.from_bytes(packet[5:7], "little"))
+            error: Any = get_exception(packet)
+            self._note_error(error, error.errno)
 
     def _ask_whether_open(self) -> bool:
         self._unseen_ping()  # its OK packet has a true status

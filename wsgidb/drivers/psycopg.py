@@ -217,6 +217,9 @@ class Psycopg(Driver):
             return isinstance(error, psycopg.OperationalError) and not isinstance(error, psycopg.errors.PipelineAborted)
         return error.sqlstate.startswith("08") or error.sqlstate in DISCONNECTS
 
+    def is_read_only(self, error: BaseException) -> bool:
+        return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+
     def adopt(self, cursor: Any, conn: Any) -> Any:
         if isinstance(cursor, Cursor):
             cursor._lease = conn

@@ -103,8 +103,10 @@ class Connection(Session):
                 result = super().wait(work, *args, **kwargs)
             else:
                 result = self._wait_limited(work, self._limit)
-        except Exception:
+        except Exception as error:
             self._ended()
+            if not isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or self._server_is_read_only():
+                seen.failed(error)
             raise
         finally:
             seen.seconds += self._clock() - began
@@ -118,6 +120,12 @@ class Connection(Session):
             if error.sqlstate is None:
                 self.pgconn.finish()  # a reply that comes later would be taken for another statement's
             raise
+
+    def _server_is_read_only(self) -> bool:
+        """A transaction of the handler's may be read-only, too, with the same error. Servers before version 14 do not
+        say what they are."""
+        said = [self.pgconn.parameter_status(name) for name in (b"in_hot_standby", b"default_transaction_read_only")]
+        return b"on" in said or (None in said and not self._read_only)
 
     def _ended(self) -> None:
         seen = self._seen

@@ -51,7 +51,7 @@ class Connection(Wire, Observed):
         try:
             affected = read_query_result(self, unbuffered)
         except Error as error:
-            self._note_error(error.args[0] if error.args else None)
+            self._note_error(error, error.args[0] if error.args else None)
             raise
         seen = self._seen
         if seen.busy:  # else it is one more result of the same command
@@ -65,7 +65,7 @@ class Connection(Wire, Observed):
         try:
             packet = super()._read_ok_packet()
         except Error as error:
-            self._note_error(error.args[0] if error.args else None)
+            self._note_error(error, error.args[0] if error.args else None)
             raise
         self._seen.ended(self._clock())
         return packet
