@@ -29,9 +29,7 @@ def serve(tmp_path: Path) -> Serve:
     @contextmanager
     def serve(url: str, **options: Any) -> Iterator[Site]:
         environ = {"SERVED_URL": url, "SERVED_OPTIONS": json.dumps(options)}
-        server = Server(
-            "gunicorn gthread", "faults.served:application", tmp_path / "log", PATH, threads=THREADS, **environ
-        )
+        server = Server("gunicorn gthread", "faults.served:application", tmp_path / "log", PATH, THREADS, **environ)
         with server:
             site = Site(server)
             yield site

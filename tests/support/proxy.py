@@ -134,6 +134,13 @@ class TCPProxy:
             self._pipes.clear()
             return count
 
+    def say(self, data: bytes) -> int:
+        """Give all current clients what their server never said, and return how many there were."""
+        with self._working():
+            for pipe in self._pipes:
+                pipe.client.sendall(data)
+            return len(self._pipes)
+
     def refuse(self) -> None:
         """Stop listening: new connections are refused, current ones go on."""
         with self._working():

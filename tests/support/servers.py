@@ -89,7 +89,9 @@ SERVERS: dict[str, Kind] = {
 class Server:
     """One running server; a context manager. `log` gets all it says."""
 
-    def __init__(self, name: str, app: str, log: Path, path: list[str], threads: int = THREADS, **environ: str) -> None:
+    def __init__(
+        self, name: str, app: str, log: Path, path: list[str], threads: int = THREADS, /, **environ: str
+    ) -> None:
         """*app* is ``module:name``, found in *path*; *environ* is added to ours. *threads* is for those that have a
         command line."""
         self.name, self.log, self.kind = name, log, SERVERS[name]
