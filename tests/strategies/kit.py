@@ -16,12 +16,14 @@ from typing import Any, ClassVar
 from wsgiref.validate import validator
 
 import mysql.connector
+import mysql.connector.cursor
 import MySQLdb
 import MySQLdb.cursors
 import psycopg
 import psycopg.rows
 import pymysql
 import pymysql.cursors
+from pymysql.constants.CLIENT import MULTI_STATEMENTS
 from werkzeug.test import Client, TestResponse
 
 from support.client import connect
@@ -142,6 +144,8 @@ class MariaDBBank(WiredBank):
     errors: tuple[type[Exception], ...] = (pymysql.err.Error,)
     attribute: ClassVar[tuple[str, Any]] = ("cursorclass", pymysql.cursors.DictCursor)
     scheme, query = "mysql+pymysql", ""
+    several: ClassVar[dict[str, Any]] = {"connect_args": {"client_flag": MULTI_STATEMENTS}}
+    """Options with which a statement may be several."""
     no_waiting = ("SET innodb_lock_wait_timeout = 0",)
     session_sql = "SELECT CONNECTION_ID()"
     opening = ("QUERY SET AUTOCOMMIT = 0",)
@@ -181,6 +185,18 @@ class MariaDBBank(WiredBank):
     def flip_otherwise(self, conn: Any, on: bool) -> None:
         run(conn, f"SET autocommit = {int(on)}")
 
+    def begin(self, conn: Any) -> None:
+        """As the driver's users do."""
+        conn.begin()
+
+    def say(self, conn: Any, sql: bytes | bytearray) -> None:
+        """A statement past every cursor."""
+        conn.query(sql)
+
+    def unbuffered(self, conn: Any) -> Any:
+        """A cursor that leaves its rows on the server."""
+        return conn.cursor(pymysql.cursors.SSCursor)
+
     def aborted(self) -> int:
         return self.status("Aborted_clients")[0]
 
@@ -211,8 +227,12 @@ class MySQLClientBank(MariaDBBank):
     errors = (MySQLdb.MySQLError, *MariaDBBank.errors)
     attribute: ClassVar[tuple[str, Any]] = ("cursorclass", MySQLdb.cursors.DictCursor)
     scheme = "mysql+mysqldb"
+    several: ClassVar[dict[str, Any]] = {}
     ping_command = "QUERY DO 0"
     shortest = 1.0
+
+    def unbuffered(self, conn: Any) -> Any:
+        return conn.cursor(MySQLdb.cursors.SSCursor)
 
 
 class ConnectorBank(MariaDBBank):
@@ -222,9 +242,22 @@ class ConnectorBank(MariaDBBank):
     errors = (mysql.connector.Error, *MariaDBBank.errors)
     attribute: ClassVar[tuple[str, Any]] = ("can_consume_results", True)
     scheme, query = "mysql+mysqlconnector", "?buffered=true"
+    several: ClassVar[dict[str, Any]] = {}
 
     def flip(self, conn: Any, on: bool) -> None:
         conn.autocommit = on
+
+    def begin(self, conn: Any) -> None:
+        run(conn, "BEGIN")  # the driver's own start_transaction() refuses where one is open
+
+    def say(self, conn: Any, sql: bytes | bytearray) -> None:
+        conn.cmd_query(sql)
+
+    def unbuffered(self, conn: Any) -> Any:
+        return conn.cursor(cursor_class=mysql.connector.cursor.MySQLCursor)
+
+
+MYSQL_BANKS = {"pymysql": MariaDBBank, "mysqlclient": MySQLClientBank, "connector": ConnectorBank}
 
 
 class PostgreSQLBank(WiredBank):

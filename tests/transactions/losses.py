@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
-import pymysql
 import pytest
-from pymysql.constants.CLIENT import MULTI_STATEMENTS
-from pymysql.cursors import SSCursor
 
 from strategies.kit import Bank, MariaDBBank, Worker, get, run
 from support.client import connect
@@ -23,10 +20,14 @@ LOCK = "SELECT * FROM account WHERE id = 2 FOR UPDATE"
 Step = Callable[[Any, Any], object]
 
 
-def fails(conn: Any, sql: str, *numbers: int) -> None:
-    with pytest.raises(pymysql.err.Error) as caught:
+LOST = (2006, 2013, 2055)
+"""What the drivers say of a connection that was lost."""
+
+
+def fails(bank: MariaDBBank, conn: Any, sql: str, *numbers: int) -> None:
+    with pytest.raises(bank.errors) as caught:
         run(conn, sql)
-    assert caught.value.args[0] in numbers
+    assert bank.code(caught.value) in numbers
 
 
 class Rival:
@@ -47,37 +48,38 @@ class Rival:
 
 def deadlock(conn: Any, bank: Any) -> None:
     rival = Rival(bank)
-    fails(conn, GIVE, 1213)
+    fails(bank, conn, GIVE, 1213)
     rival.gives_up()
 
 
 def deadlock_among_rows(conn: Any, bank: Any) -> None:
-    """The first row comes, then the error, past all methods of the connection."""
+    """The first row comes, then the error, past all methods that a statement has."""
     rival = Rival(bank)
-    with closing(conn.cursor(SSCursor)) as cursor:
-        cursor.execute("SELECT balance FROM account ORDER BY id FOR UPDATE")
-        assert cursor.fetchone() == (90,)
-        with pytest.raises(pymysql.err.OperationalError) as caught:
-            cursor.fetchone()
-        assert caught.value.args[0] == 1213
+    cursor = bank.unbuffered(conn)
+    cursor.execute("SELECT balance FROM account ORDER BY id FOR UPDATE")
+    with pytest.raises(bank.errors) as caught:
+        cursor.fetchall()
+    assert bank.code(caught.value) == 1213
+    with suppress(*bank.errors):
+        cursor.close()  # mysqlclient tells again
     rival.gives_up()
 
 
 def cut(conn: Any, bank: Any) -> None:
     bank.proxy.cut()
-    fails(conn, GIVE, 2006, 2013)
+    fails(bank, conn, GIVE, *LOST)
 
 
 def kill(conn: Any, bank: Any) -> None:
     bank.server.kill_connections("guest")
-    fails(conn, GIVE, 2006, 2013)
+    fails(bank, conn, GIVE, *LOST)
 
 
 def lock_timeout(conn: Any, bank: Any) -> None:
     """The statement's end, or, with innodb_rollback_on_timeout, the transaction's."""
     with closing(connect(bank.server.url("root"))) as rival:
         run(rival, LOCK)
-        fails(conn, GIVE, 1205)
+        fails(bank, conn, GIVE, 1205)
 
 
 def conflict(conn: Any, bank: Bank) -> None:
@@ -92,7 +94,8 @@ class Careless:
     def __init__(self, bank: MariaDBBank, *steps: Step, transaction: str = "request") -> None:
         self.bank, self.steps = bank, steps
         self.database = Database(
-            f"{bank.url}?client_flag={MULTI_STATEMENTS}",
+            bank.url,
+            **bank.several,
             transaction=transaction,
             pool_size=1,
             init_sql=["SET innodb_lock_wait_timeout = 1"],

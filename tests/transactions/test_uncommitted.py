@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from strategies.kit import BEFORE, Bank, MariaDBBank, SQLiteBank, get, run
+from strategies.kit import BEFORE, MYSQL_BANKS, Bank, MariaDBBank, SQLiteBank, get, run
 from support.wsgi import Call
 from wsgidb import Database, DatabaseMiddleware
 
@@ -21,12 +21,19 @@ READ = "SELECT * FROM account"
 Handler = Callable[[Any], object]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("pymysql", marks=pytest.mark.server)])
+SERVER = pytest.mark.server
+KINDS = {"pymysql": [SERVER], "mysqlclient": [SERVER, pytest.mark.slow], "connector": [SERVER, pytest.mark.slow]}
+by_mysql = pytest.mark.parametrize(
+    "bank", [pytest.param(name, marks=marks) for name, marks in KINDS.items()], indirect=True
+)
+
+
+@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=marks) for name, marks in KINDS.items())])
 def bank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bank]:
     if request.param == "sqlite":
         made: Any = SQLiteBank(tmp_path / "bank.db")
     else:
-        made = MariaDBBank(request.getfixturevalue("mariadb"), request.getfixturevalue("proxy"))
+        made = MYSQL_BANKS[request.param](request.getfixturevalue("mariadb"), request.getfixturevalue("proxy"))
     with closing(made):
         yield made
 
@@ -60,8 +67,6 @@ def statements(*sql: str) -> Handler:
                 conn.rollback()
             elif each == "commit()":
                 conn.commit()
-            elif each == "begin()":
-                conn.begin()
             else:
                 run(conn, each)
 
@@ -212,27 +217,26 @@ def test_a_script_is_warned_too(bank: Bank, warnings: Callable[[], list[str]]) -
     assert bank.state == BEFORE
 
 
-@pytest.mark.server
+@by_mysql
 @pytest.mark.parametrize("sql", ["CREATE TABLE another (n INT)", "ANALYZE TABLE account", "BEGIN", "begin()"])
-def test_an_implicit_commit_is_a_commit(
-    request: pytest.FixtureRequest, warnings: Callable[[], list[str]], sql: str
-) -> None:
+def test_an_implicit_commit_is_a_commit(bank: MariaDBBank, warnings: Callable[[], list[str]], sql: str) -> None:
     """On MariaDB DDL, BEGIN and the like commit by the way: nothing was rolled back, nothing is told."""
-    bank = MariaDBBank(request.getfixturevalue("mariadb"), request.getfixturevalue("proxy"))
-    with closing(bank), Database(bank.url) as database:
-        get(DatabaseMiddleware(app_of(statements(WRITE, sql)), database))
+
+    def handler(conn: Any) -> None:
+        run(conn, WRITE)
+        bank.begin(conn) if sql == "begin()" else run(conn, sql)
+
+    with Database(bank.url) as database:
+        get(DatabaseMiddleware(app_of(handler), database))
         bank.rows("DROP TABLE IF EXISTS another")
         assert warnings() == []
         assert bank.state == (100, 100, 2)
 
 
-@pytest.mark.server
+@by_mysql
 @pytest.mark.parametrize("sql", ["SET @x = 1", "SELECT balance FROM account FOR UPDATE", "DO 1"])
-def test_a_variable_or_a_lock_is_no_write(
-    request: pytest.FixtureRequest, warnings: Callable[[], list[str]], sql: str
-) -> None:
+def test_a_variable_or_a_lock_is_no_write(bank: MariaDBBank, warnings: Callable[[], list[str]], sql: str) -> None:
     """What changes no row of a table is not warned of."""
-    bank = MariaDBBank(request.getfixturevalue("mariadb"), request.getfixturevalue("proxy"))
-    with closing(bank), Database(bank.url) as database:
+    with Database(bank.url) as database:
         get(DatabaseMiddleware(app_of(statements(READ, sql)), database))
     assert warnings() == []

@@ -8,9 +8,10 @@ from mysql.connector.constants import ServerCmd
 from mysql.connector.errors import OperationalError, get_exception
 
 from ..activity import first_word
+from ..errors import TransactionLost
 from .base import CLEAN, DIRTY, State
 from .mysql_observed import AUTOCOMMIT, COMMIT_UNTOLD, IN_TRANSACTION, UNKNOWN, Observed
-from .mysqlconnector_wire import Wire
+from .mysqlconnector_wire import Socket, Wire
 
 ERROR_PACKET = 0xFF
 STATEMENTS = (ServerCmd.QUERY, ServerCmd.STMT_EXECUTE)
@@ -39,6 +40,11 @@ class Connection(Wire, Observed):
         """Remember what is to be the same for as long as the connection lives."""
         self._own_socket = self._socket
         self._own_settings = {name: getattr(self, name) for name in self.KEPT}
+
+    def _get_connection(self) -> Socket:
+        if self._guarded:
+            raise TransactionLost("a reconnect would go on in another session")
+        return super()._get_connection()
 
     # -- the handler's statements
 
@@ -179,7 +185,7 @@ class Connection(Wire, Observed):
         if seen.lost is None:
             if self._cut_short():
                 seen.lost = "a result ended in an error, and the handler went on"
-            elif self._socket is not self._own_socket or not self._socket.open:
+            elif seen.busy or self._socket is not self._own_socket or not self._socket.open:
                 seen.lost = "the connection was lost, and the handler went on"
         return seen.lost is not None
 
