@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from functools import cache
 from operator import attrgetter
 from types import FunctionType
 from typing import Any
@@ -18,7 +17,7 @@ from .cursors import RETURNED
 from .drivers import Driver
 from .engine import MISSING, Engine
 from .errors import ConnectionReturned
-from .stores import Slot
+from .stores import Request, Slot
 
 
 class ConnectionProxy:
@@ -32,10 +31,6 @@ class ConnectionProxy:
     __slots__ = ("__weakref__", "_wsgidb_raw", "_wsgidb_slot")
     _wsgidb_raw: Any
     _wsgidb_slot: Any
-
-    def __init__(self, slot: Slot) -> None:
-        _set_slot(self, slot)
-        _set_raw(self, slot.raw)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_wsgidb_raw":
@@ -109,8 +104,21 @@ _set_raw, _drop_raw, _get_raw = _raw_member.__set__, _raw_member.__delete__, _ra
 _set_slot, _drop_slot, _get_slot = _slot_member.__set__, _slot_member.__delete__, _slot_member.__get__
 
 
-@cache
-def proxy_class(raw_class: Any, driver: type[Driver], cursor_methods: tuple[str, ...]) -> type[ConnectionProxy]:
+_new = object.__new__  # a class that is called costs twice as much
+
+
+class ProxyClasses(dict[Any, type[ConnectionProxy]]):
+    """The proxies of a driver's connections, by the class of these; each is made when it is first asked for."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def __missing__(self, raw_class: Any) -> type[ConnectionProxy]:
+        made = self[raw_class] = _proxy_class(raw_class, self._driver)
+        return made
+
+
+def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
     """The proxy for connections of one class: it is callable only where they are, the driver's methods that make a
     cursor by themselves go by `ConnectionProxy.cursor`, those that must be observed here by the driver's room, and
     attributes that its cursors look up at every statement are found without `__getattr__`, in a quarter of the time."""
@@ -132,7 +140,7 @@ def proxy_class(raw_class: Any, driver: type[Driver], cursor_methods: tuple[str,
         method.__name__ = name
         return method
 
-    body: dict[str, Any] = {"__slots__": (), **{name: through_cursor(name) for name in cursor_methods}}
+    body: dict[str, Any] = {"__slots__": (), **{name: through_cursor(name) for name in driver.cursor_methods}}
     body.update((name, by_driver(name)) for name in driver.settle_methods)
     body.update((name, property(attrgetter(f"_wsgidb_raw.{name}"))) for name in driver.cursor_attributes)
     if any("__call__" in vars(cls) for cls in raw_class.__mro__):
@@ -143,16 +151,24 @@ def proxy_class(raw_class: Any, driver: type[Driver], cursor_methods: tuple[str,
 class FirstUse:
     """Stands where the slot will be, until the first use acquires it."""
 
-    def __init__(self, engine: Engine, request: str | None) -> None:
+    def __init__(self, engine: Engine, request: Request | None) -> None:
         self.engine = engine
         self.request = request
         self.over = False
         self.lock = threading.Lock()  # one request's own: nobody else's acquire or release waits for it
 
 
-def lazy(engine: Engine, cls: type[ConnectionProxy], request: str | None) -> ConnectionProxy:
+def lease(slot: Slot, cls: type[ConnectionProxy]) -> ConnectionProxy:
+    """A lease of an acquired slot."""
+    proxy = _new(cls)
+    _set_slot(proxy, slot)
+    _set_raw(proxy, slot.raw)
+    return proxy
+
+
+def lazy(engine: Engine, cls: type[ConnectionProxy], request: Request | None) -> ConnectionProxy:
     """A lease that acquires when it is first used, and then may raise DatabaseUnavailable."""
-    proxy = cls.__new__(cls)
+    proxy = _new(cls)
     _set_slot(proxy, FirstUse(engine, request))
     return proxy
 
@@ -191,8 +207,16 @@ def settle(proxy: ConnectionProxy, success: bool) -> None:
 
     Of several threads exactly one does it, and it may be repeated. Raises what a failed commit raises; the
     connection is back in every case."""
-    slot = _claim(proxy)
-    if slot is None:
+    try:
+        slot = _get_slot(proxy)
+        if type(slot) is FirstUse:
+            _forgo(slot)
+            slot = _get_slot(proxy)
+        _drop_slot(proxy)  # atomic: only one thread gets past it
+    except AttributeError:
+        return
+    _end_use(proxy)
+    if type(slot) is FirstUse:
         return
     engine: Engine = slot.engine
     if not (success and engine.commits):
@@ -211,19 +235,6 @@ def interrupt(proxy: ConnectionProxy, error: BaseException | None) -> None:
         if slot is not None and type(slot) is not FirstUse:
             slot.doomed = "interrupted"
     settle(proxy, success=False)
-
-
-def _claim(proxy: ConnectionProxy) -> Slot | None:
-    """End all use of the proxy, and take its slot from it; None where there is none to be released."""
-    try:
-        if type(_get_slot(proxy)) is FirstUse:
-            _forgo(_get_slot(proxy))
-        slot = _get_slot(proxy)
-        _drop_slot(proxy)  # atomic: only one thread gets past it
-    except AttributeError:
-        return None
-    _end_use(proxy)
-    return None if type(slot) is FirstUse else slot
 
 
 def _forgo(pending: Any) -> None:

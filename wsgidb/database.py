@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar, cast
 
-from .connection import ConnectionProxy, interrupt, lazy, proxy_class, settle
+from .connection import ConnectionProxy, ProxyClasses, interrupt, lazy, lease, settle
 from .dbapi import Connection
 from .drivers import Driver, make_driver
 from .engine import Engine
@@ -16,6 +16,7 @@ from .errors import ConfigError, DatabaseUnavailable
 from .leaks import watched
 from .settings import Settings
 from .stats import Stats, snapshot
+from .stores import Request
 
 D = TypeVar("D", bound="Database")
 
@@ -44,6 +45,7 @@ class Database:
         self.settings = url
         self._clock = clock
         self._driver = self._make_driver()
+        self._proxies = ProxyClasses(self._driver)
         engine_class = self._engine_class if url.leak_after is None else watched(self._engine_class)
         self._engine = engine_class(url, self._driver, clock)
         self._finalize = weakref.finalize(self, self._engine.close)  # at the interpreter's exit, too
@@ -72,19 +74,15 @@ class Database:
             raise
         settle(conn, success=True)
 
-    def lease(self, request: str | None = None) -> ConnectionProxy:
+    def lease(self, request: Request | None = None) -> ConnectionProxy:
         """A lease that its caller must `settle`; see `connection`, which does. `request` is what log lines call it."""
         slot = self._engine.acquire()
         slot.request = request
-        raw_class: Any = type(slot.raw)
-        driver = self._driver
-        return proxy_class(raw_class, type(driver), driver.cursor_methods)(slot)
+        return lease(slot, self._proxies[type(slot.raw)])
 
-    def lease_on_first_use(self, request: str | None = None) -> ConnectionProxy:
+    def lease_on_first_use(self, request: Request | None = None) -> ConnectionProxy:
         """A lease that acquires nothing until it is used, and then may raise DatabaseUnavailable."""
-        driver = self._driver
-        cls = proxy_class(driver.connection_class, type(driver), driver.cursor_methods)
-        return lazy(self._engine, cls, request)
+        return lazy(self._engine, self._proxies[self._driver.connection_class], request)
 
     def owns(self, lease: Engine | None) -> bool:
         """Whether a lease's engine is this Database's."""

@@ -17,7 +17,7 @@ from .drivers.base import CLEAN, DIRTY, Driver
 from .errors import ConfigError, DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from .process import Process
 from .settings import Settings
-from .stores import Slot
+from .stores import Slot, named
 
 log = logging.getLogger("wsgidb")
 
@@ -215,25 +215,31 @@ class Engine:
         process: Process = slot.process
         if process.pid != getpid():
             return  # it is a parent's, which `process` keeps
+        reason: str | None = "interrupted"
         try:
             untouched = slot.doomed is None and slot.undo is None and not slot.cursors and slot.activity.unfit is None
             if untouched and self._inspect(slot.raw) is CLEAN:
                 reason = None
             else:
                 reason = self._clean(slot, rollback_expected)
-        except BaseException:
-            self._ended(slot)
-            self._discard(process, slot, "interrupted")
-            raise
-        self._ended(slot)
-        if reason is not None:
-            return self._discard(process, slot, reason)
-        unwanted = process.store.put(slot)
-        if unwanted is not None:
-            try:
-                self._retire(process, *unwanted)
-            finally:
-                process.store.put(unwanted[0])  # though a goodbye was interrupted
+        finally:
+            now = self._clock()  # from now on the connection is idle
+            if slot.since is not None:
+                slot.busy += now - slot.since
+            slot.since = slot.request = None
+            slot.uses += 1
+            slot.used = now
+            good_until = now + self._trusted
+            slot.good_until = good_until if good_until < slot.expires else slot.expires
+            if reason is not None:
+                self._discard(process, slot, reason)
+        if reason is None:
+            unwanted = process.store.put(slot)
+            if unwanted is not None:
+                try:
+                    self._retire(process, *unwanted)
+                finally:
+                    process.store.put(unwanted[0])  # though a goodbye was interrupted
 
     def _clean(self, slot: Slot, rollback_expected: bool) -> str | None:
         """Make the session fit for the next request. A str: why it cannot be."""
@@ -268,19 +274,7 @@ class Engine:
     def _warn_of_loss(self, slot: Slot) -> None:
         rows = self.driver.rows_written(slot.raw)
         if rows > 0:
-            where = slot.request or "outside of a request"
-            log.warning("%s: rolled back an uncommitted write of %d row(s)", where, rows)
-
-    def _ended(self, slot: Slot) -> None:
-        """The lease is over: from now on the connection is idle."""
-        now = self._clock()
-        if slot.since is not None:
-            slot.busy += now - slot.since
-        slot.since = slot.request = None
-        slot.uses += 1
-        slot.used = now
-        good_until = now + self._trusted
-        slot.good_until = good_until if good_until < slot.expires else slot.expires
+            log.warning("%s: rolled back an uncommitted write of %d row(s)", named(slot.request), rows)
 
     # -- closing
 

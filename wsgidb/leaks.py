@@ -12,7 +12,7 @@ from traceback import StackSummary, walk_stack
 from types import FrameType
 
 from .engine import Engine
-from .stores import Slot
+from .stores import Slot, named
 
 log = logging.getLogger("wsgidb")
 
@@ -57,7 +57,7 @@ def watched(engine: type[Engine]) -> type[Engine]:
                     continue
                 log.warning(
                     "%s: has held a connection of %s for %.1f s; acquired here:\n%s",
-                    slot.request or "outside of a request",
+                    named(slot.request),
                     self.settings.address,
                     now - lease.since,
                     lease.stack,

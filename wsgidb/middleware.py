@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from .connection import ConnectionProxy, engine_of, interrupt
 from .database import Database
 from .dbapi import Connection
 from .errors import ConfigError, DatabaseUnavailable
-from .response import CommitFailed, Exchange, SizedStream, StartResponse, Stream, is_whole
+from .response import CommitFailed, Environ, Exchange, HeldExchange, SizedStream, StartResponse, Stream, is_file
 from .settings import Settings
+from .stores import Request, named
 
-Environ = dict[str, Any]
 App = Callable[[Environ, Any], Any]
 
 log = logging.getLogger("wsgidb")
@@ -54,25 +55,30 @@ class DatabaseMiddleware:
         if (self._excludes is not None and self._excludes(environ)) or (self.key in environ and self._is_held(environ)):
             return self.app(environ, start_response)
         try:
-            conn = self._lease(_named(environ))
+            conn = environ[self.key] = self._lease(_request(environ))
         except DatabaseUnavailable as error:
             return self._refuse(environ, start_response, error)
-        environ[self.key] = conn
-        exchange = Exchange(environ, conn, start_response, self._hold, self._veto)
+        if self._hold:
+            return self._hold_back(HeldExchange(environ, conn, start_response, self._veto))
+        return self._respond(Exchange(environ, conn, start_response))
+
+    def _hold_back(self, exchange: HeldExchange) -> Any:
+        """The application's response, or an error's as long as nothing was sent."""
         try:
             return self._respond(exchange)
         except DatabaseUnavailable as error:
-            if exchange.sent or not self._hold:
+            if exchange.sent:
                 raise
-            return self._refuse(environ, start_response, error)
+            return self._refuse(exchange.environ, exchange.server, error)
         except CommitFailed as error:
-            return self._fail(environ, start_response, error)
+            return self._fail(exchange.environ, exchange.server, error)
 
     def _respond(self, exchange: Exchange) -> Any:
         """The application's response; the lease is settled at its return, unless the body still needs it."""
         try:
             body = self.app(exchange.environ, exchange)
-            whole = is_whole(body, exchange.environ)
+            kind = type(body)
+            whole = kind is list or kind is tuple or is_file(body, exchange.environ)
         except BaseException as error:
             interrupt(exchange.conn, error)
             raise
@@ -83,7 +89,7 @@ class DatabaseMiddleware:
             interrupt(exchange.conn, None)
             exchange.send()
             return None
-        stream = SizedStream if hasattr(type(body), "__len__") else Stream
+        stream = SizedStream if hasattr(kind, "__len__") else Stream
         return stream(body, exchange).start()
 
     def _is_held(self, environ: Environ) -> bool:
@@ -112,7 +118,7 @@ class DatabaseMiddleware:
     def _fail(self, environ: Environ, start_response: StartResponse, error: CommitFailed) -> Any:
         """The commit failed, and the client knows nothing yet. To raise would make some servers hang up instead."""
         cause = error.__cause__
-        log.error("%s: commit failed, answered with 500: %r", _named(environ), cause, exc_info=cause)
+        log.error("%s: commit failed, answered with 500: %r", named(_request(environ)), cause, exc_info=cause)
         return _answer(environ, start_response, "500 Internal Server Error", [("Cache-Control", "no-store")])
 
 
@@ -132,9 +138,15 @@ def default_veto(environ: Environ, status: str, headers: list[tuple[str, str]]) 
     return status[:1] not in ("1", "2", "3")
 
 
-def _named(environ: Environ) -> str:
-    """A request as log lines name it."""
-    return f"{environ.get('REQUEST_METHOD', '')} {environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+_names = itemgetter("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO")
+
+
+def _request(environ: Environ) -> Request:
+    try:
+        names: Request = _names(environ)
+        return names
+    except KeyError:  # PEP 3333: the paths may be left out where they are empty
+        return environ.get("REQUEST_METHOD", ""), environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
 
 
 def _answer(environ: Environ, start_response: StartResponse, status: str, extra: list[tuple[str, str]]) -> list[bytes]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from .connection import ConnectionProxy, interrupt, settle
 
 log = logging.getLogger("wsgidb")
 
+Environ = dict[str, Any]
 Write = Callable[[bytes], object]
 StartResponse = Callable[..., Write]
-Veto = Callable[[dict[str, Any], str, list[tuple[str, str]]], Any]
+Veto = Callable[[Environ, str, list[tuple[str, str]]], Any]
 
 
 class CommitFailed(Exception):
@@ -20,52 +21,82 @@ class CommitFailed(Exception):
 
 
 class Exchange:
-    """One request's response: its head, its lease, and how the two go together.
+    """One request's response, passed on as it comes, and the lease that ends with it.
 
-    It is the start_response that the application gets. With `hold`, the server's is called with the first byte
-    only, so that another response is possible until then.
-    """
+    It is the start_response that the application gets."""
 
-    __slots__ = (
-        *("_last", "_server", "_server_write", "_veto", "_written"),
-        *("conn", "environ", "headers", "hold", "sent", "status"),
-    )
+    __slots__ = ("conn", "environ", "headers", "server")
+    hold: ClassVar[bool] = False
+    """Whether nothing goes to the server before the first byte of the body."""
 
-    def __init__(
-        self,
-        environ: dict[str, Any],
-        conn: ConnectionProxy,
-        start_response: StartResponse,
-        hold: bool,
-        veto: Veto | None,
-    ) -> None:
-        """`veto` is given where the request is one transaction."""
+    def __init__(self, environ: Environ, conn: ConnectionProxy, start_response: StartResponse) -> None:
         self.environ = environ
         self.conn = conn
-        self.hold = hold
+        self.server = start_response
+        self.headers: list[tuple[str, str]] = []
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
+        self.headers = headers
+        if exc_info is None:
+            return self.server(status, headers)
+        try:
+            return self.server(status, headers, exc_info)
+        finally:
+            exc_info = None  # PEP 3333: no circular reference through the traceback
+
+    @property
+    def missing(self) -> int | None:
+        """How much of the announced Content-Length the application has not written yet."""
+        for name, value in self.headers:
+            if name.lower() == "content-length" and value.isdecimal():
+                return int(value)
+        return None
+
+    @property
+    def filled(self) -> bool:
+        """Whether all that was announced was written, and its end is held back until the commit."""
+        return False
+
+    @property
+    def commits(self) -> bool:
+        """Whether the end of the response commits, unless it is vetoed."""
+        return False
+
+    def send(self) -> None:
+        """Pass a held head on, if there is one."""
+
+    def complete(self) -> None:
+        """All of the body is there: settle the lease."""
+        settle(self.conn, success=True)
+
+
+class HeldExchange(Exchange):
+    """A response whose head is held back until the first byte of its body, so that another one is possible until then.
+
+    With a `veto` the request is one transaction, which is committed before the client can see success."""
+
+    __slots__ = ("_last", "_veto", "_write_on", "_written", "sent", "status")
+    hold = True
+
+    def __init__(
+        self, environ: Environ, conn: ConnectionProxy, start_response: StartResponse, veto: Veto | None
+    ) -> None:
+        super().__init__(environ, conn, start_response)
         self.sent = False
         self.status: str | None = None
-        self.headers: list[tuple[str, str]] = []
         self._veto = veto
-        self._server = start_response
-        self._server_write: Write | None = None
+        self._write_on: Write | None = None  # the server's
         self._written = 0
         self._last: bytes | None = None  # what was given to write(), from where it completes the announced length
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
-        if self.hold and not self.sent:
-            if self.status is not None and exc_info is None:
-                raise AssertionError("start_response was called twice without exc_info")
-            self.status, self.headers = status, headers
-            self._written, self._last = 0, None
-            return self._write
-        self.status, self.headers, self.sent = status, headers, True
-        if exc_info is None:
-            return self._server(status, headers)
-        try:
-            return self._server(status, headers, exc_info)
-        finally:
-            exc_info = None  # PEP 3333: no circular reference through the traceback
+        if self.sent:
+            return super().__call__(status, headers, exc_info)
+        if self.status is not None and exc_info is None:
+            raise AssertionError("start_response was called twice without exc_info")
+        self.status, self.headers = status, headers
+        self._written, self._last = 0, None
+        return self._write
 
     def _write(self, data: bytes) -> object:
         self._written += len(data)
@@ -77,31 +108,25 @@ class Exchange:
 
     def _pass_on(self, data: bytes) -> object:
         self.send()
-        assert self._server_write is not None, "write() comes from start_response"
-        return self._server_write(data)
+        assert self._write_on is not None, "write() comes from start_response"
+        return self._write_on(data)
 
     def send(self) -> None:
-        """Pass a held head on, if there is one."""
-        if self.hold and not self.sent and self.status is not None:
+        if not self.sent and self.status is not None:
             self.sent = True
-            self._server_write = self._server(self.status, self.headers)
+            self._write_on = self.server(self.status, self.headers)
 
     @property
     def missing(self) -> int | None:
-        """How much of the announced Content-Length the application has not written yet."""
-        for name, value in self.headers:
-            if name.lower() == "content-length" and value.isdecimal():
-                return int(value) - self._written
-        return None
+        announced = super().missing
+        return None if announced is None else announced - self._written
 
     @property
     def filled(self) -> bool:
-        """Whether all that was announced was written, and its end is held back until the commit."""
         return self._last is not None
 
     @property
     def commits(self) -> bool:
-        """Whether the end of the response commits, unless it is vetoed."""
         return self._veto is not None
 
     def complete(self) -> None:
@@ -126,12 +151,9 @@ class Exchange:
             self._pass_on(self._last)
 
 
-def is_whole(body: Any, environ: dict[str, Any]) -> bool:
-    """Whether the body needs neither the application nor its connection any more: a plain list or tuple, or what
-    the server's file wrapper made. Where the wrapper is a function, that may be the application's own file."""
-    kind = type(body)
-    if kind is list or kind is tuple:
-        return True
+def is_file(body: Any, environ: Environ) -> bool:
+    """Whether the body is what the server's file wrapper made, which needs neither the application nor its connection
+    any more. Where the wrapper is a function, that may be the application's own file."""
     wrapper = environ.get("wsgi.file_wrapper")
     if wrapper is None:
         return False

@@ -44,6 +44,29 @@ def test_collection_under_the_lock_takes_a_lost_body_back(
     assert (stats.leased, stats.acquires, stats.open) == (0, 2, fakedb.open_now)
 
 
+@pytest.mark.parametrize("strategy", POOLS)
+def test_collection_before_waiting_serves_who_would_wait(
+    make: MakeDatabase, fakedb: FakeDB, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3: a lost body that is collected when the pool was found empty, but before anybody waits, is waited for by
+    nobody: its connection serves at once."""
+    database = make(creator=fakedb.connect, strategy=strategy, pool_size=1, acquire_timeout=5)
+    store: Any = database._engine.process.store
+    lost: list[Any] = [Call(DatabaseMiddleware(streamed, database))]
+    lost[0].environ["cycle"] = lost[0]
+    queue = store._queue
+
+    def collect_and_queue(waiter: Any) -> None:
+        lost.clear()
+        gc.collect()
+        queue(waiter)
+
+    monkeypatch.setattr(store, "_queue", collect_and_queue)
+    Worker(lambda: _lease(database)).outcome()
+    stats = database.stats()
+    assert (stats.waits, stats.timeouts, stats.open, stats.waiting) == (1, 0, 1, 0)
+
+
 def _lease(database: Database) -> None:
     with database.connection() as conn:
         conn.cursor().execute("SELECT 1")

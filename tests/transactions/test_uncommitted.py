@@ -123,6 +123,14 @@ def test_the_request_is_named(bank: Bank, warnings: Callable[[], list[str]]) -> 
     assert bank.state == BEFORE
 
 
+def test_a_server_may_leave_empty_paths_out(bank: Bank, warnings: Callable[[], list[str]]) -> None:
+    """PEP 3333: SCRIPT_NAME and PATH_INFO need not be in the environ where they are empty."""
+    with Database(bank.url) as database:
+        app = DatabaseMiddleware(app_of(statements(WRITE)), database)
+        app({"REQUEST_METHOD": "GET", "PATH_INFO": "/order"}, lambda status, headers: [].append)
+    assert warnings() == ["GET /order: rolled back an uncommitted write of 2 row(s)"]
+
+
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
 def test_whenever_the_connection_was_acquired(bank: Bank, warnings: Callable[[], list[str]], acquire: str) -> None:
     """The request is known with acquire=first-use, too."""

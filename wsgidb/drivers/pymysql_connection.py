@@ -124,16 +124,15 @@ class Connection(Wire, Observed):
         snapshot does not show in it, and only with autocommit on (in the same status) the transaction flag counts.
         """
         seen = self._seen
-        reason = self._unusable()
-        if reason is not None:
-            return reason
+        sock = self._sock
+        if sock is None or sock is not self._own_socket or seen.busy:
+            return self._unusable() or DIRTY
         result = self._result
         if result is not None and (result.unbuffered_active or result.has_next):
             return "unread rows"
-        status = self.server_status
         if seen.unknown or (result is not None and result.has_next is None):
             return DIRTY
-        if status & IN_TRANSACTION or bool(status & AUTOCOMMIT) is not autocommit:
+        if self.server_status & (IN_TRANSACTION | AUTOCOMMIT) != (AUTOCOMMIT if autocommit else 0):
             return DIRTY
         if whole_session and seen.used:
             return DIRTY

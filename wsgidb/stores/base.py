@@ -15,6 +15,14 @@ from ..settings import Settings
 
 CLOSED = "the Database is closed"
 
+Request = tuple[str, str, str]
+"""A request's method, SCRIPT_NAME and PATH_INFO. Not its environ: a leaked lease would keep alive what is in it."""
+
+
+def named(request: Request | None) -> str:
+    """Whose a lease is, for log lines."""
+    return "outside of a request" if request is None else "{} {}{}".format(*request)
+
 
 class Slot:
     """The place of one physical connection, and what is known of it. Times are on the engine's clock, in seconds.
@@ -35,7 +43,7 @@ class Slot:
         "handle",  # the store's own
         "process",  # the state of the process that opened the connection
         "raw",  # the driver's connection, or None
-        "request",  # method and path of the present lease, if it is a request's
+        "request",  # whose the present lease is, if it is a request's
         "since",  # when the present lease began, or None
         "undo",  # attributes that the present lease has changed, with their former values
         "used",  # when the last lease ended
@@ -56,7 +64,7 @@ class Slot:
         self.born, self.used, self.expires = born, now, expires
         self.good_until = self.busy = 0.0
         self.uses = 0
-        self.request: str | None = None
+        self.request: Request | None = None
         self.since: float | None = None
         self.doomed: str | None = None
         self.undo: dict[str, Any] | None = None

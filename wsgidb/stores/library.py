@@ -51,14 +51,13 @@ class LibraryPool(ABC):
     @abstractmethod
     def check_in(self, slot: Slot) -> None: ...
 
-    def __len__(self) -> int:
-        return self._connected
-
     def append(self, slot: Slot, /) -> None:
         self.check_in(slot)
         self._connected += 1
 
     def pop(self) -> Slot:
+        if not self._connected:
+            raise IndexError("no slot is at rest")
         self._connected -= 1
         return self._pick(lambda slot: slot.raw is not None)
 
@@ -81,13 +80,17 @@ class LibraryPooled(Pooled):
     takes_args = True
     _idle: LibraryPool
 
+    def take(self) -> Slot | None:
+        with self._lock:
+            return self._take()
+
     def _create(self) -> Slot:
         return self._idle.empty()
 
     def _remove(self, slot: Slot) -> None:
         self._idle.check_in(slot)
 
-    def _too_old(self, now: float) -> tuple[Slot, str] | None:
+    def _too_old(self, slot: Slot) -> tuple[Slot, str] | None:
         return None  # the library hands its slots out in turn, and taking one tells its age
 
 

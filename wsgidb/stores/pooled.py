@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from math import inf
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar
 
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout
 from .base import CLOSED, Slot, Store
@@ -23,14 +24,6 @@ class Waiter:
         self.turn.acquire()
 
 
-class Rest(Protocol):
-    """What a pool keeps its slots at rest in: a deque, or a library's pool."""
-
-    def __len__(self) -> int: ...
-    def append(self, slot: Slot, /) -> None: ...
-    def pop(self) -> Slot: ...
-
-
 class Pooled(Store):
     shared: ClassVar[bool] = True
 
@@ -40,19 +33,26 @@ class Pooled(Store):
         self._max_idle = inf if self._settings.max_idle is None else self._settings.max_idle
         # `_lock` guards all below, and `closed`. Nothing that may block happens under it. Reentrant, as all locks that
         # a finalizer may need: garbage collection can begin anywhere, and take back the connection of a lost body.
+        # Taking a slot at rest needs no lock: nobody waits while there is one, and a deque's pop is atomic.
         self._lock = threading.RLock()
-        self._idle: Rest = deque()  # slots at rest, the most recently used at the right
+        self._idle: Any = deque()  # slots at rest, the most recently used at the right
         self._made = 0  # slots at rest, leased, or connecting: never more than `_size`
         self._waiters: deque[Waiter] = deque()  # the first to come at the left
 
     def take(self) -> Slot | None:
+        try:
+            slot: Slot = self._idle.pop()
+            return slot
+        except IndexError:
+            pass
         with self._lock:
-            return self._idle.pop() if self._idle else self._take()
+            return self._take()
 
     def _take(self) -> Slot | None:
         """A slot at rest, or an empty one; but who waits already comes first. Under the lock."""
-        if self._idle:
-            return self._idle.pop()
+        with suppress(IndexError):
+            found: Slot = self._idle.pop()
+            return found
         slot = self._new()
         while slot is not None and self._waiters:
             self._hand(slot)
@@ -103,6 +103,8 @@ class Pooled(Store):
         while place and self._waiters[place - 1].deadline > waiter.deadline:
             place -= 1
         self._waiters.insert(place, waiter)
+        with suppress(IndexError):  # a finalizer may have put one back since there was none
+            self._hand(self._idle.pop())
 
     @staticmethod
     def _served(waiter: Waiter) -> Slot:
@@ -121,27 +123,34 @@ class Pooled(Store):
     def put(self, slot: Slot) -> tuple[Slot, str] | None:
         with self._lock:
             if slot.raw is None:
-                self._remove(slot)
-                self._made -= 1
-                if self._waiters and not self.closed:
-                    new = self._new()
-                    if new is not None:
-                        self._hand(new)
-                return None
-            if self.closed:
+                self._free(slot)
+            elif self.closed:
                 return slot, "closed"
-            if self._waiters:
+            elif self._waiters:
                 self._hand(slot)
-                return None
-            self._idle.append(slot)
-            return self._too_old(slot.used)
+            else:
+                self._idle.append(slot)
+                return self._too_old(slot)
+        return None
 
-    def _too_old(self, now: float) -> tuple[Slot, str] | None:
-        """The slot at rest that was not used for the longest time, if it should not be kept. Under the lock."""
-        assert isinstance(self._idle, deque), "else the library's pool is asked in turn"
-        coldest = self._idle[0]
-        reason = "age" if coldest.expires <= now else "unused" if coldest.used + self._max_idle <= now else None
-        return None if reason is None else (self._idle.popleft(), reason)
+    def _free(self, slot: Slot) -> None:
+        """An empty slot's place is free for another. Under the lock."""
+        self._remove(slot)
+        self._made -= 1
+        if self._waiters and not self.closed:
+            new = self._new()
+            if new is not None:
+                self._hand(new)
+
+    def _too_old(self, slot: Slot) -> tuple[Slot, str] | None:
+        """The slot that is at rest for longest, if it should not be kept now that `slot` comes back. Under the lock."""
+        try:
+            coldest: Slot = self._idle[0]
+            now = slot.used
+            reason = "age" if coldest.expires <= now else "unused" if coldest.used + self._max_idle <= now else None
+            return None if reason is None else (self._idle.popleft(), reason)
+        except IndexError:  # taken meanwhile, all of them
+            return None
 
     def _hand(self, slot: Slot) -> None:
         waiter = self._waiters.popleft()
@@ -151,7 +160,10 @@ class Pooled(Store):
     def close(self) -> list[Slot]:
         with self._lock:
             self.closed = True
-            slots = [self._idle.pop() for _ in range(len(self._idle))]
+            slots = []
+            with suppress(IndexError):
+                while True:
+                    slots.append(self._idle.pop())
             waiters = list(self._waiters)
             self._waiters.clear()
         for waiter in waiters:
