@@ -125,9 +125,13 @@ def test_the_request_is_named(bank: Bank, warnings: Callable[[], list[str]]) -> 
 
 def test_a_server_may_leave_empty_paths_out(bank: Bank, warnings: Callable[[], list[str]]) -> None:
     """PEP 3333: SCRIPT_NAME and PATH_INFO need not be in the environ where they are empty."""
+
+    def start_response(status: str, headers: Any) -> Any:
+        """Of a server without write()."""
+
     with Database(bank.url) as database:
         app = DatabaseMiddleware(app_of(statements(WRITE)), database)
-        app({"REQUEST_METHOD": "GET", "PATH_INFO": "/order"}, lambda status, headers: [].append)
+        app({"REQUEST_METHOD": "GET", "PATH_INFO": "/order"}, start_response)
     assert warnings() == ["GET /order: rolled back an uncommitted write of 2 row(s)"]
 
 
