@@ -34,6 +34,7 @@ class Index:
 
 class Listing:
     def GET(self) -> Iterator[bytes]:
+        web.header("Content-Type", PLAIN["Content-Type"])
         return list_cities(web.ctx.env["db.conn"])
 
 

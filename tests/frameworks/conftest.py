@@ -16,17 +16,14 @@ from pathlib import Path
 import pytest
 
 import load_cities
-import wsgidb
-from frameworks.kit import FRAMEWORKS, Framework
-from frameworks.sites import EREWHON, InProcess, Served, Site
+from frameworks.kit import FRAMEWORKS, NAMES, Framework
+from frameworks.sites import EREWHON, PATH, InProcess, Served, Site, serving
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
-from support.servers import Server
 from support.waiting import until
 from wsgidb import Database
 
-NAMES = [os.environ["FRAMEWORK"]] if os.environ.get("FRAMEWORK") else list(FRAMEWORKS)
-PATH = [str(Path(__file__).parents[1]), str(Path(load_cities.__file__).parent), str(Path(wsgidb.__file__).parents[1])]
+collect_ignore = [f"test_{name}.py" for name in FRAMEWORKS if name not in NAMES]
 MakeSite = Callable[..., InProcess]
 LEAN = {"WSGIDB_ACQUIRE": "first-use", "WSGIDB_EXCLUDE": "/cities.csv"}
 """Connections only for requests that use one."""
@@ -88,9 +85,8 @@ def served(framework: Framework, mariadb: MariaDB, tmp_path_factory: pytest.Temp
     """One server for all tests of a framework; it must end well."""
     with TCPProxy(mariadb.port) as proxy, Database(mariadb.url()) as database:
         load_cities.load_cities(database)
-        settings = {"WSGIDB_URL": proxy.url_from(mariadb.url()), "FRAMEWORK": framework.name, **LEAN}
         log = tmp_path_factory.mktemp("server") / "log"
-        with Server("Waitress", "frameworks.served:application", log, PATH, **settings) as server:
+        with serving("Waitress", framework, log, WSGIDB_URL=proxy.url_from(mariadb.url()), **LEAN) as server:
             yield Served(framework, server.port, mariadb, proxy)
     mariadb.execute("DROP TABLE city")
 

@@ -5,6 +5,7 @@ A new framework is one more entry in `FRAMEWORKS`, an example, and a factor in t
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ class Framework:
     package: str | None
     """What pip calls it."""
     client: clients.Client
+    tested_by: str
+    """That client, as the page calls it."""
+    environ: str = 'request.environ["db.conn"]'
+    """How the example gets the connection."""
     raises: bool = False
     """Whether a handler's exception reaches the middleware; else it becomes the framework's own 500."""
     wrapper: bool = True
@@ -53,21 +58,38 @@ def _around(module: ModuleType) -> DatabaseMiddleware:
     return DatabaseMiddleware(module.main({}), transaction="request")
 
 
+WEBTEST = "WebTest"
 FRAMEWORKS = {
     each.name: each
     for each in (
-        Framework("wsgi", "plain WSGI", None, clients.bare, raises=True),
-        Framework("werkzeug", "Werkzeug", "Werkzeug", clients.werkzeug, raises=True),
         Framework(
-            *("flask", "Flask", "Flask", clients.flask),
+            *("wsgi", "plain WSGI", None, clients.bare, "`wsgiref.validate`", 'environ["db.conn"]'),
+            raises=True,
+        ),
+        Framework("werkzeug", "Werkzeug", "Werkzeug", clients.werkzeug, "`werkzeug.test.Client`", raises=True),
+        Framework(
+            *("flask", "Flask", "Flask", clients.flask, "`app.test_client()`", "get_connection(request.environ)"),
             application=lambda module: module.app,
             middleware=lambda app: app.wsgi_app,
         ),
-        Framework("bottle", "Bottle", "bottle", clients.webtest),
-        Framework("falcon", "Falcon", "falcon", clients.falcon),
-        Framework("pyramid", "Pyramid", "pyramid", clients.webtest, raises=True, application=_around),
-        Framework("django", "Django", "Django", clients.webtest),
-        Framework("cherrypy", "CherryPy", "CherryPy", clients.webtest, wrapper=False),
-        Framework("webpy", "web.py", "web.py", clients.webtest, wrapper=False, length=False),
+        Framework("bottle", "Bottle", "bottle", clients.webtest, WEBTEST),
+        Framework(
+            *("falcon", "Falcon", "falcon", clients.falcon, "`falcon.testing.TestClient`", 'req.env["db.conn"]'),
+        ),
+        Framework("pyramid", "Pyramid", "pyramid", clients.webtest, WEBTEST, raises=True, application=_around),
+        Framework("django", "Django", "Django", clients.webtest, f"{WEBTEST}; `django.test.Client`"),
+        Framework(
+            *("cherrypy", "CherryPy", "CherryPy", clients.webtest, WEBTEST),
+            environ="get_connection(cherrypy.request.wsgi_environ)",
+            wrapper=False,
+        ),
+        Framework(
+            *("webpy", "web.py", "web.py", clients.webtest, f"{WEBTEST}; `app.request()`", 'web.ctx.env["db.conn"]'),
+            wrapper=False,
+            length=False,
+        ),
     )
 }
+
+NAMES = [os.environ["FRAMEWORK"]] if os.environ.get("FRAMEWORK") else list(FRAMEWORKS)
+"""Those to be tested."""

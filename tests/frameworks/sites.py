@@ -7,16 +7,22 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
+import load_cities
+import wsgidb
 from frameworks.clients import FORM, Answer
 from frameworks.kit import Framework
 from support import packets
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
+from support.servers import Server
 from wsgidb import Database
 
+PATH = [str(Path(module.__file__ or "").parents[up]) for module, up in ((load_cities, 0), (wsgidb, 1), (packets, 1))]
+"""Where a process of its own finds the examples, the package, and these tests."""
 EREWHON = "Erewhon"
 """A city whose commit fails."""
 DEADLOCK = packets.error(1213, "40001", "Deadlock found when trying to get lock; try restarting transaction")
@@ -91,3 +97,8 @@ class Served:
         done = self._proxy.answer("COMMIT", lambda: DEADLOCK)
         yield
         assert done.is_set(), "no COMMIT came"
+
+
+def serving(server: str, framework: Framework, log: Path, **settings: str) -> Server:
+    """The framework's example on one of `support.servers`."""
+    return Server(server, "frameworks.served:application", log, PATH, FRAMEWORK=framework.name, **settings)

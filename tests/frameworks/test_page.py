@@ -1,0 +1,103 @@
+"""docs/frameworks.md says what these tests test: its tables are theirs, and how it wraps is how the examples do.
+
+``pytest tests/frameworks/test_page.py --update-docs`` writes the tables.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+import load_cities
+from frameworks.kit import FRAMEWORKS, Framework
+from support.pages import Row, Table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PAGE = ROOT / "docs" / "frameworks.md"
+EXAMPLES = Path(load_cities.__file__).parent
+WHERE = {
+    "test_cities.py": "its test client; Waitress",
+    "test_bodies.py": "WSGI itself",
+    "test_sendfile.py": "gunicorn",
+}
+
+
+def row(framework: Framework) -> Row:
+    example = "pyramid_app.py" if framework.name == "pyramid" else f"{framework.module}.py"
+    return (
+        framework.title,
+        f"[{example}](../examples/{example})",
+        versions(framework),
+        f"`{framework.environ}`",
+        "raised" if framework.raises else "its own 500",
+        "complete" if framework.length else "streamed",
+        "sendfile" if framework.wrapper else "read",
+        framework.tested_by,
+    )
+
+
+def versions(framework: Framework) -> str:
+    """Those that tox installs."""
+    if framework.package is None:
+        return "·"
+    lowest = re.search(rf"{framework.name}-lowest: {framework.package}==([\d.]+)\.\*", (ROOT / "tox.ini").read_text())
+    return f"{lowest[1]} and newest" if lowest else "newest"
+
+
+def checks() -> list[Row]:
+    """Every test of the suite that runs over all frameworks."""
+    found: list[Row] = []
+    for name, where in WHERE.items():
+        for node in ast.parse((HERE / name).read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                slow = any("slow" in ast.unparse(mark) for mark in node.decorator_list)
+                words = node.name.removeprefix("test_").replace("_", " ")
+                found.append((words, f"{where}, under strace; once only" if slow else where))
+    return found
+
+
+HEADS = {
+    "frameworks": (
+        *("framework", "example", "versions", "where the connection is", "a handler's exception", "a page"),
+        *("a download", "test client"),
+    ),
+    "checks": ("check", "by"),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_table_is_up_to_date(name: str, pytestconfig: pytest.Config) -> None:
+    """Else use --update-docs. The suite proves each cell that is not a name."""
+    rows = [row(framework) for framework in FRAMEWORKS.values()] if name == "frameworks" else checks()
+    table = Table(PAGE, name, HEADS[name], [(cells[0], cells[1]) for cells in rows])
+    if pytestconfig.getoption("update_docs"):
+        table.update({(cells[0], cells[1]): cells for cells in rows})
+    assert list(table.rows.values()) == rows
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=lambda framework: framework.name)
+def test_an_example_wraps_as_the_page_says(framework: Framework) -> None:
+    """Line for line, and it has the connection from where the table says."""
+    section = PAGE.read_text().partition(f"\n### {framework.title}\n")[2].partition("\n### ")[0]
+    kind, code = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)[0]
+    example = (EXAMPLES / f"{framework.module}.py").read_text()
+
+    assert code.strip() in ((EXAMPLES / "paste.ini").read_text() if kind == "ini" else example)
+    assert framework.environ in example
+
+
+def test_tox_has_an_environment_for_each_on_every_python() -> None:
+    """With the framework alone; the oldest versions that setup.cfg allows are those of the environments for them."""
+    tox, setup = (ROOT / "tox.ini").read_text(), ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    names = ",".join(FRAMEWORKS)
+    assert f"py{{310,311,312,313}}-{{{names}}}\n" in tox
+    allowed = dict(line.split(">=") for line in setup["options.extras_require"]["frameworks"].split())
+    assert set(allowed) == {framework.package for framework in FRAMEWORKS.values() if framework.package}
+    for package, lowest in re.findall(r"-lowest: (\w+)==([\d.]+)\.\*", tox.partition("[testenv:py")[2]):
+        assert allowed[package] == lowest
