@@ -98,7 +98,8 @@ class Engine:
                 return slot
             except DatabaseUnavailable:
                 process.store.put(slot)
-                if not (process.store.shared and process.worth_waiting()):
+                # Not `worth_waiting`: the next try may be due by now, or another's have succeeded.
+                if not (process.store.shared and process.open and self._clock() < deadline):
                     raise
                 slot = None  # the server grants some connections: wait for one of those
             except BaseException:

@@ -180,6 +180,38 @@ def test_waits_for_a_live_connection_in_back_off(make: MakeDatabase, server: Fai
     assert (database.stats().connects, server.count("connect")) == (1, 2)
 
 
+def test_waits_for_a_live_connection_though_the_next_try_is_due(
+    make: MakeDatabase, server: Failing, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S5: nor does it fail where the back-off is over, or another's connect has ended it, when it comes to wait."""
+    database = make(creator=server.connect, pool_size=10, clock=clock, acquire_timeout=60)
+    server.up = True
+    with database.connection():
+        server.up = False
+        store = database._engine.process.store
+        put = store.put
+
+        def late(slot: Any) -> Any:
+            server.up = True
+            clock.advance(LAST)
+            return put(slot)
+
+        monkeypatch.setattr(store, "put", late)
+        lease(database)
+        monkeypatch.undo()
+    assert (database.stats().connects, server.count("connect")) == (2, 3)
+
+
+def test_failed_connect_at_the_deadline_is_the_end(make: MakeDatabase, server: Failing, clock: Clock) -> None:
+    """S5: with a live connection, too, a request that has used up its acquire_timeout by connecting tries no more."""
+    database = make(creator=server.connect, pool_size=10, clock=clock, acquire_timeout=2)
+    server.up = True
+    with database.connection():
+        server.up, server.duration = False, 5.0
+        assert "server is down" in refused(database)
+    assert server.count("connect") == 2
+
+
 def test_last_live_connection_lost_fails_all_who_wait(make: MakeDatabase, server: Failing, clock: Clock) -> None:
     """S5: when the last live connection is lost in an outage, who waited for it is told at once, not at a deadline."""
     database = make(creator=server.connect, pool_size=10, clock=clock, acquire_timeout=60)
