@@ -19,7 +19,8 @@ help:
 	@echo "make clean   remove everything that these commands made"
 
 demo: export WSGIDB_URL ?= sqlite:///build/demo/cities.sqlite3
-demo: $(VENV)/demo.stamp
+# mysqlclient is compiled, for those only who ask for it.
+demo: $(VENV)/demo.stamp $(if $(filter mysql+mysqldb:%,$(WSGIDB_URL)),$(VENV)/mysqlclient.stamp)
 	@mkdir -p build/demo
 	@exec $(BIN)/python examples/serve.py --port $(PORT)
 
@@ -49,6 +50,11 @@ $(VENV)/base.stamp: setup.cfg pyproject.toml
 
 $(VENV)/demo.stamp: $(VENV)/base.stamp
 	$(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/mysqlclient.stamp: $(VENV)/base.stamp
+	PYTHON="$(PYTHON)" tools/system-packages python compiler
+	$(PIP_INSTALL) --editable '.[mysqlclient]'
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/base.stamp

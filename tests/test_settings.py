@@ -177,20 +177,29 @@ def test_autocommit_is_the_transaction_options_business(url: str, name: str) -> 
     assert refusal(url, connect_args={name: True}).startswith(f"{name}: cannot be given in the url or connect")
 
 
-def test_a_missing_driver_package_names_the_extra() -> None:
+@pytest.mark.parametrize(
+    ("scheme", "package", "extra"),
+    [
+        ("mysql+pymysql", "pymysql", "mysql"),
+        ("mysql+mysqldb", "MySQLdb", "mysqlclient"),
+        ("mysql+mysqlconnector", "mysql.connector", "mysqlconnector"),
+        ("postgresql+psycopg", "psycopg", "postgresql"),
+    ],
+)
+def test_a_missing_driver_package_names_the_extra(scheme: str, package: str, extra: str) -> None:
     """Known at start-up, with the command that helps; the import is blocked in a process of its own."""
     code = f"""
 import sys
-sys.modules["pymysql"] = None
+sys.modules[{package!r}] = None
 import wsgidb
 try:
-    wsgidb.Database({MYSQL!r})
+    wsgidb.Database("{scheme}://app@db.invalid/shop")
 except wsgidb.ConfigError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=root())
     assert (done.stdout, done.stderr) == (
-        "url: mysql+pymysql needs the package pymysql: pip install 'wsgidb[mysql]'\n",
+        f"url: {scheme} needs the package {package}: pip install 'wsgidb[{extra}]'\n",
         "",
     )
 

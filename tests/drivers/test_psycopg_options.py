@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ import psycopg
 import pytest
 import trustme
 
-import wsgidb
 from drivers.cases import run, soon
 from drivers.deadlines import driver_of
 from support.postgresql import PASSWORDS, PostgreSQL
@@ -115,22 +112,6 @@ def test_unknown_host() -> None:
     """R1: a host that does not exist is the driver's error."""
     with pytest.raises(psycopg.OperationalError, match=r"no-such-host\.invalid"):
         driver_of("postgresql://guest@no-such-host.invalid/test").connect(soon())
-
-
-def test_missing_package() -> None:
-    """Bad input: without psycopg the url is a ConfigError that names the extra to install."""
-    code = f"""
-import sys
-sys.modules["psycopg"] = None
-from wsgidb import Database, ConfigError
-try:
-    Database({URL!r})
-except ConfigError as error:
-    print(error)
-"""
-    root = str(Path(wsgidb.__file__).parents[1])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=root)
-    assert done.stdout == "url: postgresql+psycopg needs the package psycopg: pip install 'wsgidb[postgresql]'\n"
 
 
 # -- TLS
