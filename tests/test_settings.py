@@ -182,7 +182,7 @@ def test_autocommit_is_the_transaction_options_business(url: str, name: str) -> 
     [
         ("mysql+pymysql", "pymysql", "mysql"),
         ("mysql+mysqldb", "MySQLdb", "mysqlclient"),
-        ("mysql+mysqlconnector", "mysql.connector", "mysqlconnector"),
+        ("mysql+mysqlconnector", "mysql", "mysqlconnector"),
         ("postgresql+psycopg", "psycopg", "postgresql"),
     ],
 )
@@ -190,7 +190,11 @@ def test_a_missing_driver_package_names_the_extra(scheme: str, package: str, ext
     """Known at start-up, with the command that helps; the import is blocked in a process of its own."""
     code = f"""
 import sys
-sys.modules[{package!r}] = None
+class Absent:
+    def find_spec(self, name, *rest):
+        if name == {package!r}:
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Absent())
 import wsgidb
 try:
     wsgidb.Database("{scheme}://app@db.invalid/shop")
