@@ -1,0 +1,388 @@
+"""A long run of requests with random faults, and its accounts: what was lost or leaked, how long it took to recover.
+
+It goes in windows of some thousand requests. In the middle of each a fault is done and undone; at its end, when nothing
+moves, all is held against what the server says: sessions, counters, and the ledger.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import pymysql
+
+from support.client import connect
+from support.mariadb import PASSWORDS, MariaDB
+from support.waiting import until
+from support.wsgi import environment
+from wsgidb import Database, DatabaseMiddleware, Stats
+
+THREADS, POOL = 4, 3
+OPTIONS: dict[str, Any] = {
+    "acquire_timeout": 2,
+    "connect_timeout": 1,
+    "read_timeout": 1,
+    "write_timeout": 1,
+    "ping_timeout": 0.5,
+    "max_lifetime": 20,
+    "leak_after": 30,
+}
+NEVER_CLOSED, CLOSED_EARLY, STREAMED, MISDEED, PAYMENT = 0.002, 0.004, 0.01, 0.03, 0.15
+"""What a request is, by the number that was drawn for it: up to 0.002 a body that is never closed, and so on; all else
+is a SELECT."""
+THINK = 0.005
+"""Seconds that a client waits after a 503, as it was asked to."""
+SECRET = PASSWORDS["app"]
+
+
+@dataclass
+class Row:
+    """What came of one kind of fault."""
+
+    fault: str
+    times: int = 0
+    requests: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    longest_stall: float = 0.0
+    recovery: float = 0.0
+    """The longest time from the fault's end until a request was served again."""
+    leaked: int = 0
+    """Leases without a request, and sessions that the server has and the Database does not."""
+    lost: int = 0
+    """Payments that were confirmed and are not there, are there twice, or are there though they were refused."""
+
+
+class Listener(logging.Handler):
+    """Counts log lines, and those with the password."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines = self.secrets = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines += 1
+        self.secrets += SECRET in self.format(record)
+
+
+# -- the application
+
+
+def execute(conn: Any, sql: str) -> Any:
+    with closing(conn.cursor()) as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+def pay(conn: Any, number: int, thread: int) -> None:
+    execute(conn, f"UPDATE account SET balance = balance - 1 WHERE id = {2 * thread}")
+    execute(conn, f"UPDATE account SET balance = balance + 1 WHERE id = {2 * thread + 1}")
+    execute(conn, f"INSERT INTO ledger VALUES ({number})")
+    conn.commit()
+
+
+class Misdeed(Exception):
+    """A handler's own mistake."""
+
+
+def raises(conn: Any) -> None:
+    execute(conn, "INSERT INTO never VALUES (1)")
+    raise Misdeed
+
+
+def forgets_to_commit(conn: Any) -> None:
+    execute(conn, "INSERT INTO never VALUES (1)")
+
+
+def swallows_an_error(conn: Any) -> None:
+    execute(conn, "INSERT INTO never VALUES (1)")
+    try:
+        execute(conn, "SELEC 1")
+    except pymysql.err.ProgrammingError:
+        pass
+
+
+def leaves_rows_unread(conn: Any) -> None:
+    cursor = conn.cursor(pymysql.cursors.SSCursor)
+    cursor.execute("SELECT 1 UNION SELECT 2")
+    cursor.fetchone()
+
+
+def closes_by_hand(conn: Any) -> None:
+    conn.driver_connection.close()
+
+
+def changes_autocommit(conn: Any) -> None:
+    conn.autocommit(True)
+
+
+MISDEEDS = (raises, forgets_to_commit, swallows_an_error, leaves_rows_unread, closes_by_hand, changes_autocommit)
+
+
+class Client(threading.Thread):
+    """Asks for one thing after the other, window by window, in a thread of its own for all of the run."""
+
+    def __init__(self, soak: Soak, index: int) -> None:
+        super().__init__(daemon=True)
+        self.soak, self.index = soak, index
+        self.random = random.Random(f"{soak.seed} {index}")
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin a new window."""
+        self.requests = self.leases = 0
+        self.errors: Counter[str] = Counter()
+        self.stall = 0.0
+        self.confirmed: set[int] = set()
+        self.refused: set[int] = set()
+
+    def run(self) -> None:
+        while True:
+            self.soak.gate.wait()
+            if self.soak.ended:
+                return
+            while not self.soak.over:
+                self.ask(next(self.soak.numbers))
+            self.soak.gate.wait()
+
+    def ask(self, number: int) -> None:
+        """One request, and what became of it."""
+        draw = self.random.random()
+        self.requests += 1
+        began = time.monotonic()
+        try:
+            kind = self.serve(draw, number)
+        except pymysql.Error as error:
+            kind = f"error {error.args[0] if error.args else error}"
+        except Misdeed:
+            kind = ""
+        ended = time.monotonic()
+        self.stall = max(self.stall, ended - began)
+        if kind:
+            self.errors[kind] += 1
+        elif began > self.soak.healed_at:
+            self.soak.served_at = self.soak.served_at or ended
+        if kind == "503":
+            time.sleep(THINK)
+
+    def serve(self, draw: float, number: int) -> str:
+        """As a server does. Returns the kind of error, or nothing."""
+        status: list[str] = []
+        environ = environment("/", draw=draw, number=number, client=self)
+
+        def start_response(line: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], object]:
+            status.append(line)
+            return lambda data: None
+
+        body = self.soak.app(environ, start_response)
+        if status and status[0].startswith("503"):
+            self.refused.add(number)
+            return "503"
+        if draw < NEVER_CLOSED:
+            return ""  # never closed: garbage collection's
+        try:
+            for _ in body:
+                if draw < CLOSED_EARLY:
+                    break
+        finally:
+            if hasattr(body, "close"):
+                body.close()
+        if MISDEED <= draw < PAYMENT:
+            self.confirmed.add(number)
+        return ""
+
+    def handle(self, environ: dict[str, Any], start_response: Any) -> Any:
+        conn, draw, number = environ["db.conn"], environ["draw"], environ["number"]
+        self.leases += 1
+        if draw < STREAMED:
+            execute(conn, "SELECT 1")
+            start_response("200 OK", [])
+            return (chunk for chunk in (b"a", b"b"))
+        if draw < MISDEED:
+            self.random.choice(MISDEEDS)(conn)
+        elif draw < PAYMENT:
+            pay(conn, number, self.index)
+        elif execute(conn, f"SELECT {number}") != ((number,),):
+            raise AssertionError("somebody else's answer")
+        start_response("200 OK", [])
+        return [b"done"]
+
+
+# -- the run
+
+
+class Soak:
+    """One strategy, one server, many requests. `rows` is the table, `problems` what did not add up."""
+
+    def __init__(self, server: MariaDB, strategy: str, seed: int) -> None:
+        self.server, self.seed = server, seed
+        self.random = random.Random(seed)
+        self.rows: dict[str, Row] = {}
+        self.problems: list[str] = []
+        self.requests = self.payments = 0
+        self.numbers = count(1)
+        self.over = self.ended = False
+        self.healed_at, self.served_at = 0.0, 0.0
+        self.gate = threading.Barrier(THREADS + 1)
+        self.log = Listener()
+        logger = logging.getLogger("wsgidb")
+        self._level = logger.level
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(self.log)
+        self._prepare()
+        self.database = Database(server.url("app"), strategy=strategy, pool_size=POOL, **OPTIONS)
+        self.app = DatabaseMiddleware(lambda environ, start: environ["client"].handle(environ, start), self.database)
+        self.clients = [Client(self, index) for index in range(THREADS)]
+        for client in self.clients:
+            client.start()
+
+    def _prepare(self) -> None:
+        self._log_in()
+        for name in ("account", "ledger", "never"):
+            self.admin(f"DROP TABLE IF EXISTS {name}")
+        self.admin("CREATE TABLE account (id INT PRIMARY KEY, balance INT)")
+        self.admin("CREATE TABLE ledger (number INT)")
+        self.admin("CREATE TABLE never (n INT)")
+        self.admin(f"INSERT INTO account VALUES {', '.join(f'({number}, 0)' for number in range(2 * THREADS))}")
+
+    def close(self) -> None:
+        self.ended = True
+        self.gate.wait()
+        for client in self.clients:
+            client.join(10)
+        self.database.close()
+        logger = logging.getLogger("wsgidb")
+        logger.removeHandler(self.log)
+        logger.setLevel(self._level)
+        self._admin.close()
+
+    # -- the server, as its administrator sees it, on one session
+
+    def _log_in(self) -> None:
+        self._admin = connect(self.server.url("root"), autocommit=True)
+
+    def admin(self, sql: str) -> Any:
+        return execute(self._admin, sql)
+
+    def counter(self, name: str) -> int:
+        return int(self.admin(f"SHOW GLOBAL STATUS LIKE '{name}'")[0][1])
+
+    def sessions(self) -> list[int]:
+        return [row[0] for row in self.admin("SELECT id FROM information_schema.processlist WHERE user = 'app'")]
+
+    def kill(self, sessions: list[int]) -> None:
+        for session in sessions:
+            try:
+                self.admin(f"KILL {session}")
+            except pymysql.OperationalError as error:
+                if error.args[0] != 1094:  # gone by itself in the meantime
+                    raise
+
+    # -- windows
+
+    def window(self, fault: Callable[[Soak], Callable[[], None]] | None, requests: int) -> None:
+        """So many requests at the least, with a fault in their middle."""
+        name = "none" if fault is None else fault.__name__.replace("_", " ")
+        row = self.rows.setdefault(name, Row(name))
+        row.times += 1
+        self.over, self.healed_at, self.served_at = False, float("inf"), 0.0
+        for client in self.clients:
+            client.forget()
+        before, said = self.database.stats(), self._said()
+        self.gate.wait()
+        if fault is not None:
+            self._past(requests // 4)
+            heal = fault(self)
+            self._past(requests // 4, patience=1.5)
+            heal()
+            self.healed_at = time.monotonic()
+            until(lambda: self.served_at, 30, f"service after: {name}")
+            row.recovery = max(row.recovery, self.served_at - self.healed_at)
+        self._past(requests - self._done())
+        self.over = True
+        self.gate.wait()
+        for client in self.clients:
+            row.requests += client.requests
+            row.errors += client.errors
+            row.longest_stall = max(row.longest_stall, client.stall)
+        self.requests += self._done()
+        self._audit(row, before, said)
+
+    def _done(self) -> int:
+        return sum(client.requests for client in self.clients)
+
+    def _past(self, more: int, patience: float = float("inf")) -> None:
+        """Wait for so many more requests, or, where they hang, for so many seconds."""
+        wanted, late = self._done() + more, time.monotonic() + patience
+        while self._done() < wanted and time.monotonic() < late:
+            time.sleep(0.002)
+
+    # -- accounts
+
+    def _said(self) -> tuple[int, int, int]:
+        return self.counter("Uptime"), self.counter("Connections"), self.counter("Aborted_clients")
+
+    def _audit(self, row: Row, before: Stats, said: tuple[int, int, int]) -> None:
+        """Hold all against each other, as nothing moves."""
+        gc.collect()  # what bodies that were never closed hold
+        stats = self.database.stats()
+        leases, refused = (sum(n) for n in zip(*((c.leases, c.errors["503"]) for c in self.clients), strict=True))
+        self._same(row, "leases", stats.acquires - before.acquires, leases)
+        self._same(row, "requests", self._done(), leases + refused)
+        ended = sum(stats.discards.values()) + sum(stats.retirements.values())
+        self._same(row, "connects, and their ends", stats.connects - ended, stats.open)
+        self._same(row, "log lines with a password", self.log.secrets, 0)
+        row.leaked += stats.leased + self._settled(row, "sessions", lambda: len(self.sessions()), stats.open)
+        self._settled(row, "Threads_connected", lambda: self.counter("Threads_connected"), stats.open + 1)
+        if self.counter("Uptime") >= said[0] and row.fault not in ("restart", "crash"):
+            tried = stats.connects - before.connects + stats.connect_failures - before.connect_failures
+            self._settled(row, "Connections", lambda: self.counter("Connections") - said[1], tried)
+        if row.fault == "none":
+            new = Counter(stats.discards) - Counter(before.discards)
+            rude = new.total() - new["closed by the application or the driver"]
+            self._settled(row, "Aborted_clients", lambda: self.counter("Aborted_clients") - said[2], rude)
+        self._look_into_ledger(row)
+
+    def _look_into_ledger(self, row: Row) -> None:
+        confirmed = set().union(*(client.confirmed for client in self.clients))
+        refused = set().union(*(client.refused for client in self.clients))
+        noted = [number for (number,) in self.admin("SELECT number FROM ledger")]
+        there = set(noted)
+        row.lost += len(confirmed - there) + len(noted) - len(there) + len(refused & there)
+        self.payments += len(noted)
+        sums = self.admin("SELECT SUM(balance), SUM(ABS(balance)) FROM account")[0]
+        self._same(row, "balances", (int(sums[0]), int(sums[1])), (0, 2 * self.payments))
+        self._same(row, "rows that nobody committed", self.admin("SELECT COUNT(*) FROM never")[0][0], 0)
+        self.admin("TRUNCATE TABLE ledger")
+
+    def _same(self, row: Row, what: str, found: object, expected: object) -> None:
+        if found != expected:
+            self.problems.append(f"{row.fault} ({row.times}): {what}: {found}, not {expected}")
+
+    def _settled(self, row: Row, what: str, found: Callable[[], int], expected: int) -> int:
+        """The same for what the server counts, which may be a moment late. Returns the difference."""
+        try:
+            until(lambda: found() == expected, 5)
+        except AssertionError:
+            self._same(row, what, found(), expected)
+        return abs(found() - expected)
+
+
+def memory() -> float:
+    """Of this process, in MB."""
+    gc.collect()
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,136 @@
+"""The shorter soak: over HTTP, from a WSGI server's process, with a network between it and the database."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import wsgidb
+from faults.load import Ledger, Seen, Site
+from faults.soak import OPTIONS, Row
+from support.mariadb import MariaDB
+from support.proxy import TCPProxy
+from support.servers import Server
+from support.waiting import until
+
+CLIENTS, THREADS = 4, 8
+PATH = [str(Path(__file__).parents[1]), str(Path(wsgidb.__file__).parents[1])]
+
+
+class Web:
+    """One strategy's site, its network and its database."""
+
+    def __init__(self, strategy: str, directory: Path) -> None:
+        self.mariadb = MariaDB()
+        self.mariadb.start()
+        self.ledger = Ledger(self.mariadb)
+        self.proxy = TCPProxy(self.mariadb.port)
+        url = self.proxy.url_from(self.mariadb.url("app"))
+        environ = {"SERVED_URL": url, "SERVED_OPTIONS": json.dumps({**OPTIONS, "strategy": strategy})}
+        log = directory / strategy
+        self.server = Server("gunicorn gthread", "faults.served:application", log, PATH, THREADS, **environ)
+        self.site = Site(self.server.__enter__())
+
+    def close(self) -> None:
+        self.server.stop()
+        self.proxy.close()
+        self.mariadb.close()
+
+    def hang_for(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def cut(web: Web) -> None:
+    web.proxy.cut()
+
+
+def deaf(web: Web) -> None:
+    web.proxy.deaf()
+    web.hang_for(1.5)
+    web.proxy.hear()
+
+
+def refuse(web: Web) -> None:
+    web.proxy.refuse()
+    web.proxy.cut()
+    web.hang_for(0.5)
+    web.proxy.accept()
+
+
+def restart_the_server(web: Web) -> None:
+    web.mariadb.restart()
+
+
+def kill_the_worker(web: Web) -> None:
+    (pid,) = web.server.workers
+    os.kill(pid, signal.SIGKILL)
+
+
+FAULTS: tuple[Callable[[Web], None], ...] = (cut, deaf, refuse, restart_the_server, kill_the_worker)
+
+
+def run(strategy: str, requests: int, window: int, seed: int) -> tuple[list[Row], list[str], int]:
+    """At least so many requests, with a fault in each window of them. Returns the table, what did not add up, and the
+    number of requests."""
+    choose = random.Random(seed)
+    rows: dict[str, Row] = {}
+    problems: list[str] = []
+    everything = Seen()
+    with TemporaryDirectory() as directory:
+        web = Web(strategy, Path(directory))
+        try:
+            faults: list[Callable[[Web], None]] = []
+            while len(everything) < requests or faults:
+                if not faults:
+                    faults = choose.sample(FAULTS, len(FAULTS))
+                fault = faults.pop()
+                name = f"{fault.__name__} (HTTP)".replace("_", " ")
+                row = rows.setdefault(name, Row(name))
+                seen = _window(web, fault, row, window)
+                everything += seen
+                _audit(web, row, everything, problems)
+            web.site.tells_no_secrets()
+        finally:
+            web.close()
+    return list(rows.values()), problems, len(everything)
+
+
+def _window(web: Web, fault: Callable[[Web], None], row: Row, window: int) -> Seen:
+    row.times += 1
+    with web.site.load(clients=CLIENTS) as seen:
+        seen.more(count=window // 2)
+        fault(web)
+        healed = time.monotonic()
+
+        def served() -> float | None:
+            return next((answer.began + answer.seconds for answer in seen[::-1] if answer.began > healed
+                         and answer.status == 200), None)  # fmt: skip
+
+        recovered = until(served, 30, f"service after: {row.fault}")
+        seen.more(count=window // 2)
+    row.requests += len(seen)
+    row.errors += seen.kinds
+    del row.errors["served"]
+    row.longest_stall = max(row.longest_stall, seen.longest)
+    row.recovery = max(row.recovery, (recovered or healed) - healed)
+    return seen
+
+
+def _audit(web: Web, row: Row, everything: Seen, problems: list[str]) -> None:
+    stats = web.site.stats()
+    try:
+        until(lambda: len(web.mariadb.processes("app")) == stats["open"], 10)
+    except AssertionError:
+        problems.append(f"{row.fault}: sessions: {len(web.mariadb.processes('app'))}, not {stats['open']}")
+    row.leaked += stats["leased"] + abs(len(web.mariadb.processes("app")) - stats["open"])
+    try:
+        web.ledger.agrees_with(everything)
+    except AssertionError as error:
+        row.lost += 1
+        problems.append(f"{row.fault}: {error}")
