@@ -116,6 +116,29 @@ class TestGuarantees:
         assert [path for path in named if not (ROOT / "tests" / path).exists()] == []
 
 
+class TestFaults:
+    TEXT = (DOCS / "faults.md").read_text()
+
+    def test_every_scenario_has_an_outcome_and_tests(self) -> None:
+        """All fifteen of them, each row complete."""
+        scenarios = rows(DOCS / "faults.md", "# Faults")
+        assert {cells[0] for cells in scenarios} == {str(number) for number in range(1, 16)}
+        for cells in scenarios + rows(DOCS / "faults.md", "## What an attacker"):
+            assert all(cells), cells
+            assert ".py::test_" in cells[-1], cells
+
+    def test_every_test_that_is_named_exists(self) -> None:
+        """A renamed test is renamed here, too."""
+        named = re.findall(r"`([\w/]+\.py)::(\w+)`", self.TEXT)
+        assert len(named) > 50
+        assert [f"{path}::{name}" for path, name in named if name not in defined(ROOT / "tests" / path)] == []
+
+    def test_every_fault_test_is_named(self) -> None:
+        """Each file of the fault suite has its place in the table."""
+        files = {f"faults/{path.name}" for path in (ROOT / "tests" / "faults").glob("test_*.py")}
+        assert {file for file in files if file not in self.TEXT} == set()
+
+
 def defined(path: Path) -> set[str]:
     """The names of the tests in a file; those in classes as pytest writes them."""
     found = set()

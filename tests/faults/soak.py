@@ -42,6 +42,8 @@ NEVER_CLOSED, CLOSED_EARLY, STREAMED, MISDEED, PAYMENT = 0.002, 0.004, 0.01, 0.0
 is a SELECT."""
 THINK = 0.005
 """Seconds that a client waits after a 503, as it was asked to."""
+LIMIT = 30
+"""Seconds after which a request that was not answered is a failure of the run."""
 SECRET = PASSWORDS["app"]
 
 
@@ -146,13 +148,17 @@ class Client(threading.Thread):
         self.refused: set[int] = set()
 
     def run(self) -> None:
-        while True:
-            self.soak.gate.wait()
-            if self.soak.ended:
-                return
-            while not self.soak.over:
-                self.ask(next(self.soak.numbers))
-            self.soak.gate.wait()
+        try:
+            while True:
+                self.soak.gate.wait()
+                while not self.soak.over:
+                    self.ask(next(self.soak.numbers))
+                self.soak.gate.wait()
+        except threading.BrokenBarrierError:
+            pass  # the run is over
+        except BaseException as error:  # noqa: BLE001 - told where the problems are
+            self.soak.problems.append(f"a client ended: {error!r}")
+            self.soak.gate.abort()
 
     def ask(self, number: int) -> None:
         """One request, and what became of it."""
@@ -230,7 +236,7 @@ class Soak:
         self.problems: list[str] = []
         self.requests = self.payments = 0
         self.numbers = count(1)
-        self.over = self.ended = False
+        self.over = False
         self.healed_at, self.served_at = 0.0, 0.0
         self.gate = threading.Barrier(THREADS + 1)
         self.log = Listener()
@@ -255,8 +261,8 @@ class Soak:
         self.admin(f"INSERT INTO account VALUES {', '.join(f'({number}, 0)' for number in range(2 * THREADS))}")
 
     def close(self) -> None:
-        self.ended = True
-        self.gate.wait()
+        self.over = True
+        self.gate.abort()
         for client in self.clients:
             client.join(10)
         self.database.close()
@@ -298,7 +304,7 @@ class Soak:
         for client in self.clients:
             client.forget()
         before, said = self.database.stats(), self._said()
-        self.gate.wait()
+        self.gate.wait(LIMIT)
         if fault is not None:
             self._past(requests // 4)
             heal = fault(self)
@@ -309,7 +315,7 @@ class Soak:
             row.recovery = max(row.recovery, self.served_at - self.healed_at)
         self._past(requests - self._done())
         self.over = True
-        self.gate.wait()
+        self.gate.wait(LIMIT)
         for client in self.clients:
             row.requests += client.requests
             row.errors += client.errors
