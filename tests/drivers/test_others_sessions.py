@@ -120,6 +120,18 @@ def test_mysqlclients_unread_rows_of_a_query(mariadb: MariaDB, opened: Open) -> 
 
 
 @pytest.mark.server
+def test_mysqlclients_query_in_two_steps(mariadb: MariaDB, opened: Open) -> None:
+    """C3, C6: the library's own way to wait for a reply is seen, too."""
+    driver, conn = opened("mysqlclient", mariadb.url(), transaction="autocommit")
+    conn.send_query("BEGIN")
+    assert driver.inspect(conn) == "in the middle of a statement"
+    conn.read_query_result()
+    assert driver.inspect(conn) is DIRTY
+    driver.rollback(conn, soon())
+    assert value(conn, "SELECT @@in_transaction") == 0
+
+
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("sql", "clean"),
     [

@@ -65,6 +65,17 @@ def deadlock_among_rows(conn: Any, bank: Any) -> None:
     rival.gives_up()
 
 
+def deadlock_in_the_second(conn: Any, bank: Any) -> None:
+    """Of two statements in one."""
+    rival = Rival(bank)
+    with closing(conn.cursor()) as cursor:
+        cursor.execute(f"DO 1; {GIVE}")
+        with pytest.raises(bank.errors) as caught:
+            cursor.nextset()
+    assert bank.code(caught.value) == 1213
+    rival.gives_up()
+
+
 def cut(conn: Any, bank: Any) -> None:
     bank.proxy.cut()
     fails(bank, conn, GIVE, *LOST)

@@ -23,6 +23,7 @@ from transactions.losses import (
     cut,
     deadlock,
     deadlock_among_rows,
+    deadlock_in_the_second,
     fails,
     kill,
     lock_timeout,
@@ -90,7 +91,7 @@ def everything(conn: Any, bank: Any) -> None:
         conn.commit()
 
 
-LOSSES = (deadlock, deadlock_among_rows, cut, kill)
+LOSSES = (deadlock, deadlock_among_rows, deadlock_in_the_second, cut, kill)
 
 
 @pytest.mark.parametrize("lose", LOSSES)

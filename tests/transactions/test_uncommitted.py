@@ -246,6 +246,15 @@ def test_an_implicit_commit_is_a_commit(bank: MariaDBBank, warnings: Callable[[]
 
 
 @by_mysql
+def test_a_temporary_table_commits_nothing(bank: MariaDBBank, warnings: Callable[[], list[str]]) -> None:
+    """On MariaDB it is the DDL that does not: what was written before it is rolled back, and told."""
+    with Database(bank.url) as database:
+        get(DatabaseMiddleware(app_of(statements(WRITE, "CREATE TEMPORARY TABLE passing (n INT)")), database))
+    assert warnings() == warned(2)
+    assert bank.state == BEFORE
+
+
+@by_mysql
 @pytest.mark.parametrize("sql", ["SET @x = 1", "SELECT balance FROM account FOR UPDATE", "DO 1"])
 def test_a_variable_or_a_lock_is_no_write(bank: MariaDBBank, warnings: Callable[[], list[str]], sql: str) -> None:
     """What changes no row of a table is not warned of."""

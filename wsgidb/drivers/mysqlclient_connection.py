@@ -49,6 +49,32 @@ class Connection(Wire, Observed):
     # -- the handler's statements
 
     def query(self, query: Any) -> None:
+        effect = self._begin(query)
+        try:
+            if self._deadline is None:
+                super().query(query)
+            else:
+                self._query_before(query, *self._deadline)
+        except MySQLError as error:
+            self._failed(error)
+            raise
+        self._seen.ended(self._clock())
+        self._succeeded(effect)
+
+    def send_query(self, query: Any) -> None:
+        """The first half of `query`, for applications that wait for the reply in ways of their own."""
+        self._begin(query)
+        super().send_query(query)
+
+    def read_query_result(self) -> None:
+        try:
+            super().read_query_result()
+        except MySQLError as error:
+            self._failed(error)
+            raise
+        self._seen.ended(self._clock())
+
+    def _begin(self, query: Any) -> Effect:
         seen = self._seen
         self._look_for_error()
         if self._guarded and self._lost():
@@ -63,17 +89,7 @@ class Connection(Wire, Observed):
         seen.touched += 1
         seen.statements += 1
         seen.began = self._clock()
-        try:
-            if self._deadline is None:
-                super().query(query)
-            else:
-                self._query_before(query, *self._deadline)
-        except MySQLError as error:
-            if error.args and isinstance(error.args[0], int):  # else another thread is in the middle of a statement
-                self._failed(error)
-            raise
-        seen.ended(self._clock())
-        self._succeeded(effect)
+        return effect
 
     def _succeeded(self, effect: Effect) -> None:
         seen = self._seen
@@ -124,7 +140,9 @@ class Connection(Wire, Observed):
     # -- replies
 
     def _failed(self, error: MySQLError) -> None:
-        code = error.args[0]
+        code = error.args[0] if error.args else None
+        if not isinstance(code, int):
+            return  # another thread is in the middle of a statement
         if code in GONE:
             self._gone = True
         self._note_error(error, code)

@@ -45,12 +45,12 @@ class Wire(_Raw):  # type: ignore[misc]
             self._deadline = None
 
     def _query_before(self, query: Any, deadline: float, clock: Clock) -> None:
-        self.send_query(query)
+        super().send_query(query)
         left = sockets.remaining(deadline, clock)
         if not sockets.watch(self.fileno())(ceil(left * 1000)):
             self._gone = True
             raise OperationalError(LOST, "Lost connection to MySQL server (timed out)")
-        self.read_query_result()
+        super().read_query_result()
 
     def _abandon(self, busy: bool) -> None:
         """The library can only close with a goodbye: so it gets to say that to nobody."""
