@@ -34,7 +34,7 @@ types: $(VENV)/test.stamp
 
 # Tests choose their databases themselves; the caller's own settings must not reach them.
 pytest: $(VENV)/test.stamp
-	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql strace
+	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql strace apache
 	env $$(env | sed -n 's/^\(WSGIDB_[A-Z_]*\)=.*/-u \1/p') $(BIN)/pytest -n $(WORKERS)
 
 matrix: $(VENV)/matrix.stamp

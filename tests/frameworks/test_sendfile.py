@@ -12,7 +12,7 @@ from cities import CSV
 from frameworks.kit import Framework
 from frameworks.sites import serving
 from support.rawhttp import request
-from support.servers import GUNICORN, SERVERS, Kind
+from support.server_kinds import GUNICORN, SERVERS, Kind
 from support.waiting import until
 
 SIZE = CSV.stat().st_size

@@ -13,7 +13,8 @@ import pytest
 
 import wsgidb
 from support.rawhttp import Reply, request
-from support.servers import SERVERS, Server
+from support.server_kinds import PLAIN
+from support.servers import Server
 from support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ CASES = [
 CASES.remove("big_list")  # that one is for slow clients
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=PLAIN)
 def server(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

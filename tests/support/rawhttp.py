@@ -75,26 +75,30 @@ class Reply:
 
     @staticmethod
     def _chunks(rest: bytes) -> tuple[bytes, bytes, bool]:
-        body = b""
-        while b"\r\n" in rest:
-            size, _, rest = rest.partition(b"\r\n")
-            length = int(size, 16)
-            if len(rest) < length + 2:
+        chunks: list[bytes] = []
+        at = 0
+        while (line := rest.find(b"\r\n", at)) >= 0:
+            length = int(rest[at:line], 16)
+            end = line + 2 + length
+            if len(rest) < end + 2:
                 break
-            assert rest[length : length + 2] == b"\r\n", f"a chunk that does not end: {rest[:80]!r}"
-            body, rest = body + rest[:length], rest[length + 2 :]
+            assert rest[end : end + 2] == b"\r\n", f"a chunk that does not end: {rest[at : at + 80]!r}"
+            chunks.append(rest[line + 2 : end])
+            at = end + 2
             if length == 0:
-                return body, rest, True
-        return body, b"", False
+                return b"".join(chunks), rest[at:], True
+        return b"".join(chunks), b"", False
 
 
 class Client:
     """One connection, for one request."""
 
-    def __init__(self, port: int, target: str, method: str = "GET", timeout: float = 20) -> None:
+    def __init__(self, port: int, target: str, method: str = "GET", headers: str = "", timeout: float = 20) -> None:
+        """*headers* are whole lines."""
         self._method = method
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
-        self._socket.sendall(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        headers += "Connection: close\r\n"
+        self._socket.sendall(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
         self._raw = b""
 
     def read_until(self, piece: bytes) -> None:
@@ -120,5 +124,45 @@ class Client:
         self._socket.close()
 
 
-def request(port: int, target: str, method: str = "GET") -> Reply:
-    return Client(port, target, method).read()
+def request(port: int, target: str, method: str = "GET", headers: str = "") -> Reply:
+    return Client(port, target, method, headers).read()
+
+
+class Session:
+    """One connection for several requests, one after the other. What breaks HTTP's rules is an AssertionError."""
+
+    def __init__(self, port: int, timeout: float = 30) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.kept = True
+        """Whether the server has left it open for another request."""
+
+    def ask(self, target: str, method: str = "GET", headers: str = "") -> Reply:
+        """*headers* are whole lines. The reply is complete."""
+        self._socket.sendall(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
+        reply = Reply(b"", method == "HEAD")
+        while not reply.complete or reply.framing == "close":
+            data = self._socket.recv(65536)
+            if not data:
+                assert reply.complete, f"broken off: {reply.raw!r}"
+                break
+            reply = Reply(reply.raw + data, method == "HEAD")
+        assert reply.excess == b"", "nothing comes behind the response's end"
+        said = (reply.header("Connection") or "").lower()
+        self.kept = said != "close" and reply.framing != "close" and reply.raw.startswith(b"HTTP/1.1")
+        if not self.kept:
+            assert self.ended(), "it said that it would close"
+        return reply
+
+    def ended(self) -> bool:
+        """Wait for the server to close, or for what else it sends."""
+        return self._socket.recv(1) == b""
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

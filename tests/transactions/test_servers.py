@@ -16,7 +16,8 @@ from support.mariadb import MariaDB
 from support.pages import Table
 from support.proxy import TCPProxy
 from support.rawhttp import Reply, request
-from support.servers import SERVERS, Server
+from support.server_kinds import PLAIN
+from support.servers import Server
 from transactions.cells import (
     BODIES,
     COMMIT_FAILS,
@@ -34,7 +35,7 @@ TABLE = Table(
     TESTS.parent / "docs" / "transactions.md",
     "outcomes",
     ("body", "server", *FAULTS),
-    ((body, server) for body in BODIES for server in SERVERS),
+    ((body, server) for body in BODIES for server in PLAIN),
 )
 
 
@@ -45,7 +46,7 @@ def database(mariadb: MariaDB) -> Iterator[MariaDB]:
     mariadb.execute("DROP TABLE note")
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=PLAIN)
 def site(request: pytest.FixtureRequest, database: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One process for all cells of a server; it must end well."""
     log = tmp_path_factory.mktemp("server") / "log"

@@ -27,7 +27,7 @@ def _pointless() -> str | None:
     """Why a connection per thread is no good on this server, where that can be known."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):
-        return "gevent makes it one connection per greenlet, that is per request"
+        return "gevent makes it one connection per greenlet, that is per client or request"
     if "process_request_thread" in threading.current_thread().name:  # socketserver.ThreadingMixIn
         return "this server starts a thread for every request"
     return None
