@@ -228,10 +228,18 @@ CASES = (
 )
 
 
+SLOW = {"mysqlclient-tls", "connector-tls"}
+"""What TLS is to them is in test_others_tls.py; that all the rest is the same need not be seen in every environment."""
+
+
 def over(*abilities: str) -> pytest.MarkDecorator:
     """Run a test for each driver that has all of these abilities."""
     chosen = [
-        pytest.param(case, id=case.name, marks=[pytest.mark.server] if case.server else [])
+        pytest.param(
+            case,
+            id=case.name,
+            marks=[pytest.mark.server] * bool(case.server) + [pytest.mark.slow] * (case.name in SLOW),
+        )
         for case in CASES
         if case.can.issuperset(abilities)
     ]

@@ -15,8 +15,8 @@ from wsgidb.drivers.base import Driver
 from wsgidb.settings import Settings
 
 LIMIT = 0.3
-MARGIN = 0.5
-"""Seconds over the deadline that a busy machine may take; without the guard it is for ever."""
+MARGIN = 0.65
+"""Seconds over the deadline that a busy machine may take; without the guard it is for ever, or a second at least."""
 
 
 def driver_of(url: str, **options: Any) -> Driver:

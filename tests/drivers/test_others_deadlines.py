@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
-from drivers.cases import ERRORS, run
-from drivers.deadlines import LIMIT, MARGIN, over_at_deadline
+from drivers.cases import ERRORS, run, session
+from drivers.deadlines import LIMIT, over_at_deadline
 from drivers.others import Open, driver_of, each_driver, soon
 from support import packets
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from support.waiting import until
 from wsgidb import ConfigError
+from wsgidb.drivers.base import DIRTY
 
 pytestmark = pytest.mark.server
 WHOLE_SECOND = 1.0
+AT_ONCE = 5.0
+"""Seconds that a busy machine may take for what would take 20, or for ever, without the guard."""
 
 
 @each_driver
@@ -76,7 +80,7 @@ def test_mysqlclient_connects_within_whole_seconds(proxy: TCPProxy, mariadb: Mar
         began = time.monotonic()
         with pytest.raises(ERRORS):
             driver.connect(deadline)
-        assert seconds - 0.1 <= time.monotonic() - began < seconds + MARGIN
+        assert seconds - 0.1 <= time.monotonic() - began < seconds + WHOLE_SECOND
 
 
 @pytest.mark.parametrize("option", ["connect_timeout", "read_timeout", "write_timeout"])
@@ -94,7 +98,7 @@ def test_read_timeout_limits_statements(mariadb: MariaDB, opened: Open, name: st
     began = time.monotonic()
     with pytest.raises(ERRORS) as caught:
         run(conn, "SELECT SLEEP(20)")
-    assert seconds - 0.1 <= time.monotonic() - began < seconds + MARGIN
+    assert seconds - 0.1 <= time.monotonic() - began < seconds + AT_ONCE
     assert driver.is_disconnect(caught.value)
     assert isinstance(driver.inspect(conn), str)
 
@@ -128,7 +132,7 @@ def test_abandon_does_not_wait_for_a_reader(mariadb: MariaDB, opened: Open, name
     began = time.monotonic()
     driver.abandon(conn)
     thread.join(10)
-    assert time.monotonic() - began < MARGIN
+    assert time.monotonic() - began < AT_ONCE
     assert len(errors) == 1
 
 
@@ -140,18 +144,26 @@ def test_polite_close_waits_for_nobody(proxy: TCPProxy, mariadb: MariaDB, name: 
     proxy.deaf()
     began = time.monotonic()
     driver.close(conn)
-    assert time.monotonic() - began < MARGIN
+    assert time.monotonic() - began < AT_ONCE
     proxy.hear()
 
 
 def test_another_threads_call_changes_nothing(mariadb: MariaDB, opened: Open) -> None:
     """C6: mysqlclient refuses a second thread's call; the statement that runs still counts as running."""
     driver, conn = opened("mysqlclient", mariadb.url())
-    thread = threading.Thread(target=lambda: run(conn, "SELECT SLEEP(0.5)"))
+    number = session(conn)
+
+    def sleep() -> None:
+        with suppress(*ERRORS):  # 1317: killed
+            run(conn, "SELECT SLEEP(20)")
+
+    thread = threading.Thread(target=sleep)
     thread.start()
-    running = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(0.5%'"
+    running = f"SELECT 1 FROM information_schema.processlist WHERE id = {number} AND info LIKE 'SELECT SLEEP%'"
     until(lambda: mariadb.query(running), what="the statement to run")
     with pytest.raises(ERRORS, match="another thread"):
         conn.query("SELECT 1")
     assert driver.inspect(conn) == "in the middle of a statement"
+    mariadb.execute(f"KILL QUERY {number}")
     thread.join(10)
+    assert driver.inspect(conn) is DIRTY
