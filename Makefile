@@ -9,12 +9,13 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest matrix clean
+.PHONY: help demo test lint types pytest matrix mutants clean
 
 help:
 	@echo "make demo    serve the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change it"
 	@echo "make test    lint, types and all tests, with MariaDB and PostgreSQL servers of their own"
 	@echo "make matrix  the built wheel under every Python and driver version (tox)"
+	@echo "make mutants changes the code in every small way, to see whether the tests notice; ROOMS='backoff leaks' for a few"
 	@echo "make lint | types | pytest   the parts of make test"
 	@echo "make clean   remove everything that these commands made"
 
@@ -67,6 +68,11 @@ $(VENV)/test.stamp: $(VENV)/base.stamp
 $(VENV)/matrix.stamp: $(VENV)/base.stamp
 	$(PIP_INSTALL) 'tox>=4.21'
 	@touch $@
+
+# docs/testing.md; hours for all rooms, so not in continuous integration.
+mutants: $(VENV)/test.stamp
+	$(PIP_INSTALL) 'cosmic-ray>=8.3'
+	$(BIN)/python tools/mutants $(ROOMS)
 
 clean:
 	rm -rf $(VENV) build dist .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -112,6 +112,17 @@ def test_late_ordinary_connect_does_not_end_a_probe(backoff: Backoff, clock: Clo
     assert backoff.begin() is None
 
 
+def test_success_of_a_connect_from_before_ends_the_outage(backoff: Backoff) -> None:
+    """S5: whoever gets through proves that the server is back: nobody has to wait for the interval's end."""
+    early = backoff.begin()
+    fail(backoff)
+    assert backoff.holds()
+    assert early is False
+    assert backoff.succeeded() is True
+    assert not backoff.holds()
+    assert backoff.begin() is False
+
+
 def test_success_ends_the_outage(backoff: Backoff, clock: Clock) -> None:
     """S5: one success and everything may connect again; the next outage begins anew, with the first interval."""
     for _ in range(8):
