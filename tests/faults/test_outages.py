@@ -18,7 +18,7 @@ from wsgidb.backoff import LAST
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 CLIENTS = 4
-SLACK = 1.0
+SLACK = 2.0
 """Seconds that a busy machine may add to a deadline."""
 
 
@@ -59,7 +59,7 @@ def test_restart_under_load(
         assert {answer.kind for answer in seen if answer.began > settled} == {"served"}
         assert set(seen.kinds) <= {"served", "503", "error 1053", "error 1927", "error 2006", "error 2013"}
         broken = [answer for answer in seen if answer.status == 500]
-        assert len(broken) <= CLIENTS, "those in flight"
+        assert len(broken) <= 2 * CLIENTS, "those in flight, also on a connection made while it shut down"
         assert seen.longest < LAST + SLACK
         ledger.agrees_with(seen)
 
