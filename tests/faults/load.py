@@ -68,7 +68,7 @@ class Seen(list[Answer]):
     def more(self, kind: str = "served", count: int = 20) -> None:
         """Wait until so many more answers of a kind have come."""
         wanted = self.kinds[kind] + count
-        until(lambda: self.kinds[kind] >= wanted, 20, f"{count} more answers: {kind}")
+        until(lambda: self.kinds[kind] >= wanted, 20 + count / 10, f"{count} more answers: {kind}")
 
 
 class Site:
