@@ -123,6 +123,25 @@ def test_success_of_a_connect_from_before_ends_the_outage(backoff: Backoff) -> N
     assert backoff.begin() is False
 
 
+def test_straggler_after_the_outage_begins_a_new_one(backoff: Backoff, clock: Clock) -> None:
+    """S5: a connect from before that fails after the server's return holds others for the first interval only."""
+    assert backoff.begin() is False
+    fail(backoff)
+    clock.advance(FIRST)
+    assert backoff.begin() is True
+    assert backoff.succeeded() is True
+    assert backoff.failed(False, "refused") is True
+    assert backoff.holds()
+    clock.advance(FIRST)
+    assert backoff.begin() is True
+
+
+def test_recovery_takes_a_second_at_the_most() -> None:
+    """S5: what the documents promise; and a server that failed once only is tried again in no time."""
+    assert LAST <= 1.0
+    assert FIRST <= 0.1
+
+
 def test_success_ends_the_outage(backoff: Backoff, clock: Clock) -> None:
     """S5: one success and everything may connect again; the next outage begins anew, with the first interval."""
     for _ in range(8):
