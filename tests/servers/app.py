@@ -1,6 +1,7 @@
 """The application that every server runs. It needs nothing but wsgidb and PyMySQL, as Apache's Python has no more.
 
-- ``/echo?N`` answers with N, the session on the database and the process;
+- ``/echo?N`` answers with N, the session on the database and the process; and with the session and process that have
+  loaded the application;
 - ``/wait?N`` likewise, after waiting for a row that the test has locked;
 - ``/rows`` streams the table as the database sends it, and ``/rows?PORT`` waits behind the third row until the test
   closes a connection to that port;
@@ -36,7 +37,7 @@ def whole(start_response: Any, text: bytes) -> list[bytes]:
 
 
 def echo(environ: Environ, start_response: Any) -> list[bytes]:
-    return whole(start_response, answer(environ["db.conn"], environ["QUERY_STRING"]))
+    return whole(start_response, answer(environ["db.conn"], environ["QUERY_STRING"]) + b" " + LOADER)
 
 
 def wait(environ: Environ, start_response: Any) -> list[bytes]:
@@ -98,4 +99,4 @@ application = DatabaseMiddleware(dispatch, database)
 
 # A server that loads the application before it forks has used a connection by then, which must stay the parent's.
 with database.connection() as _conn:
-    answer(_conn, "0")
+    LOADER = answer(_conn, "").strip()

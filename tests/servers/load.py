@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from support.rawhttp import Session
+from support.servers import Server
 
 CLIENTS = 8
 
@@ -18,10 +19,23 @@ class Load:
     errors: list[str] = field(default_factory=list)
     answers: list[tuple[int, int]] = field(default_factory=list)
     """The session and the process of each."""
+    loaders: set[tuple[int, int]] = field(default_factory=set)
+    """Likewise, of those that have loaded the application."""
 
     def add(self, more: Load) -> None:
         self.errors += more.errors
         self.answers += more.answers
+        self.loaders |= more.loaders
+
+    def judge(self, server: Server) -> None:
+        """No error of any kind, and no process has used another's session, nor that of its parent."""
+        assert self.errors == [], server.said[-3000:]
+        assert len(set(self.answers)) == len(self.sessions), "each session belongs to one process"
+        if server.kind.preloads:
+            assert not self.sessions & {session for session, _ in self.loaders}
+            assert not self.processes & {process for _, process in self.loaders}
+        else:
+            assert {process for _, process in self.loaders} == self.processes
 
     @property
     def sessions(self) -> set[int]:
@@ -61,10 +75,11 @@ def _client(port: int, take: Callable[[], int | None], per_connection: int | Non
                     asked += 1
                     last = "Connection: close\r\n" if asked == per_connection else ""
                     reply = session.ask(f"/echo?{number}", headers=last)
-                    echo, *answer = map(int, reply.body.split())
+                    echo, session_id, process, *loader = map(int, reply.body.split())
                     if (reply.status, echo) != (200, number):
                         result.errors.append(f"{number}: {reply.raw!r}")
-                    result.answers.append((answer[0], answer[1]))
+                    result.answers.append((session_id, process))
+                    result.loaders.add((loader[0], loader[1]))
                     number = take()
         except (OSError, AssertionError, ValueError, IndexError) as error:
             result.errors.append(f"{number}: {error!r}")

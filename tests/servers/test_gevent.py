@@ -22,7 +22,7 @@ def test_thread_local_is_a_connection_per_greenlet(name: str, start: Start, data
     with start(name, TEST_STRATEGY="thread-local") as server:
         kind = SERVERS[name]
         found = load(server.port, 40, per_connection=1)
-        assert found.errors == []
+        found.judge(server)
         assert len(found.sessions) == 40
         kept = kind.processes + kind.preloads  # of the greenlets that have loaded the application
         until(lambda: len(sessions(database)) <= kept, what="the greenlets' sessions to end")
@@ -38,6 +38,6 @@ def test_thread_local_is_a_connection_per_greenlet(name: str, start: Start, data
 def test_pooled_does_not_warn(start: Start) -> None:
     """The better choice."""
     with start("gunicorn gevent") as server:
-        assert load(server.port, 8).errors == []
+        load(server.port, 8).judge(server)
         assert "WARNING" not in server.said
         assert "keeps no connection" not in server.said
