@@ -112,7 +112,10 @@ def lean_site(request: pytest.FixtureRequest, framework: Framework) -> Iterator[
 def at_rest(site: Site) -> Iterator[Site]:
     """The site, and a look at it when the test is over; a server may close a body after the client has all."""
     yield site
-    until(lambda: site.stats()["leased"] == 0, what="all connections to be back")
-    stats = site.stats()
-    assert stats["open"] == stats["idle"]
-    assert stats["discards"].keys() <= {"commit failed"}
+
+    def is_at_rest() -> bool:
+        stats = site.stats()
+        return stats["leased"] == 0 and bool(stats["open"] == stats["idle"])
+
+    until(is_at_rest, what="all connections to be back")
+    assert site.stats()["discards"].keys() <= {"commit failed"}

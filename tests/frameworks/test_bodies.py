@@ -81,6 +81,16 @@ def test_a_download_is_what_the_file_wrapper_made(site: InProcess) -> None:
     assert leased(site) == 0
 
 
+def test_an_excluded_path_takes_no_connection(make_site: Callable[..., InProcess]) -> None:
+    """Though every other request gets one at its start."""
+    site = make_site(WSGIDB_EXCLUDE="/cities.csv")
+
+    assert site.request("GET", "/cities.csv").body == CSV.read_bytes()
+    assert site.stats()["acquires"] == 0
+    assert site.request("GET", "/nowhere").status == 404
+    assert site.stats()["acquires"] == 1
+
+
 def test_an_exception_is_raised_or_answered(site: InProcess) -> None:
     """R2: what the middleware sees of a handler's exception; both ways nothing of it stays."""
     data = urlencode([("city", "Laputa"), ("city", "")]).encode()

@@ -98,7 +98,7 @@ def test_a_path_that_leads_nowhere_takes_no_connection(lean_site: Site) -> None:
 
 
 def test_a_static_path_takes_no_connection(lean_site: Site) -> None:
-    """With exclude: whatever the framework does there."""
+    """With acquire=first-use, and exclude: whatever the framework does there."""
     before = lean_site.stats()["acquires"]
 
     assert lean_site.request("GET", "/cities.csv").body == CSV.read_bytes()
