@@ -86,6 +86,26 @@ def test_close_closes_idle_connections(make: MakeDatabase, bank: Bank, strategy:
         database.check()
 
 
+def test_close_reaches_every_threads_connection(fake: MakeDatabase, fakedb: FakeDB, per_thread: str) -> None:
+    """S7: close() closes what other threads have at rest, too; and what its own thread has leased when it is back."""
+    database = fake(strategy=per_thread)
+    ready, closed = threading.Event(), threading.Event()
+
+    def other() -> None:
+        lease(database)
+        ready.set()
+        assert closed.wait(10)
+
+    worker = Worker(other)
+    assert ready.wait(10)
+    with database.connection():
+        database.close()
+        assert (fakedb.opened, fakedb.open_now) == (2, 1)
+    assert fakedb.open_now == 0
+    closed.set()
+    worker.outcome()
+
+
 @pytest.mark.server
 def test_close_is_polite(make: MakeDatabase, networked: WiredBank, keeping: str) -> None:
     """S7: each connection says goodbye: the server counts none as aborted."""
