@@ -10,6 +10,7 @@ import pymysql
 from support.mariadb import MariaDB
 from support.server_kinds import Kind
 from support.servers import Server
+from support.waiting import until
 
 POOL_SIZE = 4
 """Of each process; fewer than the requests that some servers take at once."""
@@ -44,10 +45,19 @@ class Site:
 
         Each statement of the application's reads the table, so a lease that was not released keeps a lock on it."""
         try:
-            self.mariadb.execute("LOCK TABLE note WRITE WAIT 9")
-        except pymysql.OperationalError as error:
+            until(self._lock, 60)
+        except AssertionError:
             said = self.server.said[-3000:]
-            raise AssertionError(f"{self.server.name} is still at work: {error}, {self.sessions()}\n{said}") from None
+            raise AssertionError(f"{self.server.name} is still at work: {self.sessions()}\n{said}") from None
+
+    def _lock(self) -> bool:
+        try:
+            self.mariadb.execute("LOCK TABLE note WRITE WAIT 5")
+        except pymysql.OperationalError as error:
+            if error.args[0] != 1205:  # it was locked all the time
+                raise
+            return False
+        return True
 
 
 def sessions(mariadb: MariaDB) -> list[dict[str, Any]]:

@@ -121,7 +121,7 @@ def test_requests_at_once_share_no_connection(site: Site, database: MariaDB) -> 
     for thread in threads:
         thread.start()
     try:
-        until(lambda: sum(each["Command"] == "Query" for each in site.sessions()) == at_once, what="all to wait")
+        until(lambda: sum(each["Command"] == "Query" for each in site.sessions()) == at_once, 30, "all to wait")
     finally:
         locking.close()
         for thread in threads:
