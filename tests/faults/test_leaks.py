@@ -80,7 +80,7 @@ def test_one_that_comes_back_late_reports_itself(make: Make, clock: Clock, lines
     with database.connection():
         clock.advance(LIMIT)
     (line,) = lines()
-    assert line.startswith("outside of a request: has held")
+    assert line.startswith("outside of a request: has held a connection of creator for 10.0 s; ")
 
 
 def test_one_that_comes_back_in_time_is_not_logged(make: Make, clock: Clock, lines: Lines) -> None:
