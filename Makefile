@@ -6,16 +6,18 @@ PORT ?= 8000
 WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest matrix mutants clean
+.PHONY: help demo test lint types pytest matrix mutants bench clean
 
 help:
 	@echo "make demo    serve the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change it"
 	@echo "make test    lint, types and all tests, with MariaDB and PostgreSQL servers of their own"
 	@echo "make matrix  the built wheel under every Python and driver version (tox)"
 	@echo "make mutants changes the code in every small way, to see whether the tests notice; ROOMS='backoff leaks' for a few"
+	@echo "make bench   wsgidb beside other pools, in under half an hour; BENCH_ARGS=--quick in two minutes"
 	@echo "make lint | types | pytest   the parts of make test"
 	@echo "make clean   remove everything that these commands made"
 
@@ -74,6 +76,19 @@ mutants: $(VENV)/test.stamp
 	$(PIP_INSTALL) 'cosmic-ray>=8.3'
 	$(BIN)/python tools/mutants $(ROOMS)
 
+# The peers are pinned, in an environment of their own.
+bench: $(BENCH).stamp
+	PYTHON="$(PYTHON)" tools/system-packages python mariadb load
+	$(BENCH)/bin/python benchmarks/bench.py $(BENCH_ARGS)
+
+$(BENCH).stamp: benchmarks/requirements.txt setup.cfg
+	PYTHON="$(PYTHON)" tools/system-packages python compiler
+	rm -rf $(BENCH)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-cache-dir \
+		--requirement benchmarks/requirements.txt --editable .
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(BENCH) $(BENCH).stamp build dist .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

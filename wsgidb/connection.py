@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import suppress
 from operator import attrgetter
 from types import FunctionType
 from typing import Any
@@ -63,7 +64,8 @@ class ConnectionProxy:
             return
         if engine.commits:
             _forgo(_slot_of(self))
-            _end_use(self)
+            with suppress(AttributeError):  # never acquired, or closed before
+                _drop_raw(self)  # the slot still has to be settled
         else:
             settle(self, success=True)
 
@@ -215,7 +217,10 @@ def settle(proxy: ConnectionProxy, success: bool) -> None:
         _drop_slot(proxy)  # atomic: only one thread gets past it
     except AttributeError:
         return
-    _end_use(proxy)
+    try:
+        _drop_raw(proxy)
+    except AttributeError:
+        pass  # never acquired, or closed before
     if type(slot) is FirstUse:
         return
     engine: Engine = slot.engine
@@ -242,14 +247,6 @@ def _forgo(pending: Any) -> None:
     if type(pending) is FirstUse:
         with pending.lock:
             pending.over = True
-
-
-def _end_use(proxy: ConnectionProxy) -> None:
-    """Refuse all further use of the proxy; its slot may still have to be settled."""
-    try:
-        _drop_raw(proxy)
-    except AttributeError:
-        pass  # never acquired, or done before
 
 
 def _remember(slot: Slot, raw: Any, name: str) -> None:

@@ -1,0 +1,97 @@
+"""All benchmarks in one run, side by side: what `make bench` runs. Tables on the screen, all figures and a picture in --out.
+
+    python benchmarks/bench.py [--quick] [--out build/bench] [--write-docs]
+
+--quick makes few and short runs: it shows that everything works, and its times say nothing. --write-docs puts the
+tables into docs/performance.md. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import checkout
+import latency
+import scale
+import served
+from peers import LIMIT, ROWS
+from picture import draw
+from serving import database
+
+PACKAGES = ("PyMySQL", "mysqlclient", "mysql-connector-python", "DBUtils", "SQLAlchemy", "Django", "Flask", "uWSGI")
+SERVED = [("pymysql", "flask"), ("pymysql", "wsgi"), ("mysqlclient", "wsgi")]
+DOCS = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN, END = "<!-- figures: written by benchmarks/bench.py --write-docs -->", "<!-- end of the figures -->"
+
+
+def machine(server: Any) -> str:
+    ((database_version,),) = server.query("SELECT VERSION()")
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, Python"
+        f" {platform.python_version()}, {database_version}, {packages}."
+    )
+
+
+def with_tls(runs: int, seconds: float) -> tuple[str, Any]:
+    """A connection per request to a server that has TLS, with and without wsgidb."""
+    rows = [row for row in ROWS if row.name in (served.SEED, served.FRESH, LIMIT)]
+    with database(tls=True) as server:
+        figures = served.measure(server, "pymysql", "wsgi", rows, runs, seconds, tls="required")
+    return served.report(figures), figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"))
+    parser.add_argument("--write-docs", action="store_true")
+    chosen = parser.parse_args()
+    runs, seconds, rounds = (1, 0.2, 10) if chosen.quick else (10, 0.6, 300)
+    began = time.monotonic()
+    figures: dict[str, Any] = {}
+    parts: list[str] = []
+
+    def show(title: str, text: str) -> None:
+        parts.append(f"### {title}\n\n{text}\n")
+        print(parts[-1], flush=True)
+
+    with database() as server:
+        parts.append(machine(server) + "\n")
+        print(parts[0], flush=True)
+        for driver, framework in SERVED:
+            found = served.measure(server, driver, framework, served.rows_for(driver), runs, seconds)
+            figures[f"served {driver} {framework}"] = found
+            lines = "\n".join(served.targets(found))
+            show(f"Served by uWSGI, 16 threads: {framework}, {driver}", f"{served.report(found)}\n\n{lines}")
+        figures["checkout"] = checkout.measure(server.url(), rounds)
+        lines = "\n".join(checkout.targets(figures["checkout"]))
+        show("Checkout in process", f"{checkout.report(figures['checkout'])}\n\n{lines}")
+        figures["latency"] = latency.measure(server.url(), max(runs // 2, 1), seconds)
+        lines = "\n".join(latency.targets(figures["latency"]))
+        show("A network between, 16 threads", f"{latency.report(figures['latency'])}\n\n{lines}")
+    text, figures["served tls"] = with_tls(max(runs // 2, 1), seconds)
+    show("A server with TLS", text)
+    figures["scale"] = scale.measure(rounds)
+    show("Scale", f"{scale.report(figures['scale'])}\n\n" + "\n".join(scale.targets(figures["scale"])))
+
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    (chosen.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    draw(figures, chosen.out / "performance.svg")
+    print(f"{time.monotonic() - began:.0f} s; figures.json and performance.svg are in {chosen.out}", file=sys.stderr)
+    if chosen.write_docs:
+        before, rest = DOCS.read_text().split(BEGIN)
+        DOCS.write_text(before + BEGIN + "\n\n" + "\n".join(parts) + "\n" + END + rest.split(END)[1])
+        draw(figures, DOCS.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Figures of many interleaved runs as a table: ratios of neighbours, medians, and how far they spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median, quantiles
+
+
+def ratios(figures: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Run by run: what disturbed one of two neighbours has mostly disturbed the other, too."""
+    return [figure / other for figure, other in zip(figures, base, strict=True) if other]
+
+
+def spread(figures: Sequence[float]) -> tuple[float, float, float]:
+    """The median, and the quartiles around it."""
+    if len(figures) < 2:
+        return figures[0], figures[0], figures[0]
+    low, _, high = quantiles(figures, n=4, method="inclusive")
+    return median(figures), low, high
+
+
+def shown(figures: Sequence[float], digits: int = 2) -> str:
+    """As a cell: 0.98 (0.95–1.01)."""
+    middle, low, high = spread(figures)
+    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table whose columns are aligned, to be read in a terminal too."""
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([line(lines[0]), rule, *map(line, lines[1:])])
+
+
+def verdict(what: str, figure: float, least: float | None = None, most: float | None = None) -> str:
+    """A line that says whether a target is met."""
+    met = (least is None or figure >= least) and (most is None or figure <= most)
+    wanted = f"at least {least:g}" if least is not None else f"at most {most:g}"
+    return f"- {'met' if met else '**not met**'}: {what}: {figure:.2f} (target: {wanted})"

@@ -1,0 +1,117 @@
+"""Part 1: the city application under uWSGI (one process, 16 threads), as each peer and wsgidb connect it.
+
+    python benchmarks/served.py [--runs 10] [--seconds 0.6] [--driver pymysql|mysqlclient] [--rows NAME ...]
+
+All rows' servers are up at once; in each run wrk asks one after the other, so that what disturbs a run disturbs all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from figures import ratios, shown, table, verdict
+from peers import LIMIT, ROWS, Row
+from serving import City, database
+
+CLIENTS = (1, 4, 8, 16)
+FRAMEWORKS = ("flask", "wsgi")
+OURS = ("wsgidb thread-local", "wsgidb pooled")
+FRESH = "wsgidb per-request"
+SEED = "per request, PyMySQL's defaults"
+ONLY_PYMYSQL = {SEED, "mysql-connector's pool"}
+Figures = dict[str, dict[str, Any]]
+"""By row: what `City.trips` counted, and under "load", by the number of clients, lists of what each run of wrk saw."""
+
+
+def measure(
+    server: Any, driver: str, framework: str, rows: Sequence[Row], runs: int, seconds: float, tls: str = "disabled"
+) -> Figures:
+    figures: Figures = {}
+    with ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cities = []
+        for number, row in enumerate(rows):
+            city = City(row.name, framework, driver, server, logs / f"{number}.log", tls)
+            cities.append(stack.enter_context(city))
+        for city in cities:
+            figures[city.row] = {**city.trips(), "load": {clients: [] for clients in CLIENTS}}
+        for _ in range(runs):
+            for clients in CLIENTS:
+                for city in cities:
+                    figures[city.row]["load"][clients].append(asdict(city.load(clients, seconds)))
+        for city in cities:
+            figures[city.row]["siege"] = city.siege(2)["transaction_rate"]
+    return figures
+
+
+def of(figures: Figures, row: str, clients: int, what: str) -> list[float]:
+    return [run[what] for run in figures[row]["load"][clients]]
+
+
+def report(figures: Figures) -> str:
+    """Requests per second as a ratio to the limit's of the same run; p99 likewise."""
+    head = ["connection", "round trips"]
+    head += [f"× limit, {clients}" for clients in CLIENTS]
+    head += ["p99 × limit, 16", "requests/s, 16", "p50 ms", "p99 ms", "app CPU ms", "database CPU ms", "siege -c 16"]
+    rows = []
+    for name, found in figures.items():
+        cells = [name, f"{found['trips']:.2f}"]
+        for clients in CLIENTS:
+            cells.append(shown(ratios(of(figures, name, clients, "rate"), of(figures, LIMIT, clients, "rate"))))
+        cells.append(shown(ratios(of(figures, name, 16, "p99"), of(figures, LIMIT, 16, "p99"))))
+        cells.append(f"{median(of(figures, name, 16, 'rate')):.0f}")
+        cells += [f"{median(of(figures, name, 16, what)):.2f}" for what in ("p50", "p99", "app_cpu", "server_cpu")]
+        cells.append(f"{found['siege']:.0f}")
+        rows.append(cells)
+    errors = sum(run["errors"] for found in figures.values() for runs in found["load"].values() for run in runs)
+    return f"{table(head, rows)}\n\nFailed requests: {errors}."
+
+
+def targets(figures: Figures) -> list[str]:
+    def ratio(row: str, base: str, clients: int, what: str = "rate") -> float:
+        return median(ratios(of(figures, row, clients, what), of(figures, base, clients, what)))
+
+    lines = []
+    for row in OURS:
+        lines.append(verdict(f"{row}: round trips per request", figures[row]["trips"], least=1, most=1))
+        worst = min(ratio(row, LIMIT, clients) for clients in CLIENTS)
+        lines.append(verdict(f"{row}: requests/s × limit, the worst of {CLIENTS} clients", worst, least=0.97))
+        worst = max(ratio(row, LIMIT, clients, "p99") for clients in CLIENTS)
+        lines.append(verdict(f"{row}: p99 × limit, the worst of {CLIENTS} clients", worst, most=1.15))
+        for peer, least in (("PersistentDB", 1.15), ("PooledDB", 1.4), ("SQLAlchemy pre_ping", 1.4)):
+            lines.append(verdict(f"{row}: requests/s × {peer}, 16 clients", ratio(row, peer, 16), least=least))
+    fresh = FRESH
+    if SEED in figures:
+        lines.append(verdict(f"{fresh}: requests/s × {SEED}, 16 clients", ratio(fresh, SEED, 16), least=20))
+    off = ratio(fresh, "per request, TLS off", 16)
+    lines.append(verdict(f"{fresh}: requests/s × per request, TLS off, 16 clients", off, least=1))
+    return lines
+
+
+def rows_for(driver: str) -> list[Row]:
+    return [row for row in ROWS if driver == "pymysql" or row.name not in ONLY_PYMYSQL]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=0.6, help="of each run of wrk")
+    parser.add_argument("--driver", choices=["pymysql", "mysqlclient"], default="pymysql")
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="wsgi")
+    chosen = parser.parse_args()
+    with database() as server:
+        rows = rows_for(chosen.driver)
+        figures = measure(server, chosen.driver, chosen.framework, rows, chosen.runs, chosen.seconds)
+    print(report(figures))
+    print("\n".join(targets(figures)))
+
+
+if __name__ == "__main__":
+    main()

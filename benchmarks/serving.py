@@ -1,0 +1,173 @@
+"""The city application of one row under uWSGI, and what it and its database do while wrk asks."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peers import THREADS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support.mariadb import MariaDB
+from support.ports import bind
+from support.waiting import until
+
+HERE = Path(__file__).parent
+PAGE = "/?city=london"
+FOUND = b'City "london" is #17'
+TICKS = os.sysconf("SC_CLK_TCK")
+SCHEMA = [
+    "CREATE TABLE IF NOT EXISTS city (city_id INT PRIMARY KEY, city VARCHAR(50) NOT NULL, KEY (city))",
+    "REPLACE INTO city SELECT seq, IF(seq = 17, 'london', CONCAT('city ', seq)) FROM seq_1_to_600",
+]
+
+
+@contextmanager
+def database(tls: bool = False) -> Iterator[MariaDB]:
+    """A server of its own, with the table of cities."""
+    with MariaDB(tls=tls) as server:
+        for sql in SCHEMA:
+            server.query(sql)
+        yield server
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of wrk saw, and what it cost."""
+
+    rate: float
+    """Requests per second,"""
+    p50: float
+    """and of their times, in ms."""
+    p99: float
+    app_cpu: float
+    """ms per request of the application's process, and of the database's."""
+    server_cpu: float
+    errors: int
+
+
+class City:
+    """One row's application, as a uWSGI process of its own with 16 threads."""
+
+    def __init__(self, row: str, framework: str, driver: str, server: MariaDB, log: Path, tls: str = "disabled"):
+        self.row, self.framework, self.server = row, framework, server
+        self._log = log
+        self._reserved = bind()
+        self.port: int = self._reserved.getsockname()[1]
+        environ = {"BENCH_ROW": row, "BENCH_FRAMEWORK": framework, "BENCH_DRIVER": driver, "BENCH_TLS": tls}
+        path = os.pathsep.join([str(HERE), str(HERE.parent), sysconfig.get_path("purelib")])
+        command = [
+            *(str(Path(sys.executable).with_name("uwsgi")), "--http-socket", f"127.0.0.1:{self.port}"),
+            *("--module", "city", "--callable", "application", "--need-app", "--single-interpreter"),
+            *("--processes", "1", "--threads", str(THREADS), "--die-on-term", "--disable-logging"),
+            *("--listen", "64", "--pythonpath", str(HERE), "--pythonpath", sysconfig.get_path("purelib")),
+        ]
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                env={**os.environ, **environ, "PYTHONPATH": path, "BENCH_URL": server.url()},
+            )  # fmt: skip
+
+    def __enter__(self) -> City:
+        try:
+            until(self._serves, 60, f"{self.row} to serve")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+        self._reserved.close()
+
+    def _serves(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text(errors="replace")[-3000:]
+        try:
+            self.ask()
+        except ConnectionError:
+            return False
+        return True
+
+    def ask(self) -> None:
+        """One request; its answer must be right."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            client.request("GET", PAGE)
+            reply = client.getresponse()
+            body = reply.read()
+        finally:
+            client.close()
+        assert (reply.status, body) == (200, FOUND), (reply.status, body, self._log.read_text(errors="replace")[-3000:])
+
+    def trips(self, requests: int = 50) -> dict[str, float]:
+        """Round trips and statements of each request, as the server has counted them, one request after the other.
+
+        A connection counts as one round trip, though opening it takes two or more."""
+        for _ in range(THREADS * 3):
+            self.ask()  # so that each thread has its connection
+        start = self._counted()
+        before = self._counted()
+        for _ in range(requests):
+            self.ask()
+        after = self._counted()
+        # What lies between two counts without a request is the counting itself.
+        grown = {name: (after[name] - 2 * before[name] + start[name]) / requests for name in before}
+        trips = grown["Questions"] + grown["Com_admin_commands"] + grown["Connections"]
+        return {"trips": trips, "statements": grown["Questions"], "connects": grown["Connections"]}
+
+    def _counted(self) -> dict[str, int]:
+        names = "'Questions', 'Com_admin_commands', 'Connections'"
+        rows = self.server.query(f"SHOW GLOBAL STATUS WHERE Variable_name IN ({names})")
+        return {name: int(value) for name, value in rows}
+
+    def load(self, clients: int, seconds: float) -> Load:
+        script = HERE / "report.lua"
+        url = f"http://127.0.0.1:{self.port}{PAGE}"
+        before = self._cpu()
+        # wrk takes whole seconds only; a fraction is cut short by a signal, on which it reports all the same.
+        wrk = subprocess.Popen(
+            ["wrk", "-H", "Connection: close", "-t", "1", "-c", str(clients), "-d", "60", "-s", str(script), url],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            wrk.wait(seconds)
+        except subprocess.TimeoutExpired:
+            wrk.send_signal(2)
+        said, complaints = wrk.communicate(timeout=30)
+        after = self._cpu()
+        found = re.search(r"^REPORT (\{.*\})$", said, re.MULTILINE)
+        assert found, said + complaints
+        report = json.loads(found[1])
+        served = max(report["requests"], 1)
+        app, server = ((late - early) * 1000 / served for early, late in zip(before, after, strict=True))
+        return Load(report["rate"], report["p50"], report["p99"], app, server, report["errors"])
+
+    def siege(self, seconds: int) -> dict[str, Any]:
+        """The seed's own command, for as long."""
+        url = f"http://127.0.0.1:{self.port}{PAGE}"
+        command = ["siege", "--benchmark", f"--time={seconds}S", f"--concurrent={THREADS}", "--json-output", url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        found: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+        return found
+
+    def _cpu(self) -> tuple[float, float]:
+        """Seconds of CPU so far: of the application's process, and of the database's."""
+        return _seconds(self._process.pid), _seconds(self.server.pid)
+
+
+def _seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
