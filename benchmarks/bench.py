@@ -1,4 +1,4 @@
-"""All benchmarks in one run, side by side: what `make bench` runs. Tables on the screen, all figures and a picture in --out.
+"""All benchmarks in one run, side by side: what `make bench` runs. Tables on the screen; figures, picture in --out.
 
     python benchmarks/bench.py [--quick] [--out build/bench] [--write-docs]
 

@@ -39,14 +39,14 @@ def measure(
         cities = []
         for number, row in enumerate(rows):
             city = City(row.name, framework, driver, server, logs / f"{number}.log", tls)
-            cities.append(stack.enter_context(city))
-        for city in cities:
+            cities.append((stack.enter_context(city), row.patience))
+        for city, _ in cities:
             figures[city.row] = {**city.trips(), "load": {clients: [] for clients in CLIENTS}}
         for _ in range(runs):
             for clients in CLIENTS:
-                for city in cities:
-                    figures[city.row]["load"][clients].append(asdict(city.load(clients, seconds)))
-        for city in cities:
+                for city, patience in cities:
+                    figures[city.row]["load"][clients].append(asdict(city.load(clients, seconds * patience)))
+        for city, _ in cities:
             figures[city.row]["siege"] = city.siege(2)["transaction_rate"]
     return figures
 
@@ -70,8 +70,11 @@ def report(figures: Figures) -> str:
         cells += [f"{median(of(figures, name, 16, what)):.2f}" for what in ("p50", "p99", "app_cpu", "server_cpu")]
         cells.append(f"{found['siege']:.0f}")
         rows.append(cells)
-    errors = sum(run["errors"] for found in figures.values() for runs in found["load"].values() for run in runs)
-    return f"{table(head, rows)}\n\nFailed requests: {errors}."
+    failed = {
+        name: sum(run["errors"] for runs in found["load"].values() for run in runs) for name, found in figures.items()
+    }
+    said = ", ".join(f"{name}: {count}" for name, count in failed.items() if count) or "none"
+    return f"{table(head, rows)}\n\nFailed requests: {said}."
 
 
 def targets(figures: Figures) -> list[str]:

@@ -36,7 +36,7 @@ SCHEMA = [
 @contextmanager
 def database(tls: bool = False) -> Iterator[MariaDB]:
     """A server of its own, with the table of cities."""
-    with MariaDB(tls=tls) as server:
+    with MariaDB(tls=tls, max_connections=1000) as server:  # all rows keep theirs at once
         for sql in SCHEMA:
             server.query(sql)
         yield server
@@ -71,6 +71,8 @@ class City:
             *(str(Path(sys.executable).with_name("uwsgi")), "--http-socket", f"127.0.0.1:{self.port}"),
             *("--module", "city", "--callable", "application", "--need-app", "--single-interpreter"),
             *("--processes", "1", "--threads", str(THREADS), "--die-on-term", "--disable-logging"),
+            # It closes after each response and does not say so, which wrk takes for an error.
+            *("--add-header", "Connection: close"),
             *("--listen", "64", "--pythonpath", str(HERE), "--pythonpath", sysconfig.get_path("purelib")),
         ]
         with log.open("wb") as out:
@@ -116,8 +118,7 @@ class City:
         """Round trips and statements of each request, as the server has counted them, one request after the other.
 
         A connection counts as one round trip, though opening it takes two or more."""
-        for _ in range(THREADS * 3):
-            self.ask()  # so that each thread has its connection
+        self.load(THREADS, 0.5)  # so that each thread has its connection
         start = self._counted()
         before = self._counted()
         for _ in range(requests):
@@ -139,7 +140,7 @@ class City:
         before = self._cpu()
         # wrk takes whole seconds only; a fraction is cut short by a signal, on which it reports all the same.
         wrk = subprocess.Popen(
-            ["wrk", "-H", "Connection: close", "-t", "1", "-c", str(clients), "-d", "60", "-s", str(script), url],
+            ["wrk", "-t", "1", "-c", str(clients), "-d", "60", "-s", str(script), url],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
