@@ -23,7 +23,7 @@ class Held:
     def __init__(self, since: float, frame: FrameType) -> None:
         self.since = since
         self.calls = [(at.f_code.co_filename, line, at.f_code.co_name, None) for at, line in walk_stack(frame)]
-        self.news = [self]  # until it was reported; taking it out is atomic
+        self.news = [True]  # until it was reported; taking it out is atomic
 
     @property
     def stack(self) -> str:

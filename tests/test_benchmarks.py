@@ -1,0 +1,55 @@
+"""The benchmarks run, and what they count is exact; what they time is judged by nobody here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.mark.parametrize("driver", ["pymysql", "mysqlclient"])
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("wsgidb thread-local", {"trips": 1, "statements": 1, "connects": 0}),
+        ("wsgidb pooled", {"trips": 1, "statements": 1, "connects": 0}),
+        ("wsgidb dbutils-persistent", {"trips": 1, "statements": 1, "connects": 0}),
+        ("wsgidb dbutils-pooled", {"trips": 1, "statements": 1, "connects": 0}),
+        ("wsgidb sqlalchemy", {"trips": 1, "statements": 1, "connects": 0}),
+    ],
+)
+def test_a_request_makes_its_own_round_trips_and_no_other(
+    row: str, expected: dict[str, int], driver: str, tmp_path: Path
+) -> None:
+    """C4: under uWSGI, with transaction=autocommit, as MariaDB counts: one statement, one round trip, no connecting."""
+    from serving import City, database
+
+    with database() as server, City(row, "wsgi", driver, server, tmp_path / "log") as city:
+        assert city.trips() == pytest.approx(expected)
+
+
+def test_those_in_process_run() -> None:
+    """Every table of `make bench` that needs no load generator is made, each line of it."""
+    import checkout
+    import latency
+    import scale
+    from serving import database
+
+    with database() as server:
+        tables: list[tuple[Any, Any]] = [
+            (checkout, checkout.measure(server.url(), rounds=1)),
+            (latency, latency.measure(server.url(), runs=1, seconds=0.05)),
+            (scale, scale.measure(rounds=1)),
+        ]
+    for part, figures in tables:
+        assert "wsgidb pooled" in part.report(figures) or part is scale
+        assert all(line.startswith(("- met: ", "- **not met**: ")) for line in part.targets(figures))
