@@ -41,7 +41,8 @@ class Site:
         return sessions(self.mariadb)
 
     def settle(self) -> None:
-        """Wait until no session has a statement or a transaction: every connection is back, or closed.
+        """Wait until no session has a statement or a transaction: every connection is back, or closed; and until the
+        server has nothing left to do.
 
         Each statement of the application's reads the table, so a lease that was not released keeps a lock on it."""
         try:
@@ -49,6 +50,13 @@ class Site:
         except AssertionError:
             said = self.server.said[-3000:]
             raise AssertionError(f"{self.server.name} is still at work: {self.sessions()}\n{said}") from None
+        until(self._asleep, 60, "the server to be at rest")
+
+    def _asleep(self) -> bool:
+        try:
+            return self.server.asleep
+        except OSError:  # one of its processes has just ended
+            return False
 
     def _lock(self) -> bool:
         try:

@@ -113,7 +113,8 @@ UWSGI_SHOWN = "`uwsgi --http-socket :8000 --module shop:app --master --die-on-te
 UWSGI_KNOW = (
     "Loads the application before it forks. Its HTTP/1.1 responses do not say that they close the connection: put a"
     " proxy in front. `max-requests` waits for `min-worker-lifetime`, 60 s by default. A connection that was used"
-    " before the fork ends as one aborted client: the master closes nothing."
+    " before the fork ends as one aborted client: the master closes nothing. A process that is told to end in the"
+    " middle of a request runs no exit handlers: its connections end as aborted clients, too."
 )
 
 PLAIN: dict[str, Kind] = {

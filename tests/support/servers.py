@@ -91,6 +91,13 @@ class Server:
         text = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         return [int(pid) for pid in text.split()]
 
+    @property
+    def asleep(self) -> bool:
+        """Whether all its threads wait for something: a request, once nobody asks anything. Its clients cannot see
+        what it still has to do behind a response's last byte."""
+        tasks = (task for pid in (self._process.pid, *self.workers) for task in Path(f"/proc/{pid}/task").iterdir())
+        return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "S" for task in tasks)
+
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
 
