@@ -13,6 +13,7 @@ from strategies.conftest import MakeDatabase
 from strategies.kit import PER_THREAD, ConnectorBank, MySQLClientBank, WiredBank, get, run, session_of
 from support.clock import Clock
 from support.mariadb import MariaDB
+from support.ports import connected
 from support.postgresql import PostgreSQL
 from support.waiting import until
 from wsgidb import Database, DatabaseMiddleware
@@ -82,6 +83,7 @@ def test_ended_while_idle_costs_no_error(
     idle = database.stats().idle
     assert idle == 0 if strategy == "per-request" else 1 if strategy in PER_THREAD else 3
     end(server)
+    until(lambda: not connected(server.port), what="the ends of the connections to arrive")
     app = DatabaseMiddleware(answer, database)
     with ExitStack() as stack:
         for _ in range(2):
