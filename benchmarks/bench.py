@@ -1,9 +1,10 @@
 """All benchmarks in one run, side by side: what `make bench` runs. Tables on the screen; figures, picture in --out.
 
-    python benchmarks/bench.py [--quick] [--out build/bench] [--write-docs]
+    python benchmarks/bench.py [--runs 10] [--seconds 0.6] [--quick] [--out build/bench] [--write-docs]
 
---quick makes few and short runs: it shows that everything works, and its times say nothing. --write-docs puts the
-tables into docs/performance.md. Nothing else should run meanwhile.
+Ten runs of 0.6 s for each cell take 25 minutes. --quick makes one short run: it shows that everything works, and its
+times say nothing. --write-docs puts the tables into docs/performance.md and docs/tuning.md. Nothing else should run
+meanwhile.
 """
 
 from __future__ import annotations
@@ -22,22 +23,24 @@ import checkout
 import latency
 import scale
 import served
+import sizing
 from peers import LIMIT, ROWS
-from picture import draw
+from picture import draw_rates, draw_sizes
 from serving import database
 
 PACKAGES = ("PyMySQL", "mysqlclient", "mysql-connector-python", "DBUtils", "SQLAlchemy", "Django", "Flask", "uWSGI")
 SERVED = [("pymysql", "flask"), ("pymysql", "wsgi"), ("mysqlclient", "wsgi")]
-DOCS = Path(__file__).parents[1] / "docs" / "performance.md"
+DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- figures: written by benchmarks/bench.py --write-docs -->", "<!-- end of the figures -->"
 
 
 def machine(server: Any) -> str:
     ((database_version,),) = server.query("SELECT VERSION()")
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    command = " ".join(["python", "benchmarks/bench.py", *sys.argv[1:]])
     return (
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, Python"
-        f" {platform.python_version()}, {database_version}, {packages}."
+        f"`{command}`, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()},"
+        f" Linux {platform.release()}, Python {platform.python_version()}, {database_version}, {packages}."
     )
 
 
@@ -51,11 +54,13 @@ def with_tls(runs: int, seconds: float) -> tuple[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=0.6, help="of each run")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     parser.add_argument("--write-docs", action="store_true")
     chosen = parser.parse_args()
-    runs, seconds, rounds = (1, 0.2, 10) if chosen.quick else (10, 0.6, 300)
+    runs, seconds, rounds = (1, 0.2, 10) if chosen.quick else (chosen.runs, chosen.seconds, 300)
     began = time.monotonic()
     figures: dict[str, Any] = {}
     parts: list[str] = []
@@ -78,6 +83,9 @@ def main() -> None:
         figures["latency"] = latency.measure(server.url(), max(runs // 2, 1), seconds)
         lines = "\n".join(latency.targets(figures["latency"]))
         show("A network between, 16 threads", f"{latency.report(figures['latency'])}\n\n{lines}")
+        figures["sizing"] = sizing.measure(server.url(), seconds * 6)
+        sizes = sizing.report(figures["sizing"])
+        print(f"### Sizes of a pool\n\n{sizes}\n", flush=True)
     text, figures["served tls"] = with_tls(max(runs // 2, 1), seconds)
     show("A server with TLS", text)
     figures["scale"] = scale.measure(rounds)
@@ -85,12 +93,19 @@ def main() -> None:
 
     chosen.out.mkdir(parents=True, exist_ok=True)
     (chosen.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
-    draw(figures, chosen.out / "performance.svg")
-    print(f"{time.monotonic() - began:.0f} s; figures.json and performance.svg are in {chosen.out}", file=sys.stderr)
+    for folder in [chosen.out, *([DOCS] if chosen.write_docs else [])]:
+        draw_rates(figures, folder / "performance.svg")
+        draw_sizes(figures["sizing"], folder / "tuning.svg")
     if chosen.write_docs:
-        before, rest = DOCS.read_text().split(BEGIN)
-        DOCS.write_text(before + BEGIN + "\n\n" + "\n".join(parts) + "\n" + END + rest.split(END)[1])
-        draw(figures, DOCS.with_suffix(".svg"))
+        write(DOCS / "performance.md", "\n".join(parts))
+        write(DOCS / "tuning.md", sizes + "\n")
+    print(f"{time.monotonic() - began:.0f} s; all figures and the pictures are in {chosen.out}", file=sys.stderr)
+
+
+def write(page: Path, text: str) -> None:
+    """Put the figures into their place in a page."""
+    before, rest = page.read_text().split(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":

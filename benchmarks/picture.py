@@ -1,4 +1,4 @@
-"""The picture of the table: requests per second of each row, as a ratio to the limit, by the number of clients."""
+"""The pictures of the tables."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from matplotlib import pyplot as plt
 
 from peers import LIMIT
 from served import CLIENTS, of
+from sizing import SIZES
 
 TITLES = {"served pymysql flask": "Flask, PyMySQL", "served pymysql wsgi": "plain WSGI, PyMySQL"}
 
 
-def draw(figures: dict[str, Any], file: Path) -> None:
-    mpl.rcParams["svg.hashsalt"] = "wsgidb"  # the same figures make the same file
+def draw_rates(figures: dict[str, Any], file: Path) -> None:
+    """Requests per second of each row, as a ratio to the limit, by the number of clients."""
     _, panels = plt.subplots(1, len(TITLES), figsize=(12, 5.5), sharey=True)
     for panel, (key, title) in zip(panels, TITLES.items(), strict=True):
         found = figures[key]
@@ -39,5 +40,31 @@ def draw(figures: dict[str, Any], file: Path) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     plt.gcf().legend(handles, labels, loc="lower center", ncol=4, fontsize="small", frameon=False)
     plt.tight_layout(rect=(0, 0.16, 1, 1))
-    plt.savefig(file, metadata={"Date": None})
+    _save(file)
+
+
+def draw_sizes(figures: dict[str, dict[str, tuple[float, float]]], file: Path) -> None:
+    """Dead connection time against waiting, a panel for each load."""
+    _, panels = plt.subplots(1, len(figures), figsize=(13, 4.5))
+    for panel, (load, found) in zip(panels, figures.items(), strict=True):
+        pooled = [found[f"pooled {size}"] for size in SIZES]
+        panel.plot([dead * 100 for dead, _ in pooled], [wait for _, wait in pooled], "o-", label="pooled, by size")
+        for size, (dead, wait) in zip(SIZES, pooled, strict=True):
+            panel.annotate(str(size), (dead * 100, wait), textcoords="offset points", xytext=(4, 5), fontsize="small")
+        for name, mark in (("thread-local", "s"), ("per-request", "^")):
+            panel.plot(found[name][0] * 100, found[name][1], mark, label=name)
+        panel.set_title(load)
+        panel.set_yscale("log")
+        panel.set_xlim(0, 100)
+        panel.set_xlabel("dead connection time, %")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("p99 of waiting for a connection, ms")
+    panels[-1].legend(loc="upper left")
+    plt.tight_layout()
+    _save(file)
+
+
+def _save(file: Path) -> None:
+    with plt.rc_context({"svg.hashsalt": "wsgidb"}):  # the same figures make the same file
+        plt.savefig(file, metadata={"Date": None})
     plt.close()

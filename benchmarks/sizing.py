@@ -1,0 +1,100 @@
+"""Part 6: how many connections? Dead connection time against waiting, by the size of the pool and the kind of load.
+
+    python benchmarks/sizing.py [--seconds 3]
+
+Requests arrive by themselves, whether or not earlier ones are done, and each holds a connection for a statement of
+4 ms. What is drawn is the share of open connections' time that nobody used, and how long the unluckiest 1 % waited
+from their arrival until they had a connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from statistics import quantiles
+from typing import Any
+
+from figures import table
+from serving import database
+from wsgidb import Database
+
+THREADS = 32
+HOLD = "DO SLEEP(0.004)"
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+Arrivals = Callable[[float], Iterator[float]]
+
+
+def evenly(rate: float) -> Arrivals:
+    return lambda seconds: (number / rate for number in range(int(seconds * rate)))
+
+
+def bursts(size: int, every: float) -> Arrivals:
+    return lambda seconds: (number * every for number in range(int(seconds / every)) for _ in range(size))
+
+
+LOADS = {
+    "steady: 400 a second": evenly(400),
+    "bursty: 24 at once, every 0.1 s": bursts(24, 0.1),
+    "sparse: 20 a second": evenly(20),
+}
+
+
+def run(made: Database, arrivals: Arrivals, seconds: float) -> tuple[float, float]:
+    """Dead connection time, and the 99th percentile of waiting in ms."""
+    waits: list[float] = []
+    line: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        while (arrived := line.get()) is not None:
+            with made.connection() as conn:
+                waits.append(time.perf_counter() - arrived)
+                conn.cursor().execute(HOLD)
+
+    threads = [threading.Thread(target=work) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    began = time.perf_counter()
+    for moment in arrivals(seconds):
+        time.sleep(max(0.0, began + moment - time.perf_counter()))
+        line.put(time.perf_counter())
+    for _ in threads:
+        line.put(None)
+    for thread in threads:
+        thread.join()
+    return made.stats().dead_time, quantiles(waits, n=100)[98] * 1000
+
+
+def measure(url: str, seconds: float) -> dict[str, dict[str, tuple[float, float]]]:
+    """By load and source."""
+    sources: dict[str, dict[str, Any]] = {f"pooled {size}": {"pool_size": size} for size in SIZES}
+    sources |= {strategy: {"strategy": strategy} for strategy in ("thread-local", "per-request")}
+    figures: dict[str, dict[str, tuple[float, float]]] = {}
+    for load, arrivals in LOADS.items():
+        figures[load] = {}
+        for name, options in sources.items():
+            with Database(url, transaction="autocommit", acquire_timeout=60, **options) as made:
+                figures[load][name] = run(made, arrivals, seconds)
+    return figures
+
+
+def report(figures: dict[str, dict[str, tuple[float, float]]]) -> str:
+    head = ["dead connection time, p99 of waiting", *figures]
+    rows = [
+        [name, *(f"{found[name][0]:.0%}, {found[name][1]:.1f} ms" for found in figures.values())]
+        for name in next(iter(figures.values()))
+    ]
+    return table(head, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=3.0)
+    with database() as server:
+        print(report(measure(server.url(), parser.parse_args().seconds)))
+
+
+if __name__ == "__main__":
+    main()
