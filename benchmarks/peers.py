@@ -141,6 +141,7 @@ def limit(driver: Driver, url: str) -> Source:
 DBUTILS = "https://webwareforpython.github.io/DBUtils/main.html"
 WSGIDB = "docs/options.md"
 LIMIT = "limit: one unchecked connection per thread"
+AGAIN = "the limit a second time"
 
 ROWS = [
     Row(
@@ -177,6 +178,7 @@ ROWS = [
         "https://dev.mysql.com/doc/connector-python/en/connector-python-connection-pooling.html",
     ),
     Row(LIMIT, limit, "never checked; for comparison only", ""),
+    Row(AGAIN, limit, "the same: how far it is from itself is what noise alone does", ""),
     *(
         Row(
             f"wsgidb {strategy}",

@@ -108,12 +108,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.6, help="of each run of wrk")
     parser.add_argument("--driver", choices=["pymysql", "mysqlclient"], default="pymysql")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="wsgi")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="some of them only, the limit always; no targets then")
     chosen = parser.parse_args()
     with database() as server:
         rows = rows_for(chosen.driver)
+        if chosen.rows:
+            rows = [row for row in rows if row.name in (LIMIT, *chosen.rows)]
         figures = measure(server, chosen.driver, chosen.framework, rows, chosen.runs, chosen.seconds)
     print(report(figures))
-    print("\n".join(targets(figures)))
+    if not chosen.rows:
+        print("\n".join(targets(figures)))
 
 
 if __name__ == "__main__":
