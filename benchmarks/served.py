@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.6, help="of each run of wrk")
     parser.add_argument("--driver", choices=["pymysql", "mysqlclient"], default="pymysql")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="wsgi")
-    parser.add_argument("--rows", nargs="+", metavar="NAME", help="some of them only, the limit always; no targets then")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="some only, and the limit; no targets then")
     chosen = parser.parse_args()
     with database() as server:
         rows = rows_for(chosen.driver)
