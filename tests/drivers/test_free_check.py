@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -83,6 +86,33 @@ def test_check_works_at_any_descriptor(backend: OnServer) -> None:
         for descriptor in ballast:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@over(HEAR)
+def test_looking_costs_nobody_its_turn(backend: OnServer) -> None:
+    """No other thread gets the interpreter while the check looks: it never waits, so it need not let go. Where it
+    does, a request among busy threads stands in line once more than one without a check."""
+    check = backend.driver().watch(backend.connect(backend.driver()))
+    waiting, turns = threading.Lock(), []
+    waiting.acquire()
+
+    def wait_for_a_turn() -> None:
+        with waiting:
+            turns.append(1)
+
+    other = threading.Thread(target=wait_for_a_turn)
+    other.start()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # so that nobody has to let go
+    try:
+        waiting.release()
+        end = time.perf_counter() + 0.05  # long enough for the other to wake up
+        while time.perf_counter() < end:
+            check(0)
+        assert turns == []
+    finally:
+        sys.setswitchinterval(before)
+        other.join()
 
 
 @pytest.fixture

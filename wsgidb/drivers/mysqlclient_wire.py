@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import ceil
 from typing import Any
 
 import MySQLdb.connections
@@ -46,8 +45,7 @@ class Wire(_Raw):  # type: ignore[misc]
 
     def _query_before(self, query: Any, deadline: float, clock: Clock) -> None:
         super().send_query(query)
-        left = sockets.remaining(deadline, clock)
-        if not sockets.watch(self.fileno())(ceil(left * 1000)):
+        if not sockets.wait_readable(self.fileno(), sockets.remaining(deadline, clock)):
             self._gone = True
             raise OperationalError(LOST, "Lost connection to MySQL server (timed out)")
         super().read_query_result()
