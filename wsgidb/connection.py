@@ -219,13 +219,12 @@ def settle(proxy: ConnectionProxy, success: bool) -> None:
         return
     try:
         _drop_raw(proxy)
-    except AttributeError:
-        pass  # never acquired, or closed before
-    if type(slot) is FirstUse:
-        return
+    except AttributeError:  # never acquired, or closed before
+        if type(slot) is FirstUse:
+            return
     engine: Engine = slot.engine
     if not (success and engine.commits):
-        return engine.release(slot, rollback_expected=not success)
+        return engine.release(slot, not success)
     try:
         engine.commit(slot)
     finally:

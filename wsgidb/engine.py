@@ -13,7 +13,7 @@ from math import inf
 from os import getpid
 from typing import Any
 
-from .drivers.base import CLEAN, DIRTY, Driver
+from .drivers.base import CLEAN, DIRTY, Driver, State
 from .errors import ConfigError, DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from .process import Process
 from .settings import Settings
@@ -218,11 +218,13 @@ class Engine:
             return  # it is a parent's, which `process` keeps
         reason: str | None = "interrupted"
         try:
-            untouched = slot.doomed is None and slot.undo is None and not slot.cursors and slot.activity.unfit is None
-            if untouched and self._inspect(slot.raw) is CLEAN:
-                reason = None
-            else:
-                reason = self._clean(slot, rollback_expected)
+            fault = self._retire_cursors(slot) if slot.cursors else None
+            fault = fault or slot.doomed or slot.activity.unfit
+            if fault is None:
+                state = self._inspect(slot.raw)
+                if state is not CLEAN or slot.undo is not None:
+                    fault = self._clean(slot, state, rollback_expected)
+            reason = fault
         finally:
             now = self._clock()  # from now on the connection is idle
             if slot.since is not None:
@@ -242,15 +244,8 @@ class Engine:
                 finally:
                     process.store.put(unwanted[0])  # though a goodbye was interrupted
 
-    def _clean(self, slot: Slot, rollback_expected: bool) -> str | None:
-        """Make the session fit for the next request. A str: why it cannot be."""
-        reason = slot.doomed
-        if slot.cursors:
-            reason = self._retire_cursors(slot) or reason
-        reason = reason or slot.activity.unfit
-        if reason is not None:
-            return reason
-        state = self._inspect(slot.raw)
+    def _clean(self, slot: Slot, state: State | str, rollback_expected: bool) -> str | None:
+        """Make a session in this state fit for the next request. A str: why it cannot be."""
         if isinstance(state, str):
             return state
         try:
@@ -267,10 +262,14 @@ class Engine:
         return None
 
     def _retire_cursors(self, slot: Slot) -> str | None:
-        cursors = [cursor for reference in list(slot.cursors.values()) if (cursor := reference()) is not None]
+        """End the lease's cursors that are still about. A str: why the connection cannot be kept."""
+        fault = None
+        for reference in list(slot.cursors.values()):  # at once, as a thread left over may still make one
+            cursor = reference()
+            if cursor is not None:
+                fault = self.driver.retire_cursor(cursor) or fault
         slot.cursors.clear()
-        reasons = [self.driver.retire_cursor(cursor) for cursor in cursors]
-        return next(filter(None, reasons), None)
+        return fault
 
     def _warn_of_loss(self, slot: Slot) -> None:
         rows = self.driver.rows_written(slot.raw)
