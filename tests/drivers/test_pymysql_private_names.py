@@ -184,6 +184,7 @@ def test_the_socket_is_the_connection(raw: Any) -> None:
     first = raw._sock
     assert isinstance(first, socket.socket)
     assert callable(raw._rfile.read1)
+    assert callable(raw._rfile.peek)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         raw.close()

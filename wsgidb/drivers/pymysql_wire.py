@@ -44,6 +44,8 @@ class Wire(Base):  # type: ignore[misc]
 
     _tls: ssl.SSLContext | None = None
     _tls_required = False
+    _ahead: int
+    """Bytes that were read from the socket, but not yet asked for; known inside of `_within`."""
 
     def _get_server_information(self) -> None:
         """Decide on TLS when the greeting tells what the server offers, alike for all versions of PyMySQL."""
@@ -64,6 +66,7 @@ class Wire(Base):  # type: ignore[misc]
         PyMySQL's own timeouts are for one read each, and can only be set through attributes that other statements
         use too. Instance attributes hide the two methods only here, so that statements pay nothing.
         """
+        self._ahead = 0
         self._read_bytes = partial(self._read_before, deadline, clock)
         self._write_bytes = partial(self._write_before, deadline, clock)
         try:
@@ -86,10 +89,13 @@ class Wire(Base):  # type: ignore[misc]
         data = b""
         try:
             while len(data) < size:
-                self._sock.settimeout(remaining(deadline, clock))
-                piece = self._rfile.read1(size - len(data))
-                if not piece:
-                    raise ConnectionResetError("the server closed the connection")
+                if not self._ahead:
+                    self._sock.settimeout(remaining(deadline, clock))
+                    self._ahead = len(self._rfile.peek(1))  # unlike read1, it takes all that is there in one call
+                    if not self._ahead:
+                        raise ConnectionResetError("the server closed the connection")
+                piece = self._rfile.read1(min(size - len(data), self._ahead))
+                self._ahead -= len(piece)
                 data += piece
                 if clock() >= deadline and len(data) < size:
                     raise TimeoutError("the server answers too slowly")
