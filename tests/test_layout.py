@@ -30,7 +30,8 @@ ORDER = [
     *("stores.base", "stores.per_request", "stores.per_thread", "stores.thread_local", "stores.pooled"),
     *("stores.library", "stores.dbutils", "stores.sqlalchemy", "stores.checked"),
     "stores",
-    *("backoff", "process", "engine", "leaks", "stats", "connection", "database", "response", "middleware"),
+    *("backoff", "process", "connector", "engine", "leaks", "stats", "connection", "database"),
+    *("response", "middleware"),
     "wsgidb",
     *("testing", "pytest_plugin", "paste"),
 ]

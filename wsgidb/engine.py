@@ -1,28 +1,27 @@
-"""Acquire and release: the one place where connections are made, judged, cleaned and dropped.
+"""Acquire and release: the one place where connections are judged and cleaned, to be kept or given up.
 
-The engine does everything that touches a server, outside every lock. Its store only keeps slots.
+The engine does everything that touches a server, outside every lock; its connector opens and closes. Its store only
+keeps slots.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable
 from math import inf
 from os import getpid
 from typing import Any
 
+from .connector import Connector
 from .drivers.base import CLEAN, DIRTY, Driver, State
-from .errors import ConfigError, DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
+from .errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from .process import Process
 from .settings import Settings
 from .stores import Slot, named
 
 log = logging.getLogger("wsgidb")
 
-JITTER = 0.1
-"""Share by which max_lifetime varies, so that connections opened together do not retire together."""
 QUIET = 10.0
 """Seconds between two log lines about an exhausted pool."""
 MISSING = object()
@@ -39,6 +38,7 @@ class Engine:
         self.settings = settings
         self.driver = driver
         self._clock = clock
+        self._connector = Connector(settings, driver, clock)
         self._inspect = driver.inspect
         self._reset = driver.reset if settings.reset == "session" else driver.rollback
         self.commits = settings.transaction == "request"
@@ -93,7 +93,7 @@ class Engine:
                 if slot.raw is not None:
                     self._validate(process, slot, deadline)
                 if slot.raw is None:
-                    self._connect(process, slot, deadline)
+                    self._connector.open(slot, self, process, deadline)
                 slot.since = self._clock()
                 return slot
             except DatabaseUnavailable:
@@ -132,14 +132,14 @@ class Engine:
         """Leave the slot with a connection that works, or empty."""
         now = self._clock()
         if now >= slot.expires:
-            return self._retire(process, slot, "age")
+            return self._connector.retire(process, slot, "age")
         if now >= slot.used + self._max_idle:
-            return self._retire(process, slot, "unused")
+            return self._connector.retire(process, slot, "unused")
         heard = slot.check(0)
         if heard and self.driver.readable_is_dead(slot.raw):
             with process.lock:
                 process.totals.checks_failed += 1
-            return self._drop(process, slot, "check failed")
+            return self._connector.discard(process, slot, "check failed")
         if heard or now >= slot.used + self._ping_after:
             self._ping(process, slot, min(deadline, now + self.settings.ping_timeout))
 
@@ -151,44 +151,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - whatever it is, the ping did not prove the connection alive
             with process.lock:
                 process.totals.pings_failed += 1
-            self._drop(process, slot, "ping failed", error)
-
-    def _connect(self, process: Process, slot: Slot, deadline: float) -> None:
-        with process.lock:
-            probe = process.backoff.begin()
-            cause = process.backoff.cause
-        if probe is None:
-            raise DatabaseUnavailable(f"not connecting again yet; last failure to connect: {cause}")
-        began = self._clock()
-        limit = began + self.settings.connect_timeout
-        try:
-            raw = self.driver.connect(min(limit, deadline))
-            if raw is None:
-                raise ConfigError(f"driver {self.driver.name}: connect() returned None")
-        except BaseException as error:
-            self._note_failure(process, probe, error, cut_short=deadline < limit and self._clock() >= deadline)
-            if not isinstance(error, Exception):
-                raise
-            raise DatabaseUnavailable(f"cannot connect: {_text(error)}") from error
-        now = self._clock()
-        lifetime = self.settings.max_lifetime
-        expires = inf if lifetime is None else now + lifetime * random.uniform(1 - JITTER, 1 + JITTER)
-        slot.fill(raw, self, process, born=began, now=now, expires=expires)
-        with process.lock:
-            process.open.add(slot)
-            process.totals.connects += 1
-            recovered = process.backoff.succeeded()
-        if recovered:
-            log.info("%s: connected again", self.settings.address)
-
-    def _note_failure(self, process: Process, probe: bool, error: BaseException, cut_short: bool) -> None:
-        with process.lock:
-            process.totals.connect_failures += 1
-            if cut_short or not isinstance(error, Exception):
-                return process.backoff.cut_short(probe)
-            begins = process.backoff.failed(probe, _text(error))
-        if begins:
-            log.warning("%s: cannot connect: %s", self.settings.address, _text(error))
+            self._connector.discard(process, slot, "ping failed", error)
 
     # -- settle and release
 
@@ -240,7 +203,7 @@ class Engine:
             unwanted = process.store.put(slot)
             if unwanted is not None:
                 try:
-                    self._retire(process, *unwanted)
+                    self._connector.retire(process, *unwanted)
                 finally:
                     process.store.put(unwanted[0])  # though a goodbye was interrupted
 
@@ -276,45 +239,14 @@ class Engine:
         if rows > 0:
             log.warning("%s: rolled back an uncommitted write of %d row(s)", named(slot.request), rows)
 
-    # -- closing
-
     def _discard(self, process: Process, slot: Slot, reason: str) -> None:
         """Drop the connection as bad and free its place."""
         try:
-            self._drop(process, slot, reason)
+            self._connector.discard(process, slot, reason)
         finally:
             process.store.put(slot)
 
-    def _drop(self, process: Process, slot: Slot, reason: str, error: BaseException | None = None) -> None:
-        """Close the slot's connection, if it has one, because it is bad."""
-        if slot.raw is None:
-            return
-        log.warning("%s: connection discarded: %s%s", self.settings.address, reason, f": {error}" if error else "")
-        self._close(process, slot, self.driver.abandon)
-        with process.lock:
-            process.totals.discards[reason] += 1
-
-    def _retire(self, process: Process, slot: Slot, reason: str) -> None:
-        """Close the slot's connection because it is old or not needed."""
-        self._close(process, slot, self.driver.close)
-        with process.lock:
-            process.totals.retirements[reason] += 1
-
-    def _close(self, process: Process, slot: Slot, how: Callable[[Any], None]) -> None:
-        raw, slot.raw, slot.check = slot.raw, None, None
-        slot.good_until = 0.0
-        try:
-            how(raw)
-        except Exception as error:
-            log.debug("%s: close failed", self.settings.address, exc_info=error)
-        finally:
-            with process.lock:
-                process.open.discard(slot)
-                process.totals.leases += slot.uses
-                process.totals.seconds_leased += slot.busy
-                process.totals.seconds_open += self._clock() - slot.born
-                process.totals.statements += slot.activity.statements
-                process.totals.seconds_executing += slot.activity.seconds
+    # -- the end of threads, and of all
 
     def _lost(self, process: Process, slot: Slot) -> None:
         """The store let go of a slot: its thread ended. In a forked child all other threads have."""
@@ -322,7 +254,7 @@ class Engine:
             return
         try:
             if slot.raw is not None:
-                self._retire(process, slot, "thread ended")
+                self._connector.retire(process, slot, "thread ended")
         finally:
             process.store.put(slot)
 
@@ -334,11 +266,7 @@ class Engine:
             return
         for slot in process.store.close():
             if slot.raw is not None:
-                self._retire(process, slot, "closed")
-
-
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+                self._connector.retire(process, slot, "closed")
 
 
 def _put_back(raw: Any, name: str, value: Any) -> None:
