@@ -8,11 +8,9 @@ from ..errors import ConfigError
 from ..settings import Settings
 
 
-def context(settings: Settings) -> ssl.SSLContext | None:
-    """A context for the settings' ssl_mode; None where it is disabled. Raises ConfigError for unusable files."""
+def context(settings: Settings) -> ssl.SSLContext:
+    """A context for the settings' ssl_mode, which is not disabled. Raises ConfigError for unusable files."""
     mode = settings.ssl_mode
-    if mode == "disabled":
-        return None
     for name in ("ssl_ca", "ssl_cert", "ssl_key"):
         _check_readable(name, getattr(settings, name))
     try:
