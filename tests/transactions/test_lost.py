@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -13,6 +13,7 @@ from pymysql.converters import conversions
 
 from strategies.kit import BEFORE, MYSQL_BANKS, MariaDBBank, get, run
 from support.mariadb import MariaDB
+from support.packets import error
 from support.proxy import TCPProxy
 from transactions.losses import (
     GIVE,
@@ -107,6 +108,86 @@ def test_nothing_is_committed_in_part(bank: MariaDBBank, lose: Step, goes_on: St
 def test_work_after_the_loss_is_the_handlers_own_affair(bank: MariaDBBank, lose: Step, goes_on: Step) -> None:
     """R10: what commits nothing runs as ever after a loss, but is not committed."""
     assert Careless(bank, lose, goes_on).request() == 500
+    assert bank.state == BEFORE
+
+
+@pytest.mark.parametrize("kind", ["pymysql"], indirect=True)
+@pytest.mark.parametrize(
+    "command",
+    [lambda conn: conn.ping(reconnect=False), lambda conn: conn.select_db("test")],
+    ids=["ping()", "select_db()"],
+)
+def test_what_is_no_statement_commits_nothing(bank: MariaDBBank, command: Callable[[Any], object]) -> None:
+    """R10: commands of the protocol beside statements run as ever after a loss."""
+    answers: list[object] = []
+    assert Careless(bank, deadlock, lambda conn, bank: answers.append(command(conn))).request() == 500
+    assert answers == [None]
+
+
+def answered(sql: str, number: int) -> Step:
+    """The server answers a statement, which it never gets to see, with this error."""
+
+    def step(conn: Any, bank: Any) -> None:
+        bank.proxy.answer(sql, lambda: error(number, "HY000", "so it is"))
+        with pytest.raises(bank.errors) as caught:
+            conn.commit() if sql == "COMMIT" else run(conn, sql)
+        assert bank.code(caught.value) == number
+
+    return step
+
+
+@pytest.mark.parametrize("number", [1213, 1402, 1613, 1614, 3101])
+def test_each_error_that_ends_a_transaction(bank: MariaDBBank, number: int) -> None:
+    """R10: deadlock, the XA transaction's rollbacks, and the refusal by group replication."""
+    assert Careless(bank, answered(GIVE, number), says(NOTE)).request() == 500
+    assert bank.state == BEFORE
+
+
+def listening(step: Step, said: list[str]) -> Step:
+    """The step, and what was said in it to the server."""
+
+    def listens(conn: Any, bank: Any) -> None:
+        with bank.proxy.counting() as heard:
+            step(conn, bank)
+        said.extend(heard)
+
+    return listens
+
+
+@pytest.mark.parametrize("number", [1062, 1207, 1212, 1214, 1401, 1403, 1612, 1615, 3100, 3102])
+def test_other_errors_end_only_their_statement(bank: MariaDBBank, number: int) -> None:
+    """R10: after a duplicate key, say, the transaction goes on, and is committed; the server is asked nothing."""
+    said: list[str] = []
+    assert Careless(bank, listening(answered(GIVE, number), said), says(NOTE)).request() == 200
+    assert said == [f"QUERY {GIVE}"]
+    assert bank.state == (90, 100, 1)
+
+
+@pytest.mark.parametrize("number", [1205, 1206])
+def test_the_server_is_asked_where_the_error_does_not_tell(bank: MariaDBBank, number: int) -> None:
+    """R10: after a lock timeout or a full lock table, of which it depends on a setting whether all is undone."""
+    said: list[str] = []
+    assert Careless(bank, listening(answered(GIVE, number), said), says(NOTE)).request() == 200
+    assert len(said) == 2
+    assert bank.state == (90, 100, 1)
+
+
+def test_nobody_asks_for_nothing(bank: MariaDBBank) -> None:
+    """R10: nor is the server asked where the handler itself is to commit."""
+    said: list[str] = []
+    assert Careless(bank, listening(answered(GIVE, 1205), said), transaction="manual").request() == 200
+    assert said == [f"QUERY {GIVE}"]
+
+
+def test_a_commit_that_the_server_refuses_is_a_loss(bank: MariaDBBank) -> None:
+    """R10: a Galera node may find only at the COMMIT that another one was first: what follows is not committed."""
+
+    def goes_on(conn: Any, bank: Any) -> None:
+        run(conn, NOTE)
+        with pytest.raises(TransactionLost, match="1213"):
+            conn.commit()
+
+    assert Careless(bank, answered("COMMIT", 1213), goes_on).request() == 500
     assert bank.state == BEFORE
 
 
@@ -245,6 +326,21 @@ def test_a_reply_that_was_not_read_to_its_end(bank: MariaDBBank) -> None:
     bank.rows("SET innodb_lock_wait_timeout = 10")
     bank.rows("UPDATE account SET balance = balance WHERE id = 1")
     assert bank.state == BEFORE
+
+
+@pytest.mark.parametrize("kind", ["pymysql"], indirect=True)
+def test_rows_that_the_driver_reads_by_itself(bank: MariaDBBank) -> None:
+    """R10: rows left unread, which PyMySQL reads before the next statement, are no loss: all is committed."""
+
+    def leaves_unread(conn: Any, bank: Any) -> None:
+        cursor = bank.unbuffered(conn)
+        cursor.execute("SELECT balance FROM account")
+        cursor.fetchone()
+        with pytest.warns(UserWarning, match="left incomplete"):
+            run(conn, NOTE)
+
+    assert Careless(bank, leaves_unread).request() == 200
+    assert bank.state == (90, 100, 1)
 
 
 def test_the_cause_is_in_the_log_only(bank: MariaDBBank, caplog: pytest.LogCaptureFixture) -> None:
