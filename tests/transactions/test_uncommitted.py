@@ -114,6 +114,20 @@ def test_rows_written_and_not_committed(
             assert warnings() == warned(rows) * request * bool(rows)
 
 
+def test_what_was_committed_at_once_is_not_told(bank: Bank, warnings: Callable[[], list[str]]) -> None:
+    """Under autocommit nothing is lost by the rollback that follows an error."""
+
+    def handler(conn: Any) -> None:
+        run(conn, WRITE)
+        with suppress(*bank.errors):
+            run(conn, "SELECT no_such_column FROM account")
+
+    with Database(bank.url, transaction="autocommit") as database:
+        get(DatabaseMiddleware(app_of(handler), database))
+    assert warnings() == []
+    assert bank.state == (100, 100, 2)
+
+
 def test_the_request_is_named(bank: Bank, warnings: Callable[[], list[str]]) -> None:
     """Method and whole path, as the client asked; a query string may hold secrets and is not told."""
     with Database(bank.url) as database:
@@ -243,6 +257,31 @@ def test_an_implicit_commit_is_a_commit(bank: MariaDBBank, warnings: Callable[[]
         bank.rows("DROP TABLE IF EXISTS another")
         assert warnings() == []
         assert bank.state == (100, 100, 2)
+
+
+@by_mysql
+@pytest.mark.parametrize("sql", ["ANALYZE TABLE account", "BEGIN"])
+def test_what_came_after_an_implicit_commit(bank: MariaDBBank, warnings: Callable[[], list[str]], sql: str) -> None:
+    """Only that was rolled back, and is told."""
+    with Database(bank.url) as database:
+        get(DatabaseMiddleware(app_of(statements(WRITE, sql, "DELETE FROM account WHERE id = 1")), database))
+    assert warnings() == warned(1)
+    assert bank.state == (100, 100, 2)
+
+
+@pytest.mark.parametrize("bank", [pytest.param("pymysql", marks=SERVER)], indirect=True)
+def test_a_database_is_no_statement(bank: MariaDBBank, warnings: Callable[[], list[str]]) -> None:
+    """PyMySQL's select_db() commits nothing, though the database may be called as a statement that does."""
+
+    def handler(conn: Any) -> None:
+        run(conn, WRITE)
+        with suppress(*bank.errors):
+            conn.select_db("check")
+
+    with Database(bank.url) as database:
+        get(DatabaseMiddleware(app_of(handler), database))
+    assert warnings() == warned(2)
+    assert bank.state == BEFORE
 
 
 @by_mysql
