@@ -169,6 +169,15 @@ def test_time_is_executing_held_idle_or_dead(source: Source, clock: Clock) -> No
     assert database.stats().seconds_executing == 2
 
 
+def test_a_statement_that_takes_longer_than_the_clock_has_run(source: Source, clock: Clock) -> None:
+    """Where the clock began does not matter: soon after a start of the machine it may show next to nothing."""
+    clock.now = 1.0
+    with source.database() as database, database.connection() as conn:
+        make_slow(conn, clock)
+        conn.cursor().execute(source.slow)
+        assert database.stats().seconds_executing == 2
+
+
 def test_what_fails_counts(fakedb: FakeDB, clock: Clock) -> None:
     """So do a commit and a rollback that failed."""
     with Database(creator=fakedb.connect, clock=clock) as database:
