@@ -9,16 +9,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pymysql
 import pytest
+from pymysql.constants import COMMAND
 
 from drivers.deadlines import LIMIT, MARGIN, driver_of, over_at_deadline
+from support.clock import Clock
 from support.mariadb import MariaDB
 from support.ports import bind
 from support.proxy import TCPProxy
 from support.waiting import until
 from wsgidb.drivers import make_driver
+from wsgidb.drivers.pymysql_wire import Wire
 from wsgidb.settings import Settings
 
 READ_TIMEOUT = 7.0
@@ -159,6 +163,104 @@ def test_polite_close_waits_for_nobody(proxy: TCPProxy, mariadb: MariaDB, full: 
     assert not conn.open
 
 
+class Line:
+    """A connection's socket that notes each time limit it is given."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self._real, self.limits = real, list[float | None]()
+
+    def settimeout(self, seconds: float | None) -> None:
+        self.limits.append(seconds)
+        self._real.settimeout(seconds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+@pytest.mark.server
+def test_polite_close_waits_for_a_moment(mariadb: MariaDB, clock: Clock) -> None:
+    """C5: on a line that is stuffed the goodbye gets a tenth of a second."""
+    driver = make_driver(Settings.of({"url": mariadb.url()}), clock)
+    conn = driver.connect(clock() + 10)
+    conn._sock = line = Line(conn._sock)
+    driver.close(conn)
+    assert line.limits == [pytest.approx(0.1)]
+
+
+class Interrupt(BaseException):
+    """As a worker's timeout or GreenletExit."""
+
+
+@contextmanager
+def reading() -> Iterator[tuple[Any, socket.socket]]:
+    """The part of our connection that reads, and the server's end of its line."""
+    ours, theirs = socket.socketpair()
+    wire: Any = Wire(defer_connect=True, ssl_disabled=True)
+    wire._sock, wire._rfile = ours, ours.makefile("rb")
+    with ours, theirs:
+        yield wire, theirs
+        wire._force_close()
+
+
+def test_a_reply_in_pieces() -> None:
+    """C5: what comes in small pieces before the deadline is what was sent. Each look at this clock brings a piece."""
+    sent = bytes(range(256)) * 2
+    pieces = (sent[start : start + 3] for start in range(0, len(sent), 3))
+    with reading() as (wire, server):
+
+        def clock() -> float:
+            server.sendall(next(pieces, b""))
+            return 0.0
+
+        with wire._within(10.0, clock):
+            assert [wire._read_bytes(size) for size in (4, 300)] == [sent[:4], sent[4:304]]
+
+
+def test_a_reply_that_is_complete_at_last() -> None:
+    """C5: what has come is taken, though the deadline is over by then."""
+    sent = bytes(300)
+    with reading() as (wire, server):
+        server.sendall(sent)
+        looks = iter((0.0, 11.0))
+        with wire._within(10.0, lambda: next(looks)):
+            assert wire._read_bytes(300) == sent
+
+
+@pytest.mark.parametrize("late", [0.0, 1.0])
+def test_a_reply_that_is_late(late: float) -> None:
+    """C5: from the deadline on there is no waiting for the rest. Each look at this clock brings a byte."""
+    with reading() as (wire, server):
+
+        def clock() -> float:
+            server.sendall(b"x")
+            return 10.0 + late
+
+        with pytest.raises(pymysql.OperationalError, match=r"2013.*too slowly"), wire._within(10.0, clock):
+            wire._read_bytes(400)
+        assert not wire.open
+
+
+def test_a_command_that_nobody_takes() -> None:
+    """C5: what cannot be sent, for whatever reason of the system's, is the driver's error of a lost connection."""
+    with reading() as (wire, server):
+        server.close()
+        with pytest.raises(pymysql.OperationalError, match=r"2006.*[Bb]roken pipe"), wire._within(10.0, lambda: 0.0):
+            wire._write_bytes(b"x")
+        assert not wire.open
+
+
+def test_an_interrupt_in_the_middle_of_a_reply() -> None:
+    """R2: nobody reads on where somebody else was interrupted."""
+
+    def clock() -> float:
+        raise Interrupt
+
+    with reading() as (wire, _):
+        with pytest.raises(Interrupt), wire._within(10.0, clock):
+            wire._read_bytes(4)
+        assert not wire.open
+
+
 @pytest.mark.server
 @pytest.mark.parametrize("timeout", [READ_TIMEOUT, None])
 def test_read_timeout_is_the_drivers_own_again(mariadb: MariaDB, timeout: float | None) -> None:
@@ -209,3 +311,30 @@ def test_abandon_does_not_wait_for_a_reader(mariadb: MariaDB) -> None:
     thread.join(10)
     assert time.monotonic() - began < MARGIN
     assert len(errors) == 1
+
+
+@pytest.mark.server
+def test_abandon_of_a_line_that_was_reset(proxy: TCPProxy, mariadb: MariaDB) -> None:
+    """R8: it raises nothing where there is nobody to be told any more, though a reply is still to come."""
+    driver = driver_of(proxy.url_from(mariadb.url()))
+    conn = driver.connect(time.monotonic() + 10)
+    check = driver.watch(conn)
+    conn._execute_command(COMMAND.COM_QUERY, b"SELECT SLEEP(20)")
+    proxy.cut()
+    until(lambda: check(0), what="the reset to arrive")
+    driver.abandon(conn)
+    assert not conn.open
+
+
+def test_a_socket_that_pymysql_has_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R1: after a connect that failed PyMySQL 1.1.0 keeps its closed socket; what it was that failed is told."""
+
+    def close_and_keep(wire: Any) -> None:
+        if wire._rfile is not None:
+            wire._rfile.close()
+        wire._sock.close()
+
+    monkeypatch.setattr(Wire, "_force_close", close_and_keep)
+    hangs_up = server_that(lambda client: client.shutdown(socket.SHUT_RDWR))
+    with hangs_up as url, pytest.raises(pymysql.OperationalError, match="2013"):
+        driver_of(url).connect(time.monotonic() + 10)
