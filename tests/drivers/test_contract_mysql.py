@@ -29,6 +29,7 @@ from drivers.cases import (
     unbuffered,
 )
 from support.waiting import until
+from wsgidb import TransactionLost
 from wsgidb.drivers.base import CLEAN, DIRTY, Driver
 
 PROCEDURES = {
@@ -130,6 +131,29 @@ def test_unbuffered_rows_read_to_the_end_are_clean(backend: Backend) -> None:
 
 
 @over(PYMYSQL)
+def test_an_error_that_is_kept_keeps_no_connection(backend: Backend) -> None:
+    """R1: a connection whose init_sql fails is closed, though somebody still looks at the error and its frames."""
+    before = backend.sessions()
+    with pytest.raises(ERRORS) as caught:
+        backend.driver(init_sql=[BROKEN]).connect(soon())
+    until(lambda: not backend.sessions() - before, what="the connection to end")
+    assert caught.value.__traceback__ is not None
+
+
+@over(MYSQL, SEE)
+def test_only_a_used_session_needs_a_reset(backend: Backend) -> None:
+    """C4: with reset=session a new connection is clean, and a reset one; one that has read is not."""
+    driver = backend.driver(transaction="autocommit", reset="session", init_sql=["SELECT 1"])
+    conn = backend.connect(driver)
+    for _ in range(2):
+        assert driver.inspect(conn) is CLEAN
+        run(conn, READ)
+        assert driver.inspect(conn) is DIRTY
+        driver.reset(conn, soon())
+    assert driver.inspect(conn) is CLEAN
+
+
+@over(PYMYSQL)
 @pytest.mark.parametrize("command", [b"\x03SELECT 1", b"\x0e"])
 def test_reply_left_unread(backend: Backend, command: bytes) -> None:
     """C6: with a reply still to come, all later ones would be shifted by one: a reason to discard."""
@@ -223,9 +247,20 @@ def test_a_server_on_which_transactions_chain(backend: Backend) -> None:
     assert settle(driver, conn) is not None or run(conn, OPEN) == [(0,)]
 
 
+@over(PYMYSQL)
+def test_a_rollback_that_ends_nothing_is_an_error(backend: Backend) -> None:
+    """C6: where each rollback begins another transaction, the error has a client's number, of no lost connection."""
+    driver, conn = autocommitted(backend)
+    run(conn, "SET completion_type = CHAIN")
+    run(conn, "BEGIN")
+    with pytest.raises(ERRORS, match=r"2000.*still open") as caught:
+        driver.rollback(conn, soon())
+    assert driver.is_disconnect(caught.value) is False
+
+
 @pytest.mark.impossible("mysqlclient", "C4")
 @over(MYSQL, SEE)
-@pytest.mark.parametrize("sql", ["/* a comment */ SELECT 1", "SET @a = 1"])
+@pytest.mark.parametrize("sql", ["/* a comment */ SELECT 1", "SET @a = 1", "SET sql_mode = NO_BACKSLASH_ESCAPES"])
 def test_what_opens_no_transaction_is_clean(backend: Backend, sql: str) -> None:
     """C4: with autocommit whatever opened no transaction costs no rollback, however it was written."""
     driver, conn = autocommitted(backend)
@@ -255,6 +290,27 @@ def test_reconnected_by_the_application(backend: Backend, how: str) -> None:
     assert driver.inspect(conn) == "reconnected by the application"
 
 
+@over(MYSQL, SEE)
+def test_commit_where_nobody_listens(backend: Backend) -> None:
+    """R10: a write that cannot be committed any more is a TransactionLost that says why."""
+    driver = backend.driver()
+    conn = backend.connect(driver)
+    run(conn, WRITE)
+    conn.close()
+    with pytest.raises(TransactionLost, match="cannot commit: closed by the application"):
+        driver.commit(conn)
+    assert backend.stored == 10
+
+
+@over(MYSQL, SEE)
+def test_close_of_what_is_closed(backend: Backend) -> None:
+    """close: where the application was faster, it raises nothing."""
+    driver = backend.driver()
+    conn = backend.connect(driver)
+    conn.close()
+    driver.close(conn)
+
+
 class Interrupt(BaseException):
     """As a worker's timeout or GreenletExit."""
 
@@ -282,6 +338,7 @@ def test_interrupted_statement(backend: Backend) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert isinstance(driver.inspect(conn), str)
+    driver.abandon(conn)  # which raises nothing
 
 
 @over(MYSQL)

@@ -161,6 +161,38 @@ def test_a_changed_autocommit_costs_one_more(backend: Backend, wire: TCPProxy) -
     assert said == ["QUERY ROLLBACK", "QUERY SET AUTOCOMMIT = 0"]
 
 
+@over(PLAINTEXT, MYSQL, SEE)
+@pytest.mark.parametrize(
+    ("transaction", "init", "expected"),
+    [
+        ("manual", [], []),
+        ("manual", ["SET @mine = 1"], ["QUERY SET @mine = 1", "QUERY COMMIT"]),
+        ("autocommit", ["SET @mine = 1"], ["QUERY SET @mine = 1"]),
+    ],
+)
+def test_init_sql_costs_a_commit_at_most(
+    backend: Backend, wire: TCPProxy, transaction: str, init: list[str], expected: list[str]
+) -> None:
+    """C4: connecting commits only what there may be to commit."""
+    driver = backend.driver(transaction=transaction, init_sql=init)
+    with wire.counting() as said:
+        backend.connect(driver)
+    assert [command for command in said if command.endswith(("@mine = 1", "COMMIT"))] == expected
+
+
+@over(PLAINTEXT, SEE)
+def test_nothing_to_commit_costs_nothing(backend: Backend, wire: TCPProxy) -> None:
+    """C4: commit says nothing where nothing was said since the last one."""
+    driver = backend.driver()
+    conn = backend.connect(driver)
+    run(conn, WRITE)
+    with wire.counting() as said:
+        driver.commit(conn)
+        driver.commit(conn)
+    assert len(said) == 1
+    assert backend.stored == 11
+
+
 @over(PLAINTEXT, SEE)
 def test_ping_is_one_round_trip(backend: OnServer, wire: TCPProxy) -> None:
     """C4: the driver's ping, or the configured statement in its place."""
