@@ -85,6 +85,28 @@ def test_others_errors_are_none(error: Exception) -> None:
     assert DRIVER.is_disconnect(error) is False
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OperationalError(1290, "running with the --read-only option"), True),
+        (OperationalError(1290, "running with the --super-read-only option"), True),
+        (OperationalError(1290, "running with the --secure-file-priv option"), False),
+        (OperationalError(1836, "Running in read-only mode"), True),
+        (OperationalError(1047, "WSREP has not yet prepared node for application use"), True),
+        (OperationalError(1047, "Unknown command"), False),
+        (OperationalError(1792, "Cannot execute statement in a READ ONLY transaction"), False),
+        (OperationalError(1836, "Running in read-only mode", "and more"), True),
+        (OperationalError(1836), False),
+        (OperationalError(), False),
+        (ValueError(1836, "read-only"), False),
+    ],
+    ids=repr,
+)
+def test_servers_that_take_no_writes(error: Exception, expected: bool) -> None:
+    """The server as a whole is read-only or not ready: an error of the driver's tells by its number and its text."""
+    assert DRIVER.is_read_only(error) is expected
+
+
 @pytest.mark.server
 def test_killed(driver: Driver, conn: Any, mariadb: MariaDB) -> None:
     """A KILL between statements; afterwards ping and execute have errors of their own."""

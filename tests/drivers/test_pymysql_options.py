@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pymysql.constants import CLIENT
 from pymysql.cursors import DictCursor
+from pymysql.err import OperationalError
 
 from support.mariadb import MariaDB
-from wsgidb import ConfigError
+from support.packets import error
+from support.proxy import TCPProxy
+from wsgidb import ConfigError, TransactionLost
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import CLEAN, Driver
 from wsgidb.settings import Settings
@@ -52,6 +60,22 @@ def test_query_values_reach_the_driver_in_its_types(conn: Any) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.parametrize(("transaction", "guarded"), [("request", True), ("manual", False)])
+def test_only_a_request_that_is_one_transaction_is_guarded(
+    mariadb: MariaDB, proxy: TCPProxy, transaction: str, guarded: bool
+) -> None:
+    """R10: what transaction=request refuses after a loss is a handler's own affair else."""
+    driver = driver_of(proxy.url_from(mariadb.url()), transaction=transaction)
+    conn = driver.connect(soon())
+    proxy.answer("SELECT 1", lambda: error(1213, "40001", "Deadlock found"))
+    with pytest.raises(OperationalError, match="1213"):
+        conn.query("SELECT 1")
+    with pytest.raises(TransactionLost) if guarded else nullcontext():
+        driver.commit(conn)
+    driver.abandon(conn)
+
+
+@pytest.mark.server
 def test_password_of_any_letters(mariadb: MariaDB) -> None:
     """A percent-encoded password is sent as UTF-8: PyMySQL itself would take Latin-1, and fail at the others."""
     for password in ("p@ss/w%rd:x?#", "żółć", "é"):
@@ -85,6 +109,36 @@ def test_unix_socket(mariadb: MariaDB) -> None:
     driver.close(conn)
 
 
+CAPABILITIES = CLIENT.PROTOCOL_41 | CLIENT.SECURE_CONNECTION | CLIENT.PLUGIN_AUTH
+GREETING = (
+    b"\x0a8.0.0\0\1\0\0\0" + b"saltsalt\0" + CAPABILITIES.to_bytes(4, "little")[:2] + b"\x2d\2\0"
+    + CAPABILITIES.to_bytes(4, "little")[2:] + b"\x15" + bytes(10) + b"saltsaltsalt\0" + b"caching_sha2_password\0"
+)  # fmt: skip
+FULL_AUTHENTICATION = b"\x01\x04"
+
+
+def test_unix_socket_takes_a_password_as_it_is(tmp_path: Path) -> None:
+    """Nobody listens in on a Unix socket: MySQL 8 is told the password itself, and asked for no key."""
+    path = str(tmp_path / "mysqld")
+    heard = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as client:
+                for number, packet in ((0, GREETING), (2, FULL_AUTHENTICATION)):
+                    client.sendall(len(packet).to_bytes(3, "little") + bytes([number]) + packet)
+                    heard.append(client.recv(4096))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(OperationalError):  # as the server leaves
+            driver_of(f"mysql://guest:secret@/test?unix_socket={path}").connect(soon())
+        thread.join(10)
+    assert heard[1][4:] == b"secret\0"
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
@@ -92,6 +146,8 @@ def test_unix_socket(mariadb: MariaDB) -> None:
         ("local_infile=perhaps", "local_infile: takes bool, got 'perhaps'"),
         ("cursorclass=Dictcursor", "no cursor class 'Dictcursor'"),
         ("cursorclass=RE_INSERT_VALUES", "no cursor class"),
+        ("cursorclass=DictCursorMixin", "no cursor class"),
+        ("conv=int", "conv: is no text; give it by connect_args"),
         ("charsett=utf8mb4", "did you mean 'charset'"),
         ("autocommit=1", "use wsgidb's option transaction"),
         ("read_timeout=1", "use wsgidb's option read_timeout"),
