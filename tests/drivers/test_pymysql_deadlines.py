@@ -324,17 +324,3 @@ def test_abandon_of_a_line_that_was_reset(proxy: TCPProxy, mariadb: MariaDB) -> 
     until(lambda: check(0), what="the reset to arrive")
     driver.abandon(conn)
     assert not conn.open
-
-
-def test_a_socket_that_pymysql_has_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R1: after a connect that failed PyMySQL 1.1.0 keeps its closed socket; what it was that failed is told."""
-
-    def close_and_keep(wire: Any) -> None:
-        if wire._rfile is not None:
-            wire._rfile.close()
-        wire._sock.close()
-
-    monkeypatch.setattr(Wire, "_force_close", close_and_keep)
-    hangs_up = server_that(lambda client: client.shutdown(socket.SHUT_RDWR))
-    with hangs_up as url, pytest.raises(pymysql.OperationalError, match="2013"):
-        driver_of(url).connect(time.monotonic() + 10)

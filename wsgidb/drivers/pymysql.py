@@ -1,4 +1,4 @@
-"""MySQL and MariaDB through PyMySQL 1.1 or newer."""
+"""MySQL and MariaDB through PyMySQL 1.1.2 or newer."""
 
 from __future__ import annotations
 

@@ -79,10 +79,7 @@ class Wire(Base):  # type: ignore[misc]
         """Let statements have the driver's own read timeout again."""
         if self._sock is None:
             return
-        try:
-            self._sock.settimeout(self._read_timeout)
-        except OSError:
-            pass  # closed by a connect that failed: PyMySQL 1.1.0 forgets to forget it
+        self._sock.settimeout(self._read_timeout)
         self._current_timeout = self._read_timeout
 
     def _read_before(self, deadline: float, clock: Clock, size: int) -> bytes:
