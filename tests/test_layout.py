@@ -46,6 +46,12 @@ THIRD_PARTY = {
     "psycopg": {f"drivers.psycopg{part}" for part in ("", "_wire", "_session", "_cursor", "_connection")},
     "pytest": {"pytest_plugin"},
 }
+# What `import wsgidb` takes from the standard library; a room that is loaded when first needed may take more.
+AT_START = {
+    *("__future__", "abc", "collections", "collections.abc", "contextlib", "dataclasses", "difflib", "enum"),
+    *("functools", "importlib", "logging", "math", "operator", "os", "random", "re", "sys", "threading", "time"),
+    *("traceback", "types", "typing", "urllib.parse", "weakref"),
+}
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"}
 
 
@@ -61,11 +67,11 @@ TREES = {room(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglo
 PACKAGES = {room(path.parent / "__init__.py") for path in PACKAGE.rglob("__init__.py")}
 
 
-def imports(name: str) -> Iterator[str]:
-    """All modules that a room imports, at its top or when first needed, by their full names."""
+def imports(name: str, at_once: bool = False) -> Iterator[str]:
+    """All modules that a room imports, `at_once` or also when first needed, by their full names."""
     full = name if name == "wsgidb" else f"wsgidb.{name}"
     package = (full if name in PACKAGES else full.rpartition(".")[0]).split(".")
-    for node in ast.walk(TREES[name]):
+    for node in TREES[name].body if at_once else ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -157,20 +163,21 @@ def test_start_response_is_known_to_the_wsgi_side_only() -> None:
 
 
 def test_importing_the_package_imports_no_driver_and_nothing_of_others() -> None:
-    """Layout: the core needs nothing but the driver that the url names."""
+    """Layout: the core needs nothing but the driver that the url names, and of the standard library `AT_START`."""
     code = (
         "import sys; before = set(sys.modules); import wsgidb; new = set(sys.modules) - before\n"
         "print(sorted(name for name in new if name.partition('.')[0] not in sys.stdlib_module_names))\n"
-        "print('sqlite3' in new)"
+        "print(sorted(new & {'sqlite3', 'ssl', 'socket', 'ctypes', 'asyncio'}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=PACKAGE.parent
     )
-    listed, sqlite = done.stdout.splitlines()
-    loaded = set(ast.literal_eval(listed))
+    loaded, heavy = (set(ast.literal_eval(line)) for line in done.stdout.splitlines())
     assert {name for name in loaded if name.partition(".")[0] != "wsgidb"} == set()
     assert {name for name in loaded if name.startswith("wsgidb.drivers.")} <= {"wsgidb.drivers.base"}
-    assert sqlite == "False"
+    assert heavy == set()
+    taken = {module for name in loaded for module in imports(name.removeprefix("wsgidb."), at_once=True)}
+    assert {module for module in taken if not module.startswith("wsgidb")} == AT_START
 
 
 def test_types_are_shipped() -> None:
