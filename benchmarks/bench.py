@@ -1,8 +1,8 @@
 """All benchmarks in one run, side by side: what `make bench` runs. Tables on the screen; figures, picture in --out.
 
-    python benchmarks/bench.py [--runs 10] [--seconds 0.6] [--quick] [--out build/bench] [--write-docs]
+    python benchmarks/bench.py [--runs 10] [--seconds 0.5] [--quick] [--out build/bench] [--write-docs]
 
-Ten runs of 0.6 s for each cell take 25 minutes. --quick makes one short run: it shows that everything works, and its
+Ten runs of 0.5 s for each cell take 25 minutes. --quick makes one short run: it shows that everything works, and its
 times say nothing. --write-docs puts the tables into docs/performance.md and docs/tuning.md. Nothing else should run
 meanwhile.
 """
@@ -55,7 +55,7 @@ def with_tls(runs: int, seconds: float) -> tuple[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=0.6, help="of each run")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each run")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     parser.add_argument("--write-docs", action="store_true")
@@ -72,6 +72,7 @@ def main() -> None:
     with database() as server:
         parts.append(machine(server) + "\n")
         print(parts[0], flush=True)
+        show("Settings", served.settings())
         for driver, framework in SERVED:
             found = served.measure(server, driver, framework, served.rows_for(driver), runs, seconds)
             figures[f"served {driver} {framework}"] = found

@@ -156,10 +156,14 @@ def report(figures: dict[str, Any]) -> str:
     rows += [[name, f"{net(costs, name):.0f}", "", "", ""] for name in PEERS]
     head = ["× bare", "acquire + release", *(f"pass, {transaction}" for transaction in TRANSACTIONS)]
     shared = [
-        [threads, *(f"{found[what]:.{digits}f}" for what, digits in (("rate", 0), ("longest", 1), ("fair", 2)))]
+        [
+            *(threads, f"{found['rate']:.0f}", f"{found['mean']:.1f}", f"{found['longest']:.1f}"),
+            *(f"{found['longest'] * 1000 / found['mean']:.0f}", f"{found['fair']:.2f}"),
+        ]
         for threads, found in figures["shared"].items()
     ]
-    columns = ["threads on a pool of 8", "acquires/s", "longest wait ms", "most ÷ least acquires of a thread"]
+    columns = ["threads on a pool of 8", "acquires/s", "mean wait µs", "longest wait ms", "longest ÷ mean"]
+    columns.append("most ÷ least acquires of a thread")
     return f"bare: {costs['bare']:.2f} µs\n\n{table(head, rows)}\n\n{table(columns, shared)}"
 
 

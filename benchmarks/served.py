@@ -1,6 +1,7 @@
 """Part 1: the city application under uWSGI (one process, 16 threads), as each peer and wsgidb connect it.
 
-    python benchmarks/served.py [--runs 10] [--seconds 0.6] [--driver pymysql|mysqlclient] [--rows NAME ...]
+    python benchmarks/served.py [--runs 10] [--seconds 0.5] [--driver pymysql|mysqlclient]
+                                [--framework wsgi|flask] [--rows NAME ...]
 
 All rows' servers are up at once; in each run wrk asks one after the other, so that what disturbs a run disturbs all.
 """
@@ -17,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from figures import ratios, shown, table, verdict
-from peers import LIMIT, ROWS, Row
+from peers import AGAIN, LIMIT, ROWS, Row
 from serving import City, database
 
 CLIENTS = (1, 4, 8, 16)
@@ -74,7 +75,22 @@ def report(figures: Figures) -> str:
         name: sum(run["errors"] for runs in found["load"].values() for run in runs) for name, found in figures.items()
     }
     said = ", ".join(f"{name}: {count}" for name, count in failed.items() if count) or "none"
-    return f"{table(head, rows)}\n\nFailed requests: {said}."
+    noise = ""
+    if AGAIN in figures:
+        same = [
+            median(ratios(of(figures, AGAIN, clients, what), of(figures, LIMIT, clients, what)))
+            for what in ("rate", "p99")
+            for clients in CLIENTS
+        ]
+        noise = f"\n\nThe limit is {min(same[:4]):.2f} to {max(same[:4]):.2f} × itself in requests/s, and"
+        noise += f" {min(same[4:]):.2f} to {max(same[4:]):.2f} × in p99: what is nearer than that may be noise."
+    return f"{table(head, rows)}\n\nFailed requests: {said}.{noise}"
+
+
+def settings() -> str:
+    """What each row is."""
+    head = ["connection", "settings", "recommended by"]
+    return table(head, [[row.name, row.settings, row.documented] for row in ROWS])
 
 
 def targets(figures: Figures) -> list[str]:
@@ -105,7 +121,7 @@ def rows_for(driver: str) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=0.6, help="of each run of wrk")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each run of wrk")
     parser.add_argument("--driver", choices=["pymysql", "mysqlclient"], default="pymysql")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="wsgi")
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="some only, and the limit; no targets then")
