@@ -58,10 +58,11 @@ def lost(seen: Activity) -> Activity:
         ("  ", ""),
         ("", ""),
         (f"INSERT INTO n VALUES ({'1' * 200})", "INSERT"),
+        pytest.param(f"{' ' * 94}COMMIT", "COMMIT", id="late"),
     ],
 )
 def test_first_word(form: type[str], sql: str, word: str) -> None:
-    """In capitals, of text and bytes alike, and nothing where there is none."""
+    """In capitals, of text and bytes alike, if it is in the first 100 characters; nothing where there is none."""
     assert first_word(form(sql)) == word
 
 
@@ -113,15 +114,15 @@ def test_a_new_connection_did_nothing(seen: Activity) -> None:
 
 
 def test_a_command_ends_once(seen: Activity) -> None:
-    """2 seconds up to the first end; a later one, of rows that were left, adds nothing."""
-    seen.busy, seen.began = True, 10.0
-    seen.ended(12.0)
-    assert (seen.busy, seen.seconds) == (False, 2)
+    """5 seconds up to the first end; a later one, of rows that were left, adds nothing."""
+    seen.busy, seen.began = True, 2.0
+    seen.ended(7.0)
+    assert (seen.busy, seen.seconds) == (False, 5)
     seen.ended(20.0)
-    assert seen.seconds == 2
+    assert seen.seconds == 5
     seen.busy, seen.began = True, 30.0
     seen.ended(30.5)
-    assert seen.seconds == 2.5
+    assert seen.seconds == 5.5
 
 
 def test_the_first_reason_against_a_connection_stays(seen: Activity) -> None:
