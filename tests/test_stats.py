@@ -265,3 +265,16 @@ def test_max_idle(fakedb: FakeDB, clock: Clock) -> None:
         clock.advance(10)
         lease(database)
         assert (database.stats().open, database.stats().retirements) == (1, {"unused": 3})
+
+
+@pytest.mark.parametrize(("idle", "retirements"), [(9.999, {}), (10, {"unused": 1})])
+def test_max_idle_beside_a_busy_connection(
+    fakedb: FakeDB, clock: Clock, idle: float, retirements: dict[str, int]
+) -> None:
+    """max_idle: a connection at rest is retired, from that very second on, when another one comes back."""
+    with Database(creator=fakedb.connect, max_idle=10, max_lifetime=None, clock=clock) as database:
+        with database.connection():
+            lease(database)
+            clock.advance(idle)
+            assert database.stats().open == 2
+        assert database.stats().retirements == retirements

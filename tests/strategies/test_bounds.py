@@ -78,6 +78,17 @@ def _works(database: Database) -> bool:
         return False
 
 
+def test_large_pool_size_holds(fakedb: FakeDB, fake: MakeDatabase) -> None:
+    """S2: 300 of 300, and no more."""
+    database = fake(pool_size=300, acquire_timeout=0.001)
+    with ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(database.connection())
+        with pytest.raises(PoolTimeout, match="300 connections"):
+            database.lease()
+    assert fakedb.opened == 300
+
+
 def test_pool_size_counts_connections_that_are_opening(fakedb: FakeDB, fake: MakeDatabase) -> None:
     """S2: connections that are still opening count: a third request waits for two that connect."""
     database = fake(pool_size=2, acquire_timeout=0.05)

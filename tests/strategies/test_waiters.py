@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections import deque
+from functools import partial
 from typing import Any
 
 import pytest
@@ -87,6 +89,29 @@ def test_waiter_that_could_not_connect_keeps_its_turn(fake: MakeDatabase, fakedb
     assert served == [0, 1, 2]
 
 
+def test_waiters_are_served_by_deadline(fake: MakeDatabase, clock: Clock) -> None:
+    """S3: whose deadline is earlier comes first, wherever in the queue that is; of equal ones who came first."""
+    database = fake(pool_size=1, clock=clock)
+    store = database._engine.process.store
+    served: list[int] = []
+
+    def wait(number: int, patience: float) -> None:
+        slot = store.wait(clock() + patience)
+        served.append(number)
+        store.put(slot)
+
+    slot = store.take()
+    assert slot is not None
+    workers = []
+    for number, patience in enumerate((60, 60, 90, 60, 30, 120, 75)):
+        workers.append(Worker(partial(wait, number, patience)))
+        until(lambda: store.waiting == len(workers), what="a thread to wait")
+    store.put(slot)
+    for worker in workers:
+        worker.outcome()
+    assert served == [4, 0, 1, 3, 6, 2, 5]
+
+
 def test_wait_is_over_at_acquire_timeout(fake: MakeDatabase, clock: Clock) -> None:
     """S3: who waits in vain gets PoolTimeout, which tells why, and leaves the queue."""
     database = fake(pool_size=1, acquire_timeout=0.01, clock=clock)
@@ -101,12 +126,30 @@ def test_wait_is_over_at_acquire_timeout(fake: MakeDatabase, clock: Clock) -> No
         assert database.stats().connects == 1
 
 
+class Hurrying(Clock):
+    """Time goes on at each look at it."""
+
+    def __call__(self) -> float:
+        return self.advance(0.3)
+
+
+def test_wait_that_begins_too_late_is_over_at_once(fake: MakeDatabase) -> None:
+    """S3: PoolTimeout where the deadline is over before waiting begins, as on a machine that was suspended."""
+    database = fake(pool_size=1, acquire_timeout=0.5, clock=Hurrying())
+    with database.connection(), pytest.raises(PoolTimeout), database.connection():
+        pass
+    assert (database.stats().timeouts, database.stats().waiting) == (1, 0)
+
+
 class LastMoment:
     """In place of a waiter's lock: something happens in the very moment in which waiting ends otherwise."""
 
     happens: Any = None
+    patience = 0.0
+    """How long the last waiter would have waited."""
 
     def acquire(self, timeout: float = -1) -> bool:
+        type(self).patience = timeout
         return timeout < 0 or bool(type(self).happens())
 
     def release(self) -> None:
@@ -122,6 +165,16 @@ def last_moment(monkeypatch: pytest.MonkeyPatch) -> type[LastMoment]:
 
     monkeypatch.setattr(wsgidb.stores.pooled, "Waiter", Waiter)
     return LastMoment
+
+
+@pytest.mark.parametrize("now", [0.5, 7.0, 1e6])
+def test_wait_lasts_for_acquire_timeout(fake: MakeDatabase, last_moment: type[LastMoment], now: float) -> None:
+    """S3: 60 seconds are 60 seconds at any time, also of a machine that has just been started."""
+    database = fake(pool_size=1, acquire_timeout=60, clock=Clock(now))
+    last_moment.happens = staticmethod(lambda: False)
+    with database.connection(), pytest.raises(PoolTimeout), database.connection():
+        pass
+    assert last_moment.patience == 60
 
 
 def test_hand_over_in_the_last_moment_is_not_lost(fake: MakeDatabase, last_moment: type[LastMoment]) -> None:
@@ -156,6 +209,24 @@ def test_hand_over_to_an_interrupted_waiter_is_not_lost(fake: MakeDatabase, last
     assert (database.stats().waiting, database.stats().leased) == (0, 0)
     with database.connection() as conn:
         assert run(conn, "SELECT 1") == [(1,)]
+
+
+def test_connection_that_is_taken_as_it_comes_back(fake: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3: a connection put back, and taken by another thread in the same moment, is that thread's and nobody else's
+    affair."""
+    database = fake(pool_size=1)
+    store = database._engine.process.store
+    taken: list[Any] = []
+
+    class Snatched(deque[Any]):
+        def append(self, slot: Any) -> None:
+            super().append(slot)
+            taken.append(Worker(database.lease).outcome())
+
+    monkeypatch.setattr(store, "_idle", Snatched())
+    database.lease().close()
+    assert [conn.number for conn in taken] == [1]
+    assert (database.stats().leased, database.stats().idle, database.stats().retirements) == (1, 0, {})
 
 
 def test_interrupted_waiter_leaves_the_queue(fake: MakeDatabase) -> None:
