@@ -13,7 +13,7 @@ import werkzeug.wsgi
 from werkzeug.wrappers import Response
 
 from support.fakedb import FakeDB
-from support.wsgi import Call
+from support.wsgi import Call, environment
 from wsgidb import Database, DatabaseMiddleware
 
 
@@ -117,12 +117,13 @@ def test_an_empty_body_is_over_when_it_leaves(database: Database) -> None:
     assert released(database)
 
 
-def test_a_chunk_that_fills_the_length_is_over_when_it_leaves(database: Database) -> None:
+@pytest.mark.parametrize("chunk", [b"four", b"long" * 1000])
+def test_a_chunk_that_fills_the_length_is_over_when_it_leaves(database: Database, chunk: bytes) -> None:
     """R3: one chunk and the look for another; then closed, and returned as a list of one."""
-    body = Body(b"four")
-    call = Call(wrapped(database, body, ("content-LENGTH", "4")))
+    body = Body(chunk)
+    call = Call(wrapped(database, body, ("Age", "1"), ("content-LENGTH", str(len(chunk))), ("X-Age", "1")))
 
-    assert (call.body, body.log) == ([b"four"], ["next", "next", "close"])
+    assert (call.body, body.log) == ([chunk], ["next", "next", "close"])
     assert released(database)
 
 
@@ -148,6 +149,37 @@ def test_what_may_have_more_to_come_is_streamed_unread(
     assert not released(database)
     assert list(call.body) == list(chunks)
     assert released(database)
+
+
+@pytest.mark.parametrize("acquire", ["request", "first-use"])
+def test_a_stream_is_never_read_ahead(fakedb: FakeDB, acquire: str) -> None:
+    """R3: a chunk is made when the server asks for it, and the last one that was announced is no exception."""
+    body = Body(b"fo", b"ur")
+    with Database(creator=fakedb.connect, acquire=acquire) as database:
+        call = Call(wrapped(database, body, ("Content-Length", "4")))
+        for looked, chunk in enumerate((b"fo", b"ur"), 1):
+            assert next(call.body) == chunk
+            assert body.log == ["next"] * looked
+        assert not released(database)
+        call.body.close()
+
+
+@pytest.mark.parametrize("acquire", ["request", "first-use"])
+def test_what_is_written_is_sent_at_once(fakedb: FakeDB, acquire: str) -> None:
+    """R3: by write(), also what fills the announced length."""
+    written: list[bytes] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        write = start_response("200 OK", [("Content-Length", "4")])
+        write(b"fo")
+        assert written == [b"fo"]
+        write(b"ur")
+        assert written == [b"fo", b"ur"]
+        return []
+
+    with Database(creator=fakedb.connect, acquire=acquire) as database:
+        body = DatabaseMiddleware(app, database)(environment(), lambda *args: written.append)
+    assert (body, written) == ([], [b"fo", b"ur"])
 
 
 def test_a_sub_class_of_list_is_not_trusted(database: Database) -> None:

@@ -40,6 +40,7 @@ def site(fakedb: FakeDB, database: Database) -> Site:
         (answering([], 4, write=(b"abcd",)), ["200 OK", "abcd"]),
         (answering(stream(), 4, write=(b"abcd",)), ["200 OK", "abcd"]),
         (answering(stream(b"e"), 4, write=(b"abcd",)), ["200 OK", "abcd", "e"]),
+        (answering(stream(b"e", b"f"), 4, write=(b"abcd",)), ["200 OK", "abcd", "e", "f"]),
         (answering([], 3, write=(b"abcd", b"e")), ["200 OK", "abcde"]),
     ],
 )
@@ -76,10 +77,12 @@ class TestHeld:
         (answering(stream(b"ab", b"cd"), 4), ["200 OK", "ab"], ["cd"]),
         (answering(stream(b"ab", b"", b"cd", b""), 4), ["200 OK", "ab", ""], ["cd"]),
         (answering(stream(b"ab", b"cd", b"e"), 4), ["200 OK", "ab"], ["cd", "e"]),
+        (answering(stream(b"ab", b"cd", b"e", b"f"), 4), ["200 OK", "ab"], ["cd", "e", "f"]),
         (answering(stream(b"abcd", b"e"), 4), ["200 OK"], ["abcd", "e"]),
         (answering(stream(b"abcde"), 4), ["200 OK"], ["abcde"]),
         (answering(stream(b"abcde", b"f"), 4), ["200 OK"], ["abcde", "f"]),
         (answering([], 4, write=(b"ab", b"cd")), ["200 OK", "ab"], ["cd"]),
+        (answering([], 4, write=(b"abc", b"d")), ["200 OK", "abc"], ["d"]),
         (answering([b"cd"], 4, write=(b"ab",)), ["200 OK", "ab"], ["cd"]),
         (answering(stream(b"cd"), 4, write=(b"ab",)), ["200 OK", "ab"], ["cd"]),
         (answering(stream(b"c", b"d"), 4, write=(b"ab",)), ["200 OK", "ab", "c"], ["d"]),
@@ -112,6 +115,23 @@ class TestStreamed:
         assert caught.value is LOST
         assert site.seen == ["INSERT", *before, "commit"]
         assert site.database.stats().leased == 0
+
+
+def test_a_chunk_is_sent_before_the_next_is_made(site: Site) -> None:
+    """R9: up to the one that completes the length, behind which the end is looked for."""
+    made: list[bytes] = []
+
+    def body() -> Iterator[bytes]:
+        for chunk in (b"ab", b"c", b"d"):
+            made.append(chunk)
+            yield chunk
+
+    site.handler = answering(body, 4)
+    chunks = site.call()
+    for number, chunk in enumerate((b"ab", b"c", b"d"), 1):
+        assert next(chunks) == chunk
+        assert len(made) == number
+    assert site.seen[-2:] == ["commit", "rollback"]
 
 
 def test_a_broken_off_body_is_at_its_end(site: Site) -> None:
