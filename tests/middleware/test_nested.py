@@ -9,7 +9,7 @@ import pytest
 
 from support.fakedb import FakeDB
 from support.wsgi import Call
-from wsgidb import ConfigError, Database, DatabaseMiddleware
+from wsgidb import ConfigError, Database, DatabaseMiddleware, get_connection
 
 
 class Seen:
@@ -146,6 +146,21 @@ def test_exclude_may_be_a_callable_on_environ(database: Database) -> None:
     Call(middleware, REQUEST_METHOD="GET")
 
     assert [lease is None for lease in app.found] == [True, False]
+
+
+def test_an_excluded_request_is_told_so_where_it_asks(database: Database) -> None:
+    """get_connection: the request's own, or a ConfigError that names the key and the reason."""
+    found: list[Any] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        found.append(get_connection(environ))
+        start_response("200 OK", [])
+        return [str(found[0] is environ["db.conn"]).encode()]
+
+    middleware = DatabaseMiddleware(app, database, exclude=["/static"])
+    assert Call(middleware, "/a").read() == b"True"
+    with pytest.raises(ConfigError, match=r"no 'db\.conn': excluded from"):
+        Call(middleware, "/static/a")
 
 
 def test_an_excluded_request_is_passed_as_it_is(database: Database) -> None:

@@ -282,6 +282,21 @@ class TestExcInfo:
         assert site.started == []
 
 
+@pytest.mark.parametrize(("left_out", "name"), [("PATH_INFO", "/app"), ("SCRIPT_NAME", "/orders")])
+def test_a_path_that_is_empty_may_be_left_out(
+    site: Site, left_out: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R5: as PEP 3333 has it; such a request is served, and the log has what there is of its name."""
+    environ = environment("/orders", SCRIPT_NAME="/app")
+    del environ[left_out]
+    site.handler = answering([b"x"])
+    assert site.middleware(environ, site.start_response) == [b"x"]
+
+    site.fakedb.fail("commit", LOST)
+    site.middleware(environ, site.start_response)
+    assert f"GET {name}: commit failed" in caplog.text
+
+
 @pytest.mark.parametrize("length", [4, None])
 def test_head_is_committed(site: Site, length: int | None) -> None:
     """R5, R9: a HEAD's body is empty whatever was announced, so nothing completes it but its end."""
