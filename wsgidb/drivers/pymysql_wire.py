@@ -88,7 +88,7 @@ class Wire(Base):  # type: ignore[misc]
             while len(data) < size:
                 if not self._ahead:
                     self._sock.settimeout(remaining(deadline, clock))
-                    self._ahead = len(self._rfile.peek(1))  # unlike read1, it takes all that is there in one call
+                    self._ahead = len(self._rfile.peek())  # unlike read1, it takes all that is there in one call
                     if not self._ahead:
                         raise ConnectionResetError("the server closed the connection")
                 piece = self._rfile.read1(min(size - len(data), self._ahead))
