@@ -106,6 +106,21 @@ def test_close_reaches_every_threads_connection(fake: MakeDatabase, fakedb: Fake
     worker.outcome()
 
 
+def test_close_in_the_moment_of_a_return(fake: MakeDatabase, fakedb: FakeDB) -> None:
+    """S7: a connection that is back, but not yet looked at again when another thread closes, is closed once."""
+    database = fake(strategy="thread-local")
+
+    class Overtaken(list[Any]):
+        def append(self, slot: Any) -> None:
+            super().append(slot)
+            database.close()  # as if by another thread, which has its turn just now
+
+    conn: Any
+    with database.connection() as conn:
+        conn._wsgidb_slot.handle.idle = Overtaken()
+    assert (fakedb.opened, fakedb.count("close")) == (1, 1)
+
+
 @pytest.mark.server
 def test_close_is_polite(make: MakeDatabase, networked: WiredBank, keeping: str) -> None:
     """S7: each connection says goodbye: the server counts none as aborted."""
