@@ -1,6 +1,6 @@
 """Part 1: the city application under uWSGI (one process, 16 threads), as each peer and wsgidb connect it.
 
-    python benchmarks/served.py [--runs 10] [--seconds 0.5] [--driver pymysql|mysqlclient]
+    python benchmarks/served.py [--runs 10] [--seconds 0.4] [--driver pymysql|mysqlclient]
                                 [--framework wsgi|flask] [--rows NAME ...]
 
 All rows' servers are up at once; in each run wrk asks one after the other, so that what disturbs a run disturbs all.
@@ -121,7 +121,7 @@ def rows_for(driver: str) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each run of wrk")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of each run of wrk")
     parser.add_argument("--driver", choices=["pymysql", "mysqlclient"], default="pymysql")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="wsgi")
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="some only, and the limit; no targets then")
