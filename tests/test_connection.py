@@ -18,6 +18,7 @@ from pymysql.cursors import DictCursor
 from support.fakedb import FakeConnection, FakeDB
 from support.mariadb import MariaDB
 from wsgidb import ConnectionReturned, Database, DatabaseUnavailable
+from wsgidb.connection import interrupt
 
 
 @pytest.fixture
@@ -218,6 +219,34 @@ class TestClose:
                 assert other.driver_connection is raw
         assert count(sqlite_file) == 0
 
+    @pytest.mark.parametrize("early", [True, False], ids=["close", "end"])
+    def test_a_write_that_its_end_rolls_back_is_told(
+        self, sqlite_file: Database, caplog: pytest.LogCaptureFixture, early: bool
+    ) -> None:
+        """The commonest lost write is a WARNING, also where the handler closes its connection."""
+        with sqlite_file.connection() as conn:
+            conn.execute("INSERT INTO t VALUES (1)")
+            if early:
+                conn.close()
+        lines = [record.getMessage() for record in caplog.records]
+        assert lines == ["outside of a request: rolled back an uncommitted write of 1 row(s)"]
+
+    def test_a_write_that_an_error_rolls_back_is_not_told(
+        self, sqlite_file: Database, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The error is told, and nobody expects such a write to be kept."""
+        conn = sqlite_file.lease()
+        conn.execute("INSERT INTO t VALUES (1)")
+        interrupt(conn, ValueError("the handler's"))
+        assert (caplog.records, count(sqlite_file)) == ([], 0)
+
+    def test_an_interrupt_after_it_costs_nothing(self, fake: Database) -> None:
+        """What has been given back already is kept."""
+        conn = fake.lease()
+        conn.close()
+        interrupt(conn, KeyboardInterrupt())
+        assert (fake.stats().open, fake.stats().discards) == (1, {})
+
 
 class TestFirstUse:
     def test_nothing_is_acquired_until_it_is_used(self, fake: Database) -> None:
@@ -228,6 +257,15 @@ class TestFirstUse:
         assert fake.stats().acquires == 0
         with pytest.raises(ConnectionReturned):
             conn.cursor()
+
+    def test_closed_in_a_request_that_is_one_transaction(self, fakedb: FakeDB) -> None:
+        """ConnectionReturned, though the lease as such ends with the request."""
+        with Database(creator=fakedb.connect, transaction="request") as database:
+            conn = database.lease_on_first_use()
+            conn.close()
+            with pytest.raises(ConnectionReturned):
+                conn.cursor()
+        assert fakedb.calls == []
 
     @pytest.mark.parametrize(
         "use",
