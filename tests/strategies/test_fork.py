@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,10 @@ import pytest
 import wsgidb
 from strategies.conftest import MakeDatabase
 from strategies.kit import AFTER, BEFORE, WiredBank, Worker, in_child, run, session_of
+from support.fakedb import FakeDB
 from support.waiting import until
-from wsgidb import Database
+from wsgidb import Database, TransactionLost, engine
+from wsgidb.connection import settle
 
 PACKAGE = str(Path(wsgidb.__file__).parents[1])
 
@@ -185,3 +190,105 @@ assert database.stats().connects == 1
         until(lambda: not networked.server.processes("guest"), what="all sessions to end")
     assert seen.count(networked.goodbye) == 2
     assert networked.aborted() == aborted
+
+
+Child = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture(params=[1, -1], ids=["greater", "smaller"])
+def child(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Child:
+    """Inside of it wsgidb finds itself in a child without fork hooks, whose pid is greater than its parent's; or
+    smaller, as pids begin anew at some time."""
+    real = os.getpid
+
+    def pid() -> int:
+        return real() + int(request.param)
+
+    @contextmanager
+    def child() -> Iterator[None]:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "getpid", pid)
+            patched.setattr(engine, "getpid", pid)
+            yield
+
+    return child
+
+
+def number(database: Database) -> int:
+    with database.connection() as conn:
+        return int(conn.number)
+
+
+class TestAnyPid:
+    """S6, whichever of the two pids is greater, and whatever the child does first."""
+
+    def test_acquire_first(self, fake: MakeDatabase, keeping: str, child: Child) -> None:
+        """A child opens its own connection, and keeps that; the parent goes on with what it had."""
+        database = fake(strategy=keeping)
+        assert number(database) == 1
+        with child():
+            assert [number(database), number(database)] == [2, 2]
+            assert (database.stats().connects, database.stats().acquires) == (1, 2)
+        assert number(database) == 1
+        assert (database.stats().connects, database.stats().acquires) == (1, 2)
+
+    def test_stats_first(self, fake: MakeDatabase, child: Child) -> None:
+        """A child has done nothing yet; asking for that, however often, keeps nothing."""
+        database = fake()
+        assert number(database) == 1
+        kept = len(engine._parents)
+        for _ in range(3):
+            assert database.stats().connects == 1
+        assert len(engine._parents) == kept
+        with child():
+            assert database.stats().connects == 0
+        assert database.stats().connects == 1
+
+    def test_close_first(self, fake: MakeDatabase, fakedb: FakeDB, child: Child) -> None:
+        """A child's close() says no goodbye for its parent."""
+        database = fake()
+        assert number(database) == 1
+        with child():
+            database.close()
+            assert fakedb.count("close") == 0
+        assert number(database) == 1
+
+    def test_release_first(self, fake: MakeDatabase, fakedb: FakeDB, child: Child) -> None:
+        """A child that ends a lease of its parent's does nothing to its connection."""
+        database = fake()
+        lease = database.lease()
+        calls = list(fakedb.calls)
+        with child():
+            lease.close()
+            assert (fakedb.calls, database.stats().open) == (calls, 0)
+        assert database.stats().leased == 1
+
+    def test_commit_first(self, fake: MakeDatabase, fakedb: FakeDB, child: Child) -> None:
+        """TransactionLost: a child commits nothing for its parent."""
+        database = fake(transaction="request")
+        lease = database.lease()
+        calls = list(fakedb.calls)
+        with child():
+            with pytest.raises(TransactionLost, match="cannot commit: the transaction is another process's"):
+                settle(lease, success=True)
+            assert fakedb.calls == calls
+
+    def test_thread_that_ends_first(self, fake: MakeDatabase, fakedb: FakeDB, child: Child) -> None:
+        """In a child all other threads have ended, which costs the parent no connection."""
+        database = fake(strategy="thread-local")
+        ready, forked = threading.Event(), threading.Event()
+
+        def other() -> None:
+            number(database)
+            ready.set()
+            assert forked.wait(10)
+
+        worker = Worker(other)
+        assert ready.wait(10)
+        with child():
+            forked.set()
+            worker.outcome()
+            del worker
+            gc.collect()
+            assert fakedb.count("close") == 0
+        assert database.stats().open == 1
