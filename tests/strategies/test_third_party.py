@@ -14,9 +14,11 @@ import pytest
 
 from strategies.conftest import MakeDatabase
 from strategies.kit import Worker, get, run, together
+from support.clock import Clock
 from support.fakedb import FakeDB
 from wsgidb import ConfigError, Database, DatabaseMiddleware, DatabaseUnavailable, WsgiDBError
 from wsgidb.drivers import Driver
+from wsgidb.drivers.base import Check
 from wsgidb.drivers.generic import Generic
 from wsgidb.stores import Slot, Store
 
@@ -226,3 +228,150 @@ def test_no_open_of_its_own() -> None:
     database = Database("mine://host/x", driver=type("Mine", (Generic,), {"name": "mine"}))
     with database, pytest.raises(DatabaseUnavailable, match="mine: has no open\\(\\) of its own"):
         database.check()
+
+
+class Scripted:
+    """A driver that says what it is told to, and notes what it is asked: its methods' names and deadlines."""
+
+    def __init__(self, fakedb: FakeDB) -> None:
+        self.heard = self.dead = False
+        self.rows = 0
+        self.fault: str | None = None
+        self.asked: list[tuple[str, float]] = []
+        script = self
+
+        class Mine(Generic):
+            name = "mine"
+            clears_sessions = True
+
+            def open(self, deadline: float) -> Any:
+                script.asked.append(("open", deadline))
+                return fakedb.connect()
+
+            def watch(self, conn: Any) -> Check:
+                def check(timeout: int) -> bool:
+                    script.asked.append(("check", timeout))
+                    return script.heard
+
+                return check
+
+            def readable_is_dead(self, conn: Any) -> bool:
+                return script.dead
+
+            def ping(self, conn: Any, deadline: float) -> None:
+                script.asked.append(("ping", deadline))
+
+            def rollback(self, conn: Any, deadline: float) -> None:
+                script.asked.append(("rollback", deadline))
+
+            def reset(self, conn: Any, deadline: float) -> None:
+                script.asked.append(("reset", deadline))
+
+            def rows_written(self, conn: Any) -> int:
+                return script.rows
+
+            def retire_cursor(self, cursor: Any) -> str | None:
+                return script.fault
+
+        self.driver = Mine
+
+
+@pytest.fixture
+def script(fakedb: FakeDB) -> Scripted:
+    return Scripted(fakedb)
+
+
+@pytest.fixture
+def mine(make: MakeDatabase, script: Scripted, clock: Clock) -> MakeDatabase:
+    """Makes a Database of the scripted driver; the clock stands at 1000 s."""
+    return lambda **options: make("mine://host/x", driver=script.driver, clock=clock, **options)
+
+
+def lease(database: Database) -> None:
+    with database.connection():
+        pass
+
+
+class TestWhatADriverIsAsked:
+    """drivers/base.py: the engine's part of the contract."""
+
+    def test_a_silent_connection_used_lately(self, mine: MakeDatabase, script: Scripted) -> None:
+        """It costs one free check, which is called with 0, so that it never waits."""
+        database = mine(ping_timeout=2)
+        script.dead = True  # nobody asks for this, where nothing was heard
+        lease(database)
+        script.asked.clear()
+        lease(database)
+        assert script.asked == [("check", 0), ("rollback", 1002)]
+        assert database.stats().connects == 1
+
+    @pytest.mark.parametrize(("acquire_timeout", "deadline"), [(5, 1003), (1, 1002)])
+    def test_a_ping(
+        self, mine: MakeDatabase, script: Scripted, clock: Clock, acquire_timeout: float, deadline: float
+    ) -> None:
+        """Its deadline is ping_timeout from now, or the end of acquire_timeout where that is sooner."""
+        database = mine(ping_after=1, ping_timeout=2, acquire_timeout=acquire_timeout)
+        script.dead = True  # nobody asks for this, where nothing was heard
+        lease(database)
+        clock.advance(1)
+        script.asked.clear()
+        lease(database)
+        assert script.asked == [("check", 0), ("ping", deadline), ("rollback", 1003)]
+        assert database.stats().connects == 1
+
+    def test_something_heard_that_may_be_harmless(self, mine: MakeDatabase, script: Scripted) -> None:
+        """A ping decides, however lately the connection was used."""
+        database = mine(ping_after=None)
+        lease(database)
+        script.heard = True
+        lease(database)
+        stats = database.stats()
+        assert (stats.pings, stats.checks_failed, stats.connects) == (1, 0, 1)
+
+    def test_something_heard_that_proves_it_dead(self, mine: MakeDatabase, script: Scripted) -> None:
+        """The connection is replaced without a ping, and counted once."""
+        database = mine()
+        lease(database)
+        script.heard = script.dead = True
+        lease(database)
+        stats = database.stats()
+        assert (stats.pings, stats.checks_failed, stats.connects) == (0, 1, 2)
+        assert stats.discards == {"check failed": 1}
+
+    @pytest.mark.parametrize("reset", ["session", "rollback"])
+    def test_reset(self, mine: MakeDatabase, script: Scripted, reset: str) -> None:
+        """reset=session asks for `reset`, else for `rollback`: one of them, with ping_timeout for its deadline."""
+        database = mine(reset=reset, ping_timeout=2)
+        lease(database)
+        method = {"session": "reset"}.get(reset, "rollback")
+        assert script.asked[1:] == [(method, 1002)]
+
+    @pytest.mark.parametrize(("rows", "warnings"), [(0, []), (1, ["1 row(s)"]), (2, ["2 row(s)"])])
+    def test_rows_written(
+        self, mine: MakeDatabase, script: Scripted, caplog: pytest.LogCaptureFixture, rows: int, warnings: list[str]
+    ) -> None:
+        """A lease that lost a written row is a WARNING."""
+        script.rows = rows
+        lease(mine())
+        assert [record.getMessage().split(" of ")[-1] for record in caplog.records] == warnings
+
+    def test_rows_that_were_to_be_rolled_back(
+        self, mine: MakeDatabase, script: Scripted, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """No WARNING after an error: nobody expects its writes to be kept."""
+        script.rows = 1
+        with pytest.raises(ValueError, match="no"), mine().connection():
+            raise ValueError("no")
+        assert caplog.records == []
+
+    @pytest.mark.parametrize(("fault", "discards"), [("unread rows", {"unread rows": 1}), (None, {})], ids=str)
+    def test_retiring_a_cursor(
+        self, mine: MakeDatabase, script: Scripted, fault: str | None, discards: dict[str, int]
+    ) -> None:
+        """A cursor that cannot be ended costs its connection, for the reason that the driver gives."""
+        database = mine()
+        script.fault = fault
+        with database.connection() as conn:
+            cursor = conn.cursor()
+        del cursor
+        assert database.stats().discards == discards
