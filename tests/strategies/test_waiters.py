@@ -16,7 +16,7 @@ from strategies.kit import Worker, run
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.waiting import until
-from wsgidb import Database, DatabaseUnavailable, PoolTimeout
+from wsgidb import Database, DatabaseUnavailable, PoolOverloaded, PoolTimeout
 
 
 class Interrupted(BaseException):
