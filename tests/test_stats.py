@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -163,6 +164,21 @@ def test_waits(fakedb: FakeDB, clock: Clock) -> None:
     waiter.join(10)
     stats = database.stats()
     assert (stats.waits, stats.seconds_waited, stats.refusals, stats.timeouts) == (2, 3, 1, 0)
+    database.close()
+
+
+def test_seconds_on_a_clock_that_began_just_now(fakedb: FakeDB) -> None:
+    """Where a machine was just started, more seconds are leased and waited than the clock had counted before."""
+    clock = Clock(2.0)
+    database = Database(creator=fakedb.connect, pool_size=1, acquire_timeout=60, ping_after=None, clock=clock)
+    with database.connection():
+        waiter = threading.Thread(target=lambda: lease(database))
+        waiter.start()
+        until(lambda: database.stats().waiting == 1, what="the thread to wait")
+        clock.advance(3)
+    waiter.join(10)
+    stats = database.stats()
+    assert (stats.waits, stats.seconds_waited, stats.seconds_leased, stats.seconds_open) == (1, 3, 3, 3)
     database.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import ANY
 
 import pymysql
 import pytest
@@ -221,3 +222,21 @@ def test_failed_undo_is_discarded(fake: MakeDatabase, fakedb: FakeDB, strategy: 
         conn.mark = 1
         del conn.driver_connection.mark
     assert (database.stats().discards, database.stats().open) == ({"reset failed": 1}, 0)
+
+
+def test_undo_of_what_equals_everything(fake: MakeDatabase) -> None:
+    """C3: also a value that compares as it likes is put back."""
+    with fake(pool_size=1).connection() as conn:
+        raw = conn.driver_connection
+        raw.mark = ANY
+        conn.mark = 1
+    assert raw.mark is ANY
+
+
+def test_failed_commit_is_discarded(fake: MakeDatabase, fakedb: FakeDB, strategy: str) -> None:
+    """C6: nobody knows the state of a connection whose commit has failed, and the request is told."""
+    database = fake(strategy=strategy, transaction="request")
+    fakedb.fail("commit", FakeDB.InternalError("no"))
+    with pytest.raises(FakeDB.InternalError, match="no"), database.connection() as conn:
+        run(conn, "UPDATE a")
+    assert (database.stats().discards, database.stats().open) == ({"commit failed": 1}, 0)
