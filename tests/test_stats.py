@@ -182,6 +182,37 @@ def test_seconds_on_a_clock_that_began_just_now(fakedb: FakeDB) -> None:
     database.close()
 
 
+def test_closing_forgets_nothing(clock: Clock) -> None:
+    """What closed connections have done stays in every sum: leases, statements and all seconds."""
+
+    class Takes(FakeDB):
+        """Its executes take two seconds each."""
+
+        def call(self, number: int, name: str, sql: str | None = None) -> None:
+            super().call(number, name, sql)
+            if name == "execute":
+                clock.advance(2)
+
+    with Database(creator=Takes().connect, clock=clock) as database:
+        with ExitStack() as stack:
+            for conn in [stack.enter_context(database.connection()) for _ in range(3)]:
+                conn.cursor().execute("SELECT 1")
+        database.close()
+        stats = database.stats()
+        assert (stats.open, stats.acquires, stats.connects, stats.retirements) == (0, 3, 3, {"closed": 3})
+        assert stats.statements == 3
+        assert (stats.seconds_executing, stats.seconds_leased, stats.seconds_open) == (6, 18, 18)
+
+
+def test_discarded_on_a_clock_that_began_just_now(fakedb: FakeDB) -> None:
+    """Nor is a place without a connection taken for one with a connection that was used lately."""
+    with Database(creator=fakedb.connect, pool_size=1, clock=Clock(0.25)) as database:
+        fakedb.fail("rollback", FakeDB.OperationalError("gone"))
+        lease(database)
+        lease(database)
+        assert (database.stats().connects, database.stats().discards) == (2, {"reset failed": 1})
+
+
 def test_timeouts(fakedb: FakeDB) -> None:
     """A wait in vain until acquire_timeout counts as a wait and as a timeout, for so many seconds."""
     with Database(creator=fakedb.connect, pool_size=1, acquire_timeout=0.02) as database:

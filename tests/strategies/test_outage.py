@@ -102,24 +102,41 @@ def test_one_prober_however_long_it_takes(database: Database, server: Failing, c
     prober.outcome()
 
 
+@pytest.mark.parametrize("duration", [1.0, 1.5])
 def test_connect_cut_short_by_its_caller_does_not_count(
-    make: MakeDatabase, server: Failing, strategy: str, clock: Clock, caplog: pytest.LogCaptureFixture
+    make: MakeDatabase,
+    server: Failing,
+    strategy: str,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    duration: float,
 ) -> None:
     """S5: a connect that acquire_timeout cut short begins no outage: the next request tries at once."""
     database = make(creator=server.connect, strategy=strategy, clock=clock, acquire_timeout=1)
-    server.duration = 1.0
+    server.duration = duration
     refused(database)
     refused(database)
     assert server.count("connect") == 2
     assert caplog.records == []
 
 
-def test_connect_over_its_own_timeout_counts(
-    make: MakeDatabase, server: Failing, strategy: str, clock: Clock, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("acquire_timeout", "duration"),
+    [(5, 3.0), (5, 6.0), (3, 3.0), (1, 0.5)],
+    ids=["connect_timeout", "both", "both at once", "neither"],
+)
+def test_connect_that_its_caller_did_not_cut_short_counts(
+    make: MakeDatabase,
+    server: Failing,
+    strategy: str,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    acquire_timeout: float,
+    duration: float,
 ) -> None:
-    """S5: a connect that took connect_timeout (3 s) is the server's failure."""
-    database = make(creator=server.connect, strategy=strategy, clock=clock, acquire_timeout=5)
-    server.duration = 3.0
+    """S5: a connect that took connect_timeout (3 s), or failed before any timeout, is the server's failure."""
+    database = make(creator=server.connect, strategy=strategy, clock=clock, acquire_timeout=acquire_timeout)
+    server.duration = duration
     refused(database)
     refused(database)
     assert server.count("connect") == 1

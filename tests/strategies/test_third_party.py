@@ -295,6 +295,12 @@ def lease(database: Database) -> None:
 class TestWhatADriverIsAsked:
     """drivers/base.py: the engine's part of the contract."""
 
+    @pytest.mark.parametrize(("acquire_timeout", "deadline"), [(5, 1003), (1, 1001)])
+    def test_connecting(self, mine: MakeDatabase, script: Scripted, acquire_timeout: float, deadline: float) -> None:
+        """Its deadline is connect_timeout (3 s) from now, or the end of acquire_timeout where that is sooner."""
+        lease(mine(acquire_timeout=acquire_timeout))
+        assert script.asked[0] == ("open", deadline)
+
     def test_a_silent_connection_used_lately(self, mine: MakeDatabase, script: Scripted) -> None:
         """It costs one free check, which is called with 0, so that it never waits."""
         database = mine(ping_timeout=2)
