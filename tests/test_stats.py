@@ -180,6 +180,8 @@ def test_seconds_on_a_clock_that_began_just_now(fakedb: FakeDB) -> None:
     stats = database.stats()
     assert (stats.waits, stats.seconds_waited, stats.seconds_leased, stats.seconds_open) == (1, 3, 3, 3)
     database.close()
+    stats = database.stats()
+    assert (stats.open, stats.seconds_leased, stats.seconds_open) == (0, 3, 3)
 
 
 def test_closing_forgets_nothing(clock: Clock) -> None:
@@ -204,9 +206,9 @@ def test_closing_forgets_nothing(clock: Clock) -> None:
         assert (stats.seconds_executing, stats.seconds_leased, stats.seconds_open) == (6, 18, 18)
 
 
-def test_discarded_on_a_clock_that_began_just_now(fakedb: FakeDB) -> None:
+def test_discarded_on_a_clock_that_began_just_now(fakedb: FakeDB, strategy: str) -> None:
     """Nor is a place without a connection taken for one with a connection that was used lately."""
-    with Database(creator=fakedb.connect, pool_size=1, clock=Clock(0.25)) as database:
+    with Database(creator=fakedb.connect, strategy=strategy, clock=Clock(0.25)) as database:
         fakedb.fail("rollback", FakeDB.OperationalError("gone"))
         lease(database)
         lease(database)

@@ -11,6 +11,7 @@ import pytest
 
 from strategies.conftest import MakeDatabase
 from strategies.kit import BEFORE, Bank, MariaDBBank, WiredBank, get, run
+from support.clock import Clock
 from support.fakedb import FakeDB
 from wsgidb import Database, DatabaseMiddleware
 
@@ -240,3 +241,20 @@ def test_failed_commit_is_discarded(fake: MakeDatabase, fakedb: FakeDB, strategy
     with pytest.raises(FakeDB.InternalError, match="no"), database.connection() as conn:
         run(conn, "UPDATE a")
     assert (database.stats().discards, database.stats().open) == ({"commit failed": 1}, 0)
+
+
+def test_discards_are_logged(
+    fake: MakeDatabase, fakedb: FakeDB, clock: Clock, caplog: pytest.LogCaptureFixture, keeping: str
+) -> None:
+    """C6: each discarded connection is a WARNING with the reason, and with the error where a ping met one."""
+    database = fake(strategy=keeping, ping_after=1, clock=clock)
+    database.check()
+    clock.advance(1)
+    fakedb.fail("execute", FakeDB.OperationalError("gone"))
+    database.check()
+    fakedb.fail("rollback", FakeDB.OperationalError("no"), n=2)  # a ping ends with the first
+    database.check()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "creator: connection discarded: ping failed: gone"),
+        ("WARNING", "creator: connection discarded: reset failed"),
+    ]
