@@ -327,3 +327,35 @@ def test_max_idle_beside_a_busy_connection(
             clock.advance(idle)
             assert database.stats().open == 2
         assert database.stats().retirements == retirements
+@pytest.mark.parametrize(("idle", "retirements"), [(9.5, {}), (10.0, {"unused": 1}), (11.0, {"unused": 1})])
+def test_max_idle_to_the_second(fakedb: FakeDB, clock: Clock, idle: float, retirements: dict[str, int]) -> None:
+    """max_idle: what was idle for so long, or longer, is retired."""
+    with Database(creator=fakedb.connect, max_idle=10, max_lifetime=None, ping_after=None, clock=clock) as database:
+        lease(database)
+        clock.advance(idle)
+        lease(database)
+        stats = database.stats()
+        assert (stats.retirements, stats.connects) == (retirements, 1 + len(retirements))
+
+
+@pytest.mark.parametrize(
+    ("share", "age", "retirements"), [(0.9, 89.5, {}), (0.9, 90, {"age": 1}), (1.1, 109.5, {}), (1.1, 110, {"age": 1})]
+)
+def test_max_lifetime_to_the_second(
+    fakedb: FakeDB, clock: Clock, monkeypatch: pytest.MonkeyPatch, share: float, age: float, retirements: dict[str, int]
+) -> None:
+    """max_lifetime: a connection's age is over at the very instant, which chance puts between 90 % and 110 %."""
+    asked: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        asked.append((low, high))
+        return share
+
+    monkeypatch.setattr(random, "uniform", uniform)
+    with Database(creator=fakedb.connect, max_lifetime=100, max_idle=None, ping_after=None, clock=clock) as database:
+        lease(database)
+        clock.advance(age)
+        lease(database)
+        stats = database.stats()
+        assert (stats.retirements, stats.connects) == (retirements, 1 + len(retirements))
+        assert set(asked) == {(0.9, 1.1)}

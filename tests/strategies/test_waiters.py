@@ -139,6 +139,56 @@ def test_wait_that_begins_too_late_is_over_at_once(fake: MakeDatabase) -> None:
     with database.connection(), pytest.raises(PoolTimeout), database.connection():
         pass
     assert (database.stats().timeouts, database.stats().waiting) == (1, 0)
+def test_exhausted_pool_is_logged_now_and_then(
+    fake: MakeDatabase, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S3: the first request in vain is a WARNING, then one is every 10 seconds, however many there are."""
+    database = fake(pool_size=1, max_waiting=0, clock=clock)
+    lines = []
+    with database.connection():
+        for step in (0.0, 0.0, 9.5, 0.5, 0.0, 9.5, 30.0):
+            clock.advance(step)
+            caplog.clear()
+            with pytest.raises(PoolOverloaded):
+                database.check()
+            lines.append([record.getMessage() for record in caplog.records])
+    line = "creator: no connection became free: 1 connections leased, 0 requests waiting"
+    assert lines == [[line], [], [], [line], [], [], [line]]
+
+
+def test_closed_database_is_no_exhausted_pool(fake: MakeDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    """S7: who waited when the Database was closed is no WARNING."""
+    database = fake(pool_size=1, acquire_timeout=60)
+    with database.connection():
+        waiter = queue_up(database, 1, [])
+        database.close()
+        with pytest.raises(DatabaseUnavailable, match="closed"):
+            waiter.outcome()
+    assert caplog.records == []
+
+
+def test_connection_handed_over_is_not_pinged(fake: MakeDatabase, fakedb: FakeDB, clock: Clock) -> None:
+    """C4: who waited gets a connection that was used a moment ago, and so needs no ping."""
+    database = fake(pool_size=1, acquire_timeout=60, ping_after=1, clock=clock)
+    with database.connection():
+        waiter = queue_up(database, 1, [])
+    waiter.outcome()
+    assert (database.stats().pings, database.stats().waits) == (0, 1)
+
+
+@pytest.mark.parametrize("call", ["connect", "execute"])
+def test_interrupted_acquire_frees_its_place(fake: MakeDatabase, fakedb: FakeDB, clock: Clock, call: str) -> None:
+    """S2: a thread that is interrupted while it connects or pings leaks neither a place nor a connection."""
+    database = fake(pool_size=1, acquire_timeout=0.01, ping_after=1, clock=clock)
+    if call == "execute":
+        database.check()
+        clock.advance(1)
+    fakedb.fail(call, Interrupted())
+    with pytest.raises(Interrupted), database.connection():
+        pass
+    assert (database.stats().open, fakedb.open_now) == (0, 0)
+    with database.connection() as conn:
+        assert conn.number == 2
 
 
 class LastMoment:
