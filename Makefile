@@ -71,7 +71,7 @@ $(VENV)/matrix.stamp: $(VENV)/base.stamp
 	$(PIP_INSTALL) 'tox>=4.21'
 	@touch $@
 
-# docs/testing.md; hours for all rooms, so not in continuous integration.
+# docs/testing.md; more than an hour for all rooms, so not in continuous integration.
 mutants: $(VENV)/test.stamp
 	$(PIP_INSTALL) 'cosmic-ray>=8.3'
 	$(BIN)/python tools/mutants $(ROOMS)
