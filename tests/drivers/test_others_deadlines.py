@@ -117,16 +117,17 @@ def test_abandon_does_not_wait_for_a_reader(mariadb: MariaDB, opened: Open, name
     """R8: a connection on which another thread waits for its reply is dropped at once, and that thread ends."""
     driver, conn = opened(name, mariadb.url())
     errors: list[BaseException] = []
+    sleep = f"SELECT SLEEP(20), {id(conn)}"  # not another test's, whose session the server has not missed yet
 
     def read() -> None:
         try:
-            run(conn, "SELECT SLEEP(20)")
+            run(conn, sleep)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the thread must end
             errors.append(error)
 
     thread = threading.Thread(target=read)
     thread.start()
-    running = "SELECT 1 FROM information_schema.processlist WHERE info = 'SELECT SLEEP(20)'"
+    running = f"SELECT 1 FROM information_schema.processlist WHERE info = '{sleep}'"
     until(lambda: mariadb.query(running), what="the statement to run")
     assert driver.inspect(conn) == "in the middle of a statement"
     began = time.monotonic()
