@@ -297,13 +297,13 @@ def test_abandon_does_not_wait_for_a_reader(mariadb: MariaDB) -> None:
 
     def read() -> None:
         try:
-            conn.query("SELECT SLEEP(20)")
+            conn.query(f"SELECT SLEEP(20), {id(conn)}")
         except BaseException as error:  # noqa: BLE001 - whatever it is, the thread must end
             errors.append(error)
 
     thread = threading.Thread(target=read)
     thread.start()
-    running = "SELECT 1 FROM information_schema.processlist WHERE info = 'SELECT SLEEP(20)'"
+    running = f"SELECT 1 FROM information_schema.processlist WHERE info = 'SELECT SLEEP(20), {id(conn)}'"
     until(lambda: mariadb.query(running), what="the statement to run")
     assert driver.inspect(conn) == "in the middle of a statement"
     began = time.monotonic()
