@@ -36,6 +36,7 @@ class Server:
         """*app* is ``module:name``, found in *path*; *environ* is added to ours. *threads* is for those that have a
         command line with that; processes that served *recycle* requests are replaced."""
         self.name, self.log, self.kind = name, log, SERVERS[name]
+        self._recycles = recycle is not None
         self._reserved = bind()  # held until the end, so that nobody else is given the port
         self.port: int = self._reserved.getsockname()[1]
         recycling = "" if recycle is None else self.kind.recycles.format(requests=recycle)
@@ -94,7 +95,12 @@ class Server:
     @property
     def asleep(self) -> bool:
         """Whether all its threads wait for something: a request, once nobody asks anything. Its clients cannot see
-        what it still has to do behind a response's last byte."""
+        what it still has to do behind a response's last byte.
+
+        Nor can they see that a process is missing: uWSGI pauses where it would replace one "too fast", and asked to
+        end in that pause it forgets the one that it starts after it, until its 60 seconds of mercy are over."""
+        if self._recycles and len(self.workers) < self.kind.processes:
+            return False
         tasks = (task for pid in (self._process.pid, *self.workers) for task in Path(f"/proc/{pid}/task").iterdir())
         return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "S" for task in tasks)
 
