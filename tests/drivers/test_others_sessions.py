@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import mysql.connector.cursor
 import MySQLdb.cursors
 import pytest
+from MySQLdb.connections import Connection as Library
 
 from drivers.cases import ERRORS, run, session, set_autocommit
 from drivers.others import Open, driver_of, each_driver, soon, url_of, value
@@ -104,6 +106,27 @@ def test_connector_asks_no_more_than_it_must(mariadb: MariaDB, opened: Open) -> 
         conn.autocommit = False
     after = driver.activity(conn).touched, mariadb.status("Com_admin_commands"), mariadb.status("Com_select")
     assert (after[0], after[1] - before[1], after[2] - before[2]) == (before[0], 0, 2), "2 is for asking"
+
+
+@pytest.mark.server
+def test_mysqlclients_library_is_asked_no_more_than_it_must(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the next result only where one may follow: each time the library lets go of the interpreter lock."""
+    of_the_library: Any = Library.next_result
+    asked = []
+
+    def next_result(conn: Any) -> Any:
+        asked.append(conn)
+        return of_the_library(conn)
+
+    monkeypatch.setattr(Library, "next_result", next_result, raising=False)
+    found = {}
+    with Database(url_of("mysqlclient", mariadb.url()), transaction="autocommit") as database:
+        for sql in ("SELECT 1", "DO 1", "SELECT 1; SELECT 2"):
+            with database.connection() as conn, closing(conn.cursor()) as cursor:
+                cursor.execute(sql)
+                cursor.fetchall()
+            found[sql] = bool(asked)
+    assert found == {"SELECT 1": False, "DO 1": False, "SELECT 1; SELECT 2": True}
 
 
 @pytest.mark.server

@@ -31,7 +31,10 @@ _cursors: Any = MySQLdb.cursors
 
 class MySQLClient(MySQLDriver):
     name = "mysqlclient"
-    cursor_attributes: ClassVar[tuple[str, ...]] = ("query", "next_result", "store_result", "encoding", "literal")
+    cursor_attributes: ClassVar[tuple[str, ...]] = (
+        *("query", "next_result", "store_result", "encoding", "literal"),
+        *("warning_count", "affected_rows", "insert_id"),
+    )
     connection_class = Connection
     owned: ClassVar[dict[str, str]] = {**OWNED, "read_default_file": "", "read_default_group": ""}
     parameters: ClassVar[dict[str, Any]] = {

@@ -32,6 +32,8 @@ class Connection(Wire, Observed):
     _chains = False
     """Something was said in this session that may have changed completion_type."""
     _other_user = False
+    _incomplete = False
+    """Of the last reply there may be more than was read, or an error that nobody has seen."""
 
     def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
         self._seen, self._clock = Activity(), clock
@@ -85,6 +87,7 @@ class Connection(Wire, Observed):
         elif effect is UNKNOWN:
             self._opaque = True
             self._chains = self._chains or may_chain(query)
+        self._incomplete = True
         seen.busy = seen.used = True
         seen.touched += 1
         seen.statements += 1
@@ -102,9 +105,20 @@ class Connection(Wire, Observed):
         elif effect is WRITES and (self._begun or not self.get_autocommit()):
             seen.written += max(self.affected_rows(), 0)
 
+    def store_result(self) -> Any:
+        """Cursors read every reply by it, unless they are unbuffered."""
+        result = super().store_result()
+        self._incomplete = bool(self.more_results())
+        return result
+
     def next_result(self) -> int:
         """Of several statements in one the first alone is in `query`; the library forgets an error of the others with
-        the next result that it is asked for."""
+        the next result that it is asked for.
+
+        Cursors ask before each statement and when they are closed. Where nothing can follow the library is not asked,
+        as it would let go of the interpreter lock."""
+        if not self._incomplete:
+            return -1
         self._look_for_error()
         try:
             found: int = super().next_result()
@@ -191,6 +205,8 @@ class Connection(Wire, Observed):
 
     def _unread(self) -> bool:
         """Where nothing is left to read the library says -1; only where something is, it would have to read."""
+        if not self._incomplete:
+            return False
         try:
             return bool(self.more_results()) or super().next_result() != -1
         except MySQLError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Final
 
@@ -32,17 +33,20 @@ EFFECTS: Final = {
     **dict.fromkeys((b"COMMIT", b"ROLLBACK"), ENDS),
 }
 """By first words; of any other nothing is known."""
+FIRST: Final = re.compile(rb"[A-Za-z]+(?!\S)")
 
 
 def effect_of(query: str | bytes | bytearray) -> Effect:
     """In doubt UNKNOWN: behind a comment, of a procedure, and where a semicolon may part several statements."""
     sql = _bare(query)
-    words = _words(sql)
-    found = EFFECTS.get(words[0], UNKNOWN) if words and b";" not in sql else UNKNOWN
-    if found is COMMITS and words[1:2] == [b"TEMPORARY"]:
+    first = FIRST.match(sql)
+    if first is None or b";" in sql:
+        return UNKNOWN
+    found = EFFECTS.get(first[0].upper(), UNKNOWN)
+    if found is COMMITS and _words(sql)[1:2] == [b"TEMPORARY"]:
         return NONE
-    if found is ENDS and words[1:] not in ([], [b"WORK"]):
-        return NONE if b"TO" in words[1:] else UNKNOWN
+    if found is ENDS and (rest := _words(sql)[1:]) not in ([], [b"WORK"]):
+        return NONE if b"TO" in rest else UNKNOWN
     return found
 
 
