@@ -40,6 +40,8 @@ class Engine:
         self._clock = clock
         self._connector = Connector(settings, driver, clock)
         self._inspect = driver.inspect
+        self.judge = driver.unfit
+        """What the activity of each connection asks of an error: one bound method for all of them."""
         self._reset = driver.reset if settings.reset == "session" else driver.rollback
         self.commits = settings.transaction == "request"
         """Whether leases that end well are committed."""

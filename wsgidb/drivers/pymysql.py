@@ -72,7 +72,7 @@ class PyMySQL(MySQLDriver):
         except BaseException:
             conn._abandon(busy=False)
             raise
-        conn._own_socket, conn._own_charset = conn._sock, (conn.charset, conn.collation)
+        conn._own_socket, conn._own_charset, conn._own_collation = conn._sock, conn.charset, conn.collation
         conn._guarded = self.settings.transaction == "request"
         conn._seen.used = False
         return conn

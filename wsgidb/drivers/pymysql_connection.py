@@ -26,8 +26,9 @@ class Connection(Wire, Observed):
 
     _own_socket: Any = None
     """The socket at the time of connecting: another one now means a reconnect by the application."""
-    _own_charset: tuple[str, str | None]
-    """Charset and collation likewise: set_character_set() keeps an application's in the attributes of that name."""
+    _own_charset: str
+    _own_collation: str | None
+    """Likewise: set_character_set() keeps an application's in the attributes without "own"."""
 
     # -- every command, its start and its end: each step here is paid for by every statement
 
@@ -153,7 +154,7 @@ class Connection(Wire, Observed):
         self._execute_command(COM_RESET_CONNECTION, b"")
         self._read_ok_packet()
         self._seen.settled()
-        self.set_character_set(*self._own_charset)
+        self.set_character_set(self._own_charset, self._own_collation)
         if self.db is not None:
             self.select_db(self.db)
         elif self._selected_database() is not None:

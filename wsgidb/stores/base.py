@@ -60,7 +60,7 @@ class Slot:
         self.raw, self.engine, self.process = raw, engine, process
         self.check = engine.driver.watch(raw)
         self.activity = engine.driver.activity(raw)
-        self.activity.judge = engine.driver.unfit
+        self.activity.judge = engine.judge
         self.born, self.used, self.expires = born, now, expires
         self.good_until = self.busy = 0.0
         self.uses = 0
