@@ -1,4 +1,4 @@
-"""PostgreSQL through psycopg 3.1 or newer.
+"""PostgreSQL through psycopg 3.1.20 or newer.
 
 What psycopg sends by itself, beside a handler's statements: without autocommit, a BEGIN before the first statement
 of each transaction; and after a ROLLBACK, where it had prepared statements on the server (those that were executed
