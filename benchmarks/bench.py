@@ -1,8 +1,8 @@
 """All benchmarks in one run, side by side: what `make bench` runs. Tables on the screen; figures, picture in --out.
 
-    python benchmarks/bench.py [--runs 10] [--seconds 0.4] [--quick] [--out build/bench] [--write-docs]
+    python benchmarks/bench.py [--runs 10] [--seconds 0.3] [--quick] [--out build/bench] [--write-docs]
 
-Ten runs of 0.4 s for each cell take 25 minutes. --quick makes one short run: it shows that everything works, and its
+Ten runs of 0.3 s for each cell take 25 minutes. --quick makes one short run: it shows that everything works, and its
 times say nothing. --write-docs puts the tables into docs/performance.md and docs/tuning.md. Nothing else should run
 meanwhile.
 """
@@ -13,6 +13,8 @@ import argparse
 import json
 import os
 import platform
+import re
+import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -34,14 +36,21 @@ DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- figures: written by benchmarks/bench.py --write-docs -->", "<!-- end of the figures -->"
 
 
-def machine(server: Any) -> str:
+def made_by(server: Any, runs: int, seconds: float) -> dict[str, str]:
+    """The command, and what it ran on."""
     ((database_version,),) = server.query("SELECT VERSION()")
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    command = " ".join(["python", "benchmarks/bench.py", *sys.argv[1:]])
-    return (
-        f"`{command}`, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()},"
-        f" Linux {platform.release()}, Python {platform.python_version()}, {database_version}, {packages}."
-    )
+    processors = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    packages = [f"{name} {version(name)}" for name in PACKAGES]
+    for command in (["wrk", "-v"], ["siege", "--version"]):
+        said = subprocess.run(command, capture_output=True, text=True)  # wrk counts it as a mistake
+        packages.append(" ".join(said.stdout.split()[:2]))
+    return {
+        "command": " ".join(["python", "benchmarks/bench.py", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "runs": f"{runs} runs of {seconds:g} s for each cell",
+        "machine": f"{os.cpu_count()} cores of {(processors or [platform.machine()])[0]}, Linux {platform.release()}",
+        "versions": ", ".join([f"Python {platform.python_version()}", database_version, *packages]),
+    }
 
 
 def with_tls(runs: int, seconds: float) -> tuple[str, Any]:
@@ -55,7 +64,7 @@ def with_tls(runs: int, seconds: float) -> tuple[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=0.4, help="of each run")
+    parser.add_argument("--seconds", type=float, default=0.3, help="of each run")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     parser.add_argument("--write-docs", action="store_true")
@@ -70,7 +79,9 @@ def main() -> None:
         print(parts[-1], flush=True)
 
     with database() as server:
-        parts.append(machine(server) + "\n")
+        figures["made by"] = made_by(server, runs, seconds)
+        command, *rest = figures["made by"].values()
+        parts.append("; ".join([f"`{command}`", *rest]) + ".\n")
         print(parts[0], flush=True)
         show("Settings", served.settings())
         for driver, framework in SERVED:
@@ -81,13 +92,13 @@ def main() -> None:
         figures["checkout"] = checkout.measure(server.url(), rounds)
         lines = "\n".join(checkout.targets(figures["checkout"]))
         show("Checkout in process", f"{checkout.report(figures['checkout'])}\n\n{lines}")
-        figures["latency"] = latency.measure(server.url(), max(runs // 2, 1), seconds)
+        figures["latency"] = latency.measure(server.url(), runs, seconds)
         lines = "\n".join(latency.targets(figures["latency"]))
         show("A network between, 16 threads", f"{latency.report(figures['latency'])}\n\n{lines}")
-        figures["sizing"] = sizing.measure(server.url(), seconds * 6)
+        figures["sizing"] = sizing.measure(server.url(), 0.2 if chosen.quick else 2.0)
         sizes = sizing.report(figures["sizing"])
         print(f"### Sizes of a pool\n\n{sizes}\n", flush=True)
-    text, figures["served tls"] = with_tls(max(runs // 2, 1), seconds)
+    text, figures["served tls"] = with_tls(runs, seconds)
     show("A server with TLS", text)
     figures["scale"] = scale.measure(rounds)
     show("Scale", f"{scale.report(figures['scale'])}\n\n" + "\n".join(scale.targets(figures["scale"])))

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from statistics import median
 from typing import Any
 
 from figures import table, verdict
@@ -109,18 +110,21 @@ def measure(url: str, rounds: int) -> dict[str, Any]:
         for name, make in PEERS.items():
             peers[name] = partial(borrow, make(Driver("pymysql", url), url))
         costs |= fastest(peers, max(rounds // 30, 1))
-        shared = {str(threads): share(url, threads) for threads in THREADS}
+        shared = {str(threads): [share(url, threads) for _ in range(max(rounds // 60, 1))] for threads in THREADS}
     return {"costs": costs, "shared": shared}
 
 
-def share(url: str, threads: int, seconds: float = 1.0) -> dict[str, float]:
+def share(url: str, threads: int, seconds: float = 0.5) -> dict[str, float]:
     """Threads that do nothing but borrow: how often together, and how long the unluckiest waited."""
     waits: list[list[float]] = [[] for _ in range(threads)]
+    ready = threading.Barrier(threads)
     with Database(url, pool_size=POOL, acquire_timeout=30) as made:
         engine = made._engine
-        end = time.perf_counter() + seconds
 
         def lease(mine: list[float]) -> None:
+            engine.release(engine.acquire())
+            ready.wait(60)
+            end = time.perf_counter() + seconds
             while (began := time.perf_counter()) < end:
                 slot = engine.acquire()
                 mine.append(time.perf_counter() - began)
@@ -137,8 +141,13 @@ def share(url: str, threads: int, seconds: float = 1.0) -> dict[str, float]:
         "rate": len(every) / seconds,
         "longest": max(every) * 1000,
         "mean": sum(every) / len(every) * 1e6,
+        "unlucky": max(every) / sum(every) * len(every),
         "fair": max(counts) / min(counts),
     }
+
+
+SHARED = (("rate", 0), ("mean", 1), ("longest", 1), ("unlucky", 0), ("fair", 2))
+"""What `share` finds, with the digits that are shown."""
 
 
 def net(costs: dict[str, float], name: str) -> float:
@@ -156,11 +165,8 @@ def report(figures: dict[str, Any]) -> str:
     rows += [[name, f"{net(costs, name):.0f}", "", "", ""] for name in PEERS]
     head = ["× bare", "acquire + release", *(f"pass, {transaction}" for transaction in TRANSACTIONS)]
     shared = [
-        [
-            *(threads, f"{found['rate']:.0f}", f"{found['mean']:.1f}", f"{found['longest']:.1f}"),
-            *(f"{found['longest'] * 1000 / found['mean']:.0f}", f"{found['fair']:.2f}"),
-        ]
-        for threads, found in figures["shared"].items()
+        [threads, *(f"{median(run[what] for run in runs):.{digits}f}" for what, digits in SHARED)]
+        for threads, runs in figures["shared"].items()
     ]
     columns = ["threads on a pool of 8", "acquires/s", "mean wait µs", "longest wait ms", "longest ÷ mean"]
     columns.append("most ÷ least acquires of a thread")

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import parse_qs
 
-from peers import BY_NAME, SELECT, THREADS, Driver, Source
+from peers import BY_NAME, SELECT, Driver, Source
 from wsgidb import DatabaseMiddleware
 
 
@@ -67,17 +67,14 @@ def flask(source: Source | None) -> Any:
 def make() -> Any:
     row, url = BY_NAME[os.environ["BENCH_ROW"]], os.environ["BENCH_URL"]
     name = os.environ["BENCH_DRIVER"]
-    source = None if row.make is None else row.make(Driver(name, url), url)
+    tls = os.environ.get("BENCH_TLS", "disabled")
+    source = None if row.make is None else row.make(Driver(name, url, tls != "disabled"), url)
     app = {"wsgi": plain, "flask": flask}[os.environ["BENCH_FRAMEWORK"]](source)
     if source is not None:
         return app
     rest = url.partition("://")[2]
     scheme = {"pymysql": "mysql+pymysql", "mysqlclient": "mysql+mysqldb"}[name]
-    options: dict[str, Any] = {"ssl_mode": os.environ.get("BENCH_TLS", "disabled"), **dict(row.options)}
-    if row.name != "wsgidb per-request":
-        options["pool_size"] = THREADS
-    url = f"{scheme}://{rest}?charset=utf8mb4"
-    return DatabaseMiddleware(app, url, transaction="autocommit", **options)
+    return DatabaseMiddleware(app, f"{scheme}://{rest}?charset=utf8mb4", ssl_mode=tls, **row.options)
 
 
 application = make()

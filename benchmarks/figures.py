@@ -38,7 +38,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def verdict(what: str, figure: float, least: float | None = None, most: float | None = None) -> str:
-    """A line that says whether a target is met."""
+    """A line that says whether a target is met; with both bounds alike, to the digit."""
     met = (least is None or figure >= least) and (most is None or figure <= most)
-    wanted = f"at least {least:g}" if least is not None else f"at most {most:g}"
+    bounds = {"exactly": least} if least == most else {"at least": least, "at most": most}
+    wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
     return f"- {'met' if met else '**not met**'}: {what}: {figure:.2f} (target: {wanted})"

@@ -1,6 +1,6 @@
 """Part 3: the same with a network between: 16 threads, 16 connections, one query per request, a delay each way.
 
-    python benchmarks/latency.py [--runs 5] [--seconds 1]
+    python benchmarks/latency.py [--runs 10] [--seconds 0.3]
 
 The network is benchmarks/slow_network.c, compiled here, and a process of its own.
 """
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -120,7 +121,7 @@ def report(figures: dict[str, dict[str, list[float]]]) -> str:
     head = ["connection", *(f"× limit, {delay} ms" for delay in figures)]
     names = list(next(iter(figures.values())))
     rows = [[name, *(shown(ratios(found[name], found[LIMIT])) for found in figures.values())] for name in names]
-    rates = [f"{max(found[LIMIT]):.0f} at {delay} ms" for delay, found in figures.items()]
+    rates = [f"{median(found[LIMIT]):.0f} at {delay} ms" for delay, found in figures.items()]
     return f"{table(head, rows)}\n\nThe limit's requests/s: {', '.join(rates)}."
 
 
@@ -128,15 +129,15 @@ def targets(figures: dict[str, dict[str, list[float]]]) -> list[str]:
     lines = []
     for strategy in OURS:
         name = f"wsgidb {strategy}"
-        worst = min(sorted(ratios(found[name], found[LIMIT]))[len(found[name]) // 2] for found in figures.values())
+        worst = min(median(ratios(found[name], found[LIMIT])) for found in figures.values())
         lines.append(verdict(f"{name}: requests/s × limit, the worst of {ROUND_TRIPS} ms", worst, least=0.97))
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=0.3)
     chosen = parser.parse_args()
     with database() as server:
         figures = measure(server.url(), chosen.runs, chosen.seconds)

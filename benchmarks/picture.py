@@ -12,34 +12,45 @@ mpl.use("svg")
 
 from matplotlib import pyplot as plt
 
+from figures import ratios
 from peers import LIMIT
 from served import CLIENTS, of
 from sizing import SIZES
 
-TITLES = {"served pymysql flask": "Flask, PyMySQL", "served pymysql wsgi": "plain WSGI, PyMySQL"}
+TITLES = {
+    "served pymysql flask": "Flask, PyMySQL",
+    "served pymysql wsgi": "plain WSGI, PyMySQL",
+    "served mysqlclient flask": "Flask, mysqlclient",
+    "served mysqlclient wsgi": "plain WSGI, mysqlclient",
+}
 
 
 def draw_rates(figures: dict[str, Any], file: Path) -> None:
     """Requests per second of each row, as a ratio to the limit, by the number of clients."""
-    _, panels = plt.subplots(1, len(TITLES), figsize=(12, 5.5), sharey=True)
+    _, rows = plt.subplots(2, 2, figsize=(12, 10), sharex=True, sharey=True)
+    panels = [panel for row in rows for panel in row]
+    names = list(figures[next(iter(TITLES))])
     for panel, (key, title) in zip(panels, TITLES.items(), strict=True):
         found = figures[key]
         for name in found:
             rates = [
-                median(of(found, name, clients, "rate")) / median(of(found, LIMIT, clients, "rate"))
+                median(ratios(of(found, name, clients, "rate"), of(found, LIMIT, clients, "rate")))
                 for clients in CLIENTS
             ]
             ours = name.startswith("wsgidb")
-            panel.plot(range(len(CLIENTS)), rates, "o-" if ours else "s--", label=name, linewidth=2 if ours else 1)
+            style = {"color": f"C{names.index(name) % 10}", "linewidth": 2 if ours else 1}
+            panel.plot(range(len(CLIENTS)), rates, "o-" if ours else "s--", label=name, **style)
         panel.set_xticks(range(len(CLIENTS)), [str(clients) for clients in CLIENTS])
-        panel.set_xlabel("clients")
         panel.set_title(title)
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel("requests/s, × one unchecked connection per thread")
+    for panel in rows[1]:
+        panel.set_xlabel("clients")
+    for panel in rows[:, 0]:
+        panel.set_ylabel("requests/s, × one unchecked connection per thread")
     panels[0].set_ylim(bottom=0)
     handles, labels = panels[0].get_legend_handles_labels()
     plt.gcf().legend(handles, labels, loc="lower center", ncol=4, fontsize="small", frameon=False)
-    plt.tight_layout(rect=(0, 0.16, 1, 1))
+    plt.tight_layout(rect=(0, 0.1, 1, 1))
     _save(file)
 
 

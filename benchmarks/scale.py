@@ -2,23 +2,27 @@
 
     python benchmarks/scale.py [--rounds 200]
 
-On SQLite in files, so that a thousand connections are no server's matter.
+Costs are measured on SQLite in files, so that a thousand connections are no server's matter; memory with PyMySQL.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import subprocess
 import sys
 import tempfile
 import threading
 import tracemalloc
+from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
+from itertools import cycle
 from typing import Any
 
 from checkout import Operation, checkout, fastest
 from figures import table, verdict
+from peers import Driver
+from serving import database
 from wsgidb import Database
 
 SIZES = (10, 100, 1000)
@@ -54,29 +58,50 @@ def threads_of(size: int, url: str, stack: ExitStack) -> Database:
     return made
 
 
-def own_memory(url: str, count: int = 200) -> float:
-    """Bytes of wsgidb's own for each idle connection, as tracemalloc sees them; the driver's are not its own."""
+def own_memory(server: Any, count: int = 200) -> float:
+    """Bytes of wsgidb's own for each idle connection: what a pool takes, less as many connections of plain PyMySQL."""
+    url = server.url()
+    driver = Driver("pymysql", url)
     with ExitStack() as stack:
-        pool_of(10, url, stack)  # what is allocated but once
-        tracemalloc.start()
-        try:
-            pool_of(count, url, stack)
-            snapshot = tracemalloc.take_snapshot()
-        finally:
-            tracemalloc.stop()
-    kept = (line for line in snapshot.statistics("filename") if _is_ours(line.traceback[0].filename))
-    return sum(line.size for line in kept) / count
+
+        def plain() -> list[Any]:
+            made = [driver.module.connect(**driver.arguments(False)) for _ in range(count)]
+            for conn in made:
+                stack.callback(conn.close)
+            return made
+
+        def pool() -> Database:
+            return pool_of(count, f"{url}?charset=utf8mb4&ssl_mode=disabled", stack)
+
+        for make in (plain, pool):
+            make()  # what is allocated but once
+        theirs, ours = (traced(make) for make in (plain, pool))
+    return (ours - theirs) / count
 
 
-def _is_ours(filename: str) -> bool:
-    path = Path(filename)
-    return "wsgidb" in path.parts and "drivers" not in path.parts
+def traced(make: Callable[[], object]) -> int:
+    """Bytes that are allocated for what is made, and not given back."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        made = make()
+        gc.collect()
+        found = tracemalloc.get_traced_memory()[0]
+        del made
+        return found
+    finally:
+        tracemalloc.stop()
 
 
 def import_time() -> float:
     """ms that importing wsgidb takes, the fastest of ten."""
     program = "import time; t = time.perf_counter(); import wsgidb; print((time.perf_counter() - t) * 1000)"
     return min(float(subprocess.check_output([sys.executable, "-c", program], text=True)) for _ in range(10))
+
+
+def in_turn(operations: list[Operation]) -> Operation:
+    following = cycle(operations).__next__
+    return lambda: following()()
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -86,9 +111,10 @@ def measure(rounds: int) -> dict[str, Any]:
         for size in SIZES:
             operations[f"pooled {size}"] = checkout(pool_of(size, url, stack))
             operations[f"thread-local {size}"] = checkout(threads_of(size, url, stack))
-        operations["10 Databases"] = checkout([pool_of(10, url, stack) for _ in range(10)][-1])
+        operations["10 Databases"] = in_turn([checkout(pool_of(10, url, stack)) for _ in range(10)])
         costs = fastest(operations, rounds)
-        memory = own_memory(url)
+    with database() as server:
+        memory = own_memory(server)
     return {"costs": costs, "memory": memory, "import": import_time()}
 
 
@@ -100,7 +126,7 @@ def report(figures: dict[str, Any]) -> str:
         cells = [f"{costs[f'{strategy} {size}']:.2f}" for size in SIZES]
         rows.append([strategy, *cells, f"{growth(costs, strategy):.2f}"])
     rest = [
-        f"One of 10 Databases side by side: {costs['10 Databases']:.2f} µs.",
+        f"10 Databases side by side, each in turn: {costs['10 Databases']:.2f} µs.",
         f"Memory of wsgidb's own for each idle connection: {figures['memory']:.0f} bytes.",
         f"Importing wsgidb: {figures['import']:.0f} ms.",
     ]

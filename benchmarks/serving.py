@@ -27,6 +27,8 @@ from support.waiting import until
 HERE = Path(__file__).parent
 PAGE = "/?city=london"
 FOUND = b'City "london" is #17'
+WARM_UP = 0.1
+"""Seconds of load before each that is measured."""
 TICKS = os.sysconf("SC_CLK_TCK")
 SCHEMA = [
     "CREATE TABLE IF NOT EXISTS city (city_id INT PRIMARY KEY, city VARCHAR(50) NOT NULL, KEY (city))",
@@ -138,9 +140,23 @@ class City:
         return {name: int(value) for name, value in rows}
 
     def load(self, clients: int, seconds: float) -> Load:
+        """What wrk sees in so many seconds, after a moment that is not counted: before it this row has rested while
+        the others had their turns, so that each connection that is looked after would be pinged once more."""
+        self._wrk(THREADS, WARM_UP)
+        before = self._cpu()
+        said = self._wrk(clients, seconds)
+        after = self._cpu()
+        found = re.search(r"^REPORT (\{.*\})$", said, re.MULTILINE)
+        assert found, said
+        report: dict[str, Any] = json.loads(found[1])
+        served = max(report["requests"], 1)
+        app, server = ((late - early) * 1000 / served for early, late in zip(before, after, strict=True))
+        return Load(report["rate"], report["p50"], report["p99"], app, server, report["errors"])
+
+    def _wrk(self, clients: int, seconds: float) -> str:
+        """What it says; that is nothing if it is over before it has begun."""
         script = HERE / "report.lua"
         url = f"http://127.0.0.1:{self.port}{PAGE}"
-        before = self._cpu()
         # wrk takes whole seconds only; a fraction is cut short by a signal, on which it reports all the same.
         wrk = subprocess.Popen(
             ["wrk", "-t", "1", "-c", str(clients), "-d", "60", "-s", str(script), url],
@@ -151,13 +167,7 @@ class City:
         except subprocess.TimeoutExpired:
             wrk.send_signal(2)
         said, complaints = wrk.communicate(timeout=30)
-        after = self._cpu()
-        found = re.search(r"^REPORT (\{.*\})$", said, re.MULTILINE)
-        assert found, said + complaints
-        report = json.loads(found[1])
-        served = max(report["requests"], 1)
-        app, server = ((late - early) * 1000 / served for early, late in zip(before, after, strict=True))
-        return Load(report["rate"], report["p50"], report["p99"], app, server, report["errors"])
+        return said + complaints
 
     def siege(self, seconds: int) -> dict[str, Any]:
         """The seed's own command, for as long."""

@@ -1,10 +1,10 @@
 """Part 6: how many connections? Dead connection time against waiting, by the size of the pool and the kind of load.
 
-    python benchmarks/sizing.py [--seconds 3]
+    python benchmarks/sizing.py [--seconds 2]
 
 Requests arrive by themselves, whether or not earlier ones are done, and each holds a connection for a statement of
 4 ms. What is drawn is the share of open connections' time that nobody used, and how long the unluckiest 1 % waited
-from their arrival until they had a connection.
+from their arrival until they had a connection. Each source is under its load for a second before anything is counted.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def bursts(size: int, every: float) -> Arrivals:
 
 
 LOADS = {
-    "steady: 400 a second": evenly(400),
-    "bursty: 24 at once, every 0.1 s": bursts(24, 0.1),
-    "sparse: 20 a second": evenly(20),
+    "steady: 400 a second": (evenly(400), 1),
+    "bursty: 24 at once, every 0.1 s": (bursts(24, 0.1), 1),
+    "sparse: 20 a second": (evenly(20), 4),
 }
+"""When requests come, and how many times as long as others a load must last for them to be enough."""
 
 
-def run(made: Database, arrivals: Arrivals, seconds: float) -> tuple[float, float]:
+def run(made: Database, arrivals: Arrivals, seconds: float, warm_up: float) -> tuple[float, float]:
     """Dead connection time, and the 99th percentile of waiting in ms."""
     waits: list[float] = []
     line: queue.SimpleQueue[float | None] = queue.SimpleQueue()
@@ -53,18 +54,26 @@ def run(made: Database, arrivals: Arrivals, seconds: float) -> tuple[float, floa
                 waits.append(time.perf_counter() - arrived)
                 conn.cursor().execute(HOLD)
 
+    def offer(seconds: float) -> None:
+        began = time.perf_counter()
+        for moment in arrivals(seconds):
+            time.sleep(max(0.0, began + moment - time.perf_counter()))
+            line.put(time.perf_counter())
+
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
-    began = time.perf_counter()
-    for moment in arrivals(seconds):
-        time.sleep(max(0.0, began + moment - time.perf_counter()))
-        line.put(time.perf_counter())
+    offer(warm_up)
+    waits.clear()
+    before = made.stats()
+    offer(seconds)
     for _ in threads:
         line.put(None)
     for thread in threads:
         thread.join()
-    return made.stats().dead_time, quantiles(waits, n=100)[98] * 1000
+    after = made.stats()
+    leased, opened = after.seconds_leased - before.seconds_leased, after.seconds_open - before.seconds_open
+    return 1 - leased / opened, quantiles(waits, n=100, method="inclusive")[98] * 1000
 
 
 def measure(url: str, seconds: float) -> dict[str, dict[str, tuple[float, float]]]:
@@ -72,11 +81,11 @@ def measure(url: str, seconds: float) -> dict[str, dict[str, tuple[float, float]
     sources: dict[str, dict[str, Any]] = {f"pooled {size}": {"pool_size": size} for size in SIZES}
     sources |= {strategy: {"strategy": strategy} for strategy in ("thread-local", "per-request")}
     figures: dict[str, dict[str, tuple[float, float]]] = {}
-    for load, arrivals in LOADS.items():
+    for load, (arrivals, times) in LOADS.items():
         figures[load] = {}
         for name, options in sources.items():
             with Database(url, transaction="autocommit", acquire_timeout=60, **options) as made:
-                figures[load][name] = run(made, arrivals, seconds)
+                figures[load][name] = run(made, arrivals, seconds * times, seconds / 2)
     return figures
 
 
@@ -91,7 +100,7 @@ def report(figures: dict[str, dict[str, tuple[float, float]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
     with database() as server:
         print(report(measure(server.url(), parser.parse_args().seconds)))
 
