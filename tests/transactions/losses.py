@@ -93,6 +93,15 @@ def lock_timeout(conn: Any, bank: Any) -> None:
         fails(bank, conn, GIVE, 1205)
 
 
+def overtaken(conn: Any, bank: Any) -> None:
+    """By somebody who changed a row since this transaction's snapshot: with innodb_snapshot_isolation."""
+    run(conn, "SELECT balance FROM account")
+    with closing(connect(bank.server.url("root"))) as rival:
+        run(rival, "UPDATE account SET balance = balance + 5 WHERE id = 2")
+        rival.commit()
+    fails(bank, conn, GIVE, 1020)
+
+
 def conflict(conn: Any, bank: Bank) -> None:
     """SQLite's ON CONFLICT ROLLBACK."""
     with pytest.raises(sqlite3.IntegrityError):

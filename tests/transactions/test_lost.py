@@ -28,6 +28,7 @@ from transactions.losses import (
     fails,
     kill,
     lock_timeout,
+    overtaken,
     says,
 )
 from wsgidb import Database, DatabaseMiddleware, TransactionLost
@@ -40,8 +41,8 @@ NOTED = (100, 100, 1)
 
 @pytest.fixture(scope="module")
 def strict_mariadb() -> Iterator[MariaDB]:
-    """A server on which a lock timeout ends the transaction, not only the statement."""
-    with MariaDB(innodb_rollback_on_timeout=True) as server:
+    """A server on which a lock timeout ends the transaction, not only the statement; so does an overtaken snapshot."""
+    with MariaDB(innodb_rollback_on_timeout=True, innodb_snapshot_isolation=True) as server:
         yield server
 
 
@@ -136,9 +137,9 @@ def answered(sql: str, number: int) -> Step:
     return step
 
 
-@pytest.mark.parametrize("number", [1213, 1402, 1613, 1614, 3101])
+@pytest.mark.parametrize("number", [1020, 1213, 1402, 1613, 1614, 3101])
 def test_each_error_that_ends_a_transaction(bank: MariaDBBank, number: int) -> None:
-    """R10: deadlock, the XA transaction's rollbacks, and the refusal by group replication."""
+    """R10: a changed row, deadlock, the XA transaction's rollbacks, and the refusal by group replication."""
     assert Careless(bank, answered(GIVE, number), says(NOTE)).request() == 500
     assert bank.state == BEFORE
 
@@ -300,6 +301,12 @@ def test_a_lock_timeout_of_the_first_statement_loses_nothing(strict_bank: MariaD
     careless = Careless(strict_bank, says("ROLLBACK"), lambda conn, bank: conn.commit(), lock_timeout, says(NOTE))
     assert careless.request() == 200
     assert strict_bank.state == NOTED
+
+
+def test_an_overtaken_snapshot_is_the_transactions_end(strict_bank: MariaDBBank) -> None:
+    """R10: with innodb_snapshot_isolation a row that others have changed since undoes all that was done before."""
+    assert Careless(strict_bank, overtaken, says(NOTE)).request() == 500
+    assert strict_bank.state == (100, 105, 0)
 
 
 class Unreadable(Exception):

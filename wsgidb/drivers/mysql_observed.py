@@ -39,8 +39,9 @@ READ_ONLY = {
 }
 """Errors of a server that takes no writes, by what their text has; namesakes have another. 1792 is none of them: that
 is a READ ONLY transaction."""
-ENDS_TRANSACTION = frozenset((1213, 1402, 1613, 1614, 3101))
-"""Errors with which the server rolls the whole transaction back: deadlock, XA rollbacks, group replication."""
+ENDS_TRANSACTION = frozenset((1020, 1213, 1402, 1613, 1614, 3101))
+"""Errors with which the server rolls the whole transaction back: a row that was changed since the snapshot (MariaDB's
+innodb_snapshot_isolation, on by default since 11.6.2), deadlock, XA rollbacks, group replication."""
 MAY_END_TRANSACTION = frozenset((1205, 1206))
 """Lock timeout and full lock table: that depends on a setting (innodb_rollback_on_timeout), so the server is asked."""
 
