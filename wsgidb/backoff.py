@@ -24,6 +24,12 @@ class Backoff:
         """Whether a connect would be refused now."""
         return self._failures > 0 and (self._probing or self._clock() < self._retry_at)
 
+    def held_until(self) -> float:
+        """When a connect may be tried again, as far as is known; 0: now."""
+        if not self.holds():
+            return 0.0
+        return self._clock() + LAST if self._probing else self._retry_at
+
     def begin(self) -> bool | None:
         """Ask to connect. None: not now. Else whether this is a probe, to be told to what ends it."""
         if self.holds():

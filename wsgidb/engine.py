@@ -100,7 +100,7 @@ class Engine:
                 return slot
             except DatabaseUnavailable:
                 process.store.put(slot)
-                # Not `worth_waiting`: the next try may be due by now, or another's have succeeded.
+                # Not `held_until`: the next try may be due by now, or another's have succeeded.
                 if not (process.store.shared and process.open and self._clock() < deadline):
                     raise
                 slot = None  # the server grants some connections: wait for one of those

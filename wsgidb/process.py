@@ -55,8 +55,8 @@ class Process:
         self.totals = Totals()
         self.backoff = Backoff(clock)
         self.held: dict[Slot, Any] = {}  # with leak_after: leases and who has them; each step on it is atomic
-        self.store: Store = store_class(settings)(settings, self.worth_waiting, partial(lost, self), clock)
+        self.store: Store = store_class(settings)(settings, self.held_until, partial(lost, self), clock)
 
-    def worth_waiting(self) -> bool:
-        """Whether no connection can be opened now, while one that is open may come back."""
-        return self.backoff.holds() and bool(self.open)
+    def held_until(self) -> float:
+        """Until when no connection can be opened, while one that is open may come back; else 0."""
+        return self.backoff.held_until() if self.open else 0.0

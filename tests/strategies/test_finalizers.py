@@ -11,6 +11,7 @@ import pytest
 from strategies.conftest import MakeDatabase
 from strategies.kit import POOLS, Worker
 from support.fakedb import FakeDB
+from support.waiting import until
 from support.wsgi import Call
 from wsgidb import Database, DatabaseMiddleware
 
@@ -31,12 +32,12 @@ def test_collection_under_the_lock_takes_a_lost_body_back(
     lost: list[Any] = [Call(DatabaseMiddleware(streamed, database))]
     lost[0].environ["cycle"] = lost[0]
 
-    def collect() -> bool:
+    def collect() -> float:
         lost.clear()
         gc.collect()
-        return False
+        return 0.0
 
-    monkeypatch.setattr(store, "_worth_waiting", collect)  # which the store asks under its lock
+    monkeypatch.setattr(store, "_held_until", collect)  # which the store asks under its lock
 
     Worker(lambda: _lease(database)).outcome()
     assert not lost
@@ -70,3 +71,31 @@ def test_collection_before_waiting_serves_who_would_wait(
 def _lease(database: Database) -> None:
     with database.connection() as conn:
         conn.cursor().execute("SELECT 1")
+
+
+def test_collection_while_room_is_handed_out(
+    make: MakeDatabase, fakedb: FakeDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S2, S3: a lost body that is collected while a free place is on its way to a waiter serves that waiter; the place
+    is free again."""
+    database = make(creator=fakedb.connect, pool_size=2, acquire_timeout=60)
+    store: Any = database._engine.process.store
+    lost: list[Any] = [Call(DatabaseMiddleware(streamed, database))]
+    lost[0].environ["cycle"] = lost[0]
+    broken = database.lease()
+    waiter = Worker(lambda: _lease(database))
+    until(lambda: store.waiting == 1, what="a thread to wait")
+    create = store._create
+
+    def collect_and_create() -> Any:
+        lost.clear()
+        gc.collect()
+        return create()
+
+    monkeypatch.setattr(store, "_create", collect_and_create)
+    broken._wsgidb_slot.doomed = "broken"
+    broken.close()
+    waiter.outcome()
+    assert (database.stats().leased, database.stats().open, fakedb.opened) == (0, 1, 2)
+    with database.connection(), database.connection():
+        assert database.stats().leased == 2

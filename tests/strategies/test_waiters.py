@@ -205,6 +205,9 @@ class LastMoment:
     def release(self) -> None:
         """Nobody waits here."""
 
+    def locked(self) -> bool:
+        return True
+
 
 @pytest.fixture
 def last_moment(monkeypatch: pytest.MonkeyPatch) -> type[LastMoment]:

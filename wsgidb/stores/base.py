@@ -83,16 +83,16 @@ class Store(ABC):
     def __init__(
         self,
         settings: Settings,
-        worth_waiting: Callable[[], bool],
+        held_until: Callable[[], float],
         lost: Callable[[Slot], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`worth_waiting` tells that connecting is pointless now while a live connection may come back. Raises
+        """`held_until` tells for how long connecting is pointless while a live connection may come back. Raises
         ConfigError. `lost` is to be called with a slot that the store let go of by itself: its thread ended, say."""
         if settings.strategy_args and not self.takes_args:
             raise ConfigError(f"strategy_args: strategy {settings.strategy_name} takes none")
         self._settings = settings
-        self._worth_waiting = worth_waiting
+        self._held_until = held_until
         self._lost = lost
         self._clock = clock
         self._setup()

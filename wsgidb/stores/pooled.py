@@ -13,7 +13,7 @@ from .base import CLOSED, Slot, Store
 
 
 class Waiter:
-    """One who waits. `turn` is released when `slot` was set, or the store closed."""
+    """One who waits. `turn` is released when `slot` was set, the store closed, or there is something to look at."""
 
     __slots__ = ("deadline", "slot", "turn")
 
@@ -53,19 +53,29 @@ class Pooled(Store):
         with suppress(IndexError):
             found: Slot = self._idle.pop()
             return found
-        slot = self._new()
-        while slot is not None and self._waiters:
-            self._hand(slot)
-            slot = self._new()
-        return slot
-
-    def _new(self) -> Slot | None:
-        """An empty slot, if there is room for one and it could be of use. Under the lock."""
-        self._refuse_closed()
-        if self._made == self._size or self._worth_waiting():
+        self._serve()
+        if self._full_until():
             return None
         self._made += 1
         return self._create()
+
+    def _full_until(self) -> float:
+        """0 where there is room for a connection that could be opened now; else when to look again. Under the lock."""
+        self._refuse_closed()
+        return inf if self._made == self._size else self._held_until()
+
+    def _serve(self) -> float:
+        """Hand what room there is to those who wait. Returns when to look again. Under the lock."""
+        while self._waiters:
+            until = self._full_until()
+            if until:
+                return until
+            self._made += 1
+            slot = self._create()
+            if not self._hand(slot):
+                self._remove(slot)
+                self._made -= 1
+        return inf
 
     def _create(self) -> Slot:
         """An empty slot. Under the lock."""
@@ -84,17 +94,20 @@ class Pooled(Store):
                 raise PoolOverloaded(f"{self._made} connections leased, {len(self._waiters)} requests waiting")
             self._queue(waiter)
         try:
-            served = waiter.turn.acquire(timeout=min(max(0.0, deadline - self._clock()), threading.TIMEOUT_MAX))
+            while True:
+                with self._lock:
+                    again = min(deadline, self._serve())
+                    if waiter not in self._waiters:
+                        return self._served(waiter)
+                if waiter.turn.acquire(timeout=min(max(0.0, again - self._clock()), threading.TIMEOUT_MAX)):
+                    continue
+                with self._lock:
+                    if again == deadline and waiter in self._waiters:
+                        message = f"{self._made} connections leased, {len(self._waiters) - 1} other requests waiting"
+                        raise PoolTimeout(message)
         except BaseException:
             self._give_up(waiter)
             raise
-        if served:
-            return self._served(waiter)
-        with self._lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-                raise PoolTimeout(f"{self._made} connections leased, {len(self._waiters)} other requests waiting")
-        return self._served(waiter)  # handed over in the last moment
 
     def _queue(self, waiter: Waiter) -> None:
         """By deadline, which is by arrival: one that was served, could not connect and waits again keeps its turn.
@@ -104,7 +117,9 @@ class Pooled(Store):
             place -= 1
         self._waiters.insert(place, waiter)
         with suppress(IndexError):  # a finalizer may have put one back since there was none
-            self._hand(self._idle.pop())
+            slot = self._idle.pop()
+            if not self._hand(slot):
+                self._idle.append(slot)
 
     @staticmethod
     def _served(waiter: Waiter) -> Slot:
@@ -113,10 +128,11 @@ class Pooled(Store):
         return waiter.slot
 
     def _give_up(self, waiter: Waiter) -> None:
-        """Its thread was interrupted; what it was handed meanwhile is not lost."""
+        """It waits no more; what it was handed meanwhile is not lost, nor the moment at which it would have looked."""
         with self._lock:
             if waiter in self._waiters:
-                return self._waiters.remove(waiter)
+                self._waiters.remove(waiter)
+                return self._wake_first()
         if waiter.slot is not None:
             self._lost(waiter.slot)
 
@@ -126,9 +142,7 @@ class Pooled(Store):
                 self._free(slot)
             elif self.closed:
                 return slot, "closed"
-            elif self._waiters:
-                self._hand(slot)
-            else:
+            elif not self._hand(slot):
                 self._idle.append(slot)
                 return self._too_old(slot)
         return None
@@ -137,10 +151,9 @@ class Pooled(Store):
         """An empty slot's place is free for another. Under the lock."""
         self._remove(slot)
         self._made -= 1
-        if self._waiters and not self.closed:
-            new = self._new()
-            if new is not None:
-                self._hand(new)
+        if not self.closed:
+            self._serve()
+            self._wake_first()
 
     def _too_old(self, slot: Slot) -> tuple[Slot, str] | None:
         """The slot that is at rest for longest, if it should not be kept now that `slot` comes back. Under the lock."""
@@ -152,10 +165,25 @@ class Pooled(Store):
         except IndexError:  # taken meanwhile, all of them
             return None
 
-    def _hand(self, slot: Slot) -> None:
-        waiter = self._waiters.popleft()
+    def _hand(self, slot: Slot) -> bool:
+        """To who came first, if anybody waits: a finalizer may have served the last one. Under the lock."""
+        try:
+            waiter = self._waiters.popleft()
+        except IndexError:
+            return False
         waiter.slot = slot
-        waiter.turn.release()
+        self._wake(waiter)
+        return True
+
+    def _wake_first(self) -> None:
+        """Let who came first see how long there is no room: it looks after the others, too. Under the lock."""
+        with suppress(IndexError):
+            self._wake(self._waiters[0])
+
+    @staticmethod
+    def _wake(waiter: Waiter) -> None:
+        if waiter.turn.locked():
+            waiter.turn.release()
 
     def close(self) -> list[Slot]:
         with self._lock:
@@ -167,7 +195,7 @@ class Pooled(Store):
             waiters = list(self._waiters)
             self._waiters.clear()
         for waiter in waiters:
-            waiter.turn.release()
+            self._wake(waiter)
         return slots
 
     @property

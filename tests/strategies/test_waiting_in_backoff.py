@@ -1,0 +1,56 @@
+"""S3, S5: who waits for a connection while none can be opened is served as soon as one can, without another's help."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+
+from strategies.conftest import MakeDatabase
+from strategies.kit import Worker
+from support.clock import Clock
+from support.fakedb import FakeDB
+from support.waiting import until
+from wsgidb import PoolTimeout
+
+
+@pytest.mark.parametrize("strategy", ["pooled", "dbutils-pooled", "sqlalchemy"])
+def test_who_could_not_connect_tries_again(fake: MakeDatabase, fakedb: FakeDB, strategy: str) -> None:
+    """A passing failure costs a request the back-off at the most, though no connection comes back meanwhile."""
+    database = fake(strategy=strategy, pool_size=10, acquire_timeout=60)
+    with database.connection():
+        fakedb.fail("connect", FakeDB.OperationalError("not now"))
+        began = time.monotonic()
+        with database.connection():
+            assert time.monotonic() - began < 10, "the first retry is due within 0.05 s"
+    assert (database.stats().connect_failures, database.stats().connects) == (1, 2)
+
+
+@pytest.mark.parametrize("impatient", [False, True])
+def test_a_place_that_becomes_free_in_backoff(
+    fake: MakeDatabase, clock: Clock, monkeypatch: pytest.MonkeyPatch, impatient: bool
+) -> None:
+    """Who waits learns of it, and takes it when the back-off is over; also where who was first gave up before."""
+    monkeypatch.setattr("wsgidb.backoff.FIRST", 0.8)
+    database = fake(pool_size=2, clock=clock)
+    process = database._engine.process
+    store: Any = process.store
+
+    def wait(patience: float) -> None:
+        store.put(store.wait(clock() + patience))
+
+    with database.connection():
+        connecting = store.take()
+        workers = []
+        for patience in (0.1, 60) if impatient else (60,):
+            workers.append(Worker(partial(wait, patience)))
+            until(lambda: store.waiting == len(workers), what="a thread to wait")
+        process.backoff.failed(False, "not now")
+        store.put(connecting)
+        if impatient:
+            with pytest.raises(PoolTimeout):
+                workers[0].outcome()
+        clock.advance(1)
+        workers[-1].outcome()
