@@ -19,6 +19,9 @@ log = logging.getLogger("wsgidb")
 JITTER = 0.1
 """Share by which max_lifetime varies, so that connections opened together do not retire together."""
 
+ENOUGH = 0.9
+"""Share of the time that a request may give to connecting: with less, running out of it says nothing of the server."""
+
 
 class Connector:
     """Fills and empties the slots of one Database. Whoever calls it owns the slot."""
@@ -27,6 +30,7 @@ class Connector:
         self._settings = settings
         self._driver = driver
         self._clock = clock
+        self._patience = ENOUGH * min(settings.connect_timeout, settings.acquire_timeout)
 
     def open(self, slot: Slot, engine: Any, process: Process, deadline: float) -> None:
         """Put a new connection of the engine's into an empty slot. Blocks up to connect_timeout, and no longer than
@@ -36,32 +40,42 @@ class Connector:
             cause = process.backoff.cause
         if probe is None:
             raise DatabaseUnavailable(f"not connecting again yet; last failure to connect: {cause}")
-        began = self._clock()
-        limit = began + self._settings.connect_timeout
+        raw, judged = None, False  # the latter: whether the back-off knows what became of this try
         try:
-            raw = self._driver.connect(min(limit, deadline))
-            if raw is None:
-                raise ConfigError(f"driver {self._driver.name}: connect() returned None")
-        except BaseException as error:
-            self._note_failure(process, probe, error, cut_short=deadline < limit and self._clock() >= deadline)
-            if not isinstance(error, Exception):
-                raise
-            raise DatabaseUnavailable(f"cannot connect: {_text(error)}") from error
-        now = self._clock()
-        lifetime = self._settings.max_lifetime
-        expires = inf if lifetime is None else now + lifetime * random.uniform(1 - JITTER, 1 + JITTER)
-        slot.fill(raw, engine, process, born=began, now=now, expires=expires)
-        with process.lock:
-            process.open.add(slot)
-            process.totals.connects += 1
-            recovered = process.backoff.succeeded()
+            began = self._clock()
+            until = min(began + self._settings.connect_timeout, deadline)
+            try:
+                raw = self._driver.connect(until)
+                if raw is None:
+                    raise ConfigError(f"driver {self._driver.name}: connect() returned None")
+            except Exception as error:
+                cut_short = until - began < self._patience and self._clock() >= until
+                self._note_failure(process, probe, error, cut_short)
+                judged = True
+                raise DatabaseUnavailable(f"cannot connect: {_text(error)}") from error
+            now = self._clock()
+            lifetime = self._settings.max_lifetime
+            expires = inf if lifetime is None else now + lifetime * random.uniform(1 - JITTER, 1 + JITTER)
+            slot.fill(raw, engine, process, born=began, now=now, expires=expires)
+            with process.lock:
+                process.open.add(slot)
+                process.totals.connects += 1
+                recovered = process.backoff.succeeded()
+                judged = True
+        finally:
+            if not judged:  # interrupted
+                with process.lock:
+                    process.totals.connect_failures += 1
+                    process.backoff.cut_short(probe)
+                if raw is not None and slot.raw is None:
+                    self._driver.abandon(raw)
         if recovered:
             log.info("%s: connected again", self._settings.address)
 
-    def _note_failure(self, process: Process, probe: bool, error: BaseException, cut_short: bool) -> None:
+    def _note_failure(self, process: Process, probe: bool, error: Exception, cut_short: bool) -> None:
         with process.lock:
             process.totals.connect_failures += 1
-            if cut_short or not isinstance(error, Exception):
+            if cut_short:
                 return process.backoff.cut_short(probe)
             begins = process.backoff.failed(probe, _text(error))
         if begins:

@@ -18,11 +18,18 @@ from wsgidb.backoff import FIRST, LAST
 
 
 class Failing(FakeDB):
-    """A server that is down until `up`; a connect to it takes `duration` on the clock."""
+    """A server that is down until `up`; a connect to it takes `duration` on the clock, and so does what fails."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.clock, self.up, self.duration = clock, False, 0.0
+
+    def call(self, number: int, name: str, sql: str | None = None) -> None:
+        try:
+            super().call(number, name, sql)
+        except FakeDB.Error:
+            self.clock.advance(self.duration)
+            raise
 
     def connect(self, *args: Any, **kwargs: Any) -> Any:
         conn = super().connect(*args, **kwargs)
@@ -102,28 +109,49 @@ def test_one_prober_however_long_it_takes(database: Database, server: Failing, c
     prober.outcome()
 
 
-@pytest.mark.parametrize("duration", [1.0, 1.5])
 def test_connect_cut_short_by_its_caller_does_not_count(
-    make: MakeDatabase,
-    server: Failing,
-    strategy: str,
-    clock: Clock,
-    caplog: pytest.LogCaptureFixture,
-    duration: float,
+    make: MakeDatabase, server: Failing, keeping: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """S5: a connect that acquire_timeout cut short begins no outage: the next request tries at once."""
-    database = make(creator=server.connect, strategy=strategy, clock=clock, acquire_timeout=1)
-    server.duration = duration
+    """S5: a connect that got but the rest of acquire_timeout, here behind a ping, begins no outage: the next request
+    tries at once, and as it has the whole of it, what it finds counts."""
+    options = {"ping_after": 1, "ping_timeout": 0.5, "acquire_timeout": 1}
+    database = make(creator=server.connect, strategy=keeping, clock=clock, **options)
+    server.up = True
+    lease(database)
+    clock.advance(1)
+    server.up, server.duration = False, 0.5
+    server.fail("execute", FakeDB.OperationalError("gone"))
+    refused(database)
+    assert (server.count("connect"), len(caplog.records)) == (2, 1), "the log has the discard"
+    server.duration = 1
     refused(database)
     refused(database)
-    assert server.count("connect") == 2
-    assert caplog.records == []
+    assert (server.count("connect"), len(caplog.records)) == (3, 2)
+
+
+def test_probe_that_is_interrupted_behind_its_connect(
+    database: Database, server: Failing, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S5: wherever a signal ends a probe, the next request may be one."""
+    refused(database)
+    clock.advance(LAST)
+    server.up = True
+
+    def interrupt(raw: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database._driver, "watch", interrupt)  # connected, but not yet known
+        with pytest.raises(KeyboardInterrupt):
+            lease(database)
+    assert server.open_now == 0
+    lease(database)
 
 
 @pytest.mark.parametrize(
     ("acquire_timeout", "duration"),
-    [(5, 3.0), (5, 6.0), (3, 3.0), (1, 0.5)],
-    ids=["connect_timeout", "both", "both at once", "neither"],
+    [(5, 3.0), (5, 6.0), (3, 3.0), (1, 0.5), (1, 1.0), (1, 1.5)],
+    ids=["connect_timeout", "both", "both at once", "neither", "acquire_timeout", "longer than that"],
 )
 def test_connect_that_its_caller_did_not_cut_short_counts(
     make: MakeDatabase,
@@ -134,7 +162,8 @@ def test_connect_that_its_caller_did_not_cut_short_counts(
     acquire_timeout: float,
     duration: float,
 ) -> None:
-    """S5: a connect that took connect_timeout (3 s), or failed before any timeout, is the server's failure."""
+    """S5: a connect that took connect_timeout (3 s) or all of acquire_timeout, or failed before any timeout, is the
+    server's failure."""
     database = make(creator=server.connect, strategy=strategy, clock=clock, acquire_timeout=acquire_timeout)
     server.duration = duration
     refused(database)

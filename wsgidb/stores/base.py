@@ -56,8 +56,9 @@ class Slot:
         self.good_until = 0.0
 
     def fill(self, raw: Any, engine: Any, process: Any, *, born: float, now: float, expires: float) -> None:
-        """Put a new connection into this place; nothing of a former one is true any more."""
-        self.raw, self.engine, self.process = raw, engine, process
+        """Put a new connection into this place; nothing of a former one is true any more. Interrupted in its midst, it
+        leaves the place empty."""
+        self.engine, self.process = engine, process
         self.check = engine.driver.watch(raw)
         self.activity = engine.driver.activity(raw)
         self.activity.judge = engine.judge
@@ -69,6 +70,7 @@ class Slot:
         self.doomed: str | None = None
         self.undo: dict[str, Any] | None = None
         self.cursors: dict[int, Any] = {}
+        self.raw = raw
 
 
 class Store(ABC):
