@@ -16,7 +16,8 @@ from typing import Any
 
 from .cursors import RETURNED
 from .drivers import Driver
-from .engine import MISSING, Engine
+from .drivers.base import MISSING
+from .engine import Engine
 from .errors import ConnectionReturned
 from .stores import Request, Slot
 

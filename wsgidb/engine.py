@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from math import inf
 from os import getpid
-from typing import Any
 
 from .connector import Connector
 from .drivers.base import CLEAN, DIRTY, Driver, State
@@ -24,8 +23,6 @@ log = logging.getLogger("wsgidb")
 
 QUIET = 10.0
 """Seconds between two log lines about an exhausted pool."""
-MISSING = object()
-"""In a slot's undo: the attribute was not there."""
 
 _parents: list[Process] = []
 """Of a forked child: the state of its parents, kept for ever."""
@@ -218,9 +215,9 @@ class Engine:
                 if not rollback_expected:
                     self._warn_of_loss(slot)
                 self._reset(slot.raw, self._clock() + self.settings.ping_timeout)
-            undo, slot.undo = slot.undo, None
-            for name, value in (undo or {}).items():
-                _put_back(slot.raw, name, value)
+            if slot.undo is not None:
+                undo, slot.undo = slot.undo, None
+                self.driver.put_back(slot.raw, undo, self._clock() + self.settings.ping_timeout)
         except Exception as error:
             log.debug("%s: reset failed", self.settings.address, exc_info=error)
             return "reset failed"
@@ -269,10 +266,3 @@ class Engine:
         for slot in process.store.close():
             if slot.raw is not None:
                 self._connector.retire(process, slot, "closed")
-
-
-def _put_back(raw: Any, name: str, value: Any) -> None:
-    if value is MISSING:
-        delattr(raw, name)
-    else:
-        setattr(raw, name, value)

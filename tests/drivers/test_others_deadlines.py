@@ -10,7 +10,7 @@ import pytest
 
 from drivers.cases import ERRORS, run, session
 from drivers.deadlines import LIMIT, over_at_deadline
-from drivers.others import Open, driver_of, each_driver, soon
+from drivers.others import Open, driver_of, each_driver, soon, value
 from support import packets
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
@@ -34,6 +34,20 @@ def test_deaf_network(proxy: TCPProxy, mariadb: MariaDB, opened: Open, name: str
     with over_at_deadline() as deadline:
         getattr(driver, how)(conn, deadline)
     assert isinstance(driver.inspect(conn), str)
+    proxy.hear()
+
+
+def test_attribute_that_is_put_back_on_a_deaf_network(proxy: TCPProxy, mariadb: MariaDB, opened: Open) -> None:
+    """C5, C4: MySQL Connector's attributes are statements: likewise, and they are not counted as a handler's."""
+    driver, conn = opened("connector", proxy.url_from(mariadb.url()), read_timeout=7, transaction="autocommit")
+    conn.time_zone = "+01:00"
+    seen = driver.activity(conn)
+    before = seen.statements
+    driver.put_back(conn, {"time_zone": "+02:00"}, soon())
+    assert (value(conn, "SELECT @@time_zone"), seen.statements) == ("+02:00", before + 1), "one is the question"
+    proxy.deaf()
+    with over_at_deadline() as deadline:
+        driver.put_back(conn, {"time_zone": "+03:00"}, deadline)
     proxy.hear()
 
 

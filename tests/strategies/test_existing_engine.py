@@ -91,11 +91,25 @@ class TestShared:
         with engine.connect() as one, engine.connect() as two, engine.connect() as three:
             for own in (one, two, three):
                 own.execute(text("SELECT 1"))
+        until(lambda: len(wired.server.processes("guest")) == 3, what="those of earlier tests to end")
         assert wired.server.kill_connections("guest") == 3
         with database.connection() as conn:
             assert run(conn, "SELECT 1") == [(1,)]
         with engine.connect() as own:
             assert own.execute(text("SELECT 1")).scalar() == 1
+
+    def test_new_ones_that_are_no_use(
+        self, engine_of: MakeEngine, shared: Callable[..., Database], wired: MariaDBBank
+    ) -> None:
+        """S5: where not even a new connection can be pinged, a request does not try one after the other."""
+        engine = engine_of(pool_size=3)
+        database = shared(engine, ping_query="SELECT nothing_known")
+        with engine.connect():
+            pass
+        before = wired.proxy.connections
+        with pytest.raises(DatabaseUnavailable, match="nothing_known"), database.connection():
+            pass
+        assert wired.proxy.connections - before == 2
 
     def test_broken_in_use(self, engine_of: MakeEngine, shared: Callable[..., Database], wired: MariaDBBank) -> None:
         """C6: a connection that is discarded is invalidated in the Engine's pool, which opens another one."""

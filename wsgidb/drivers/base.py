@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar, Final
 
@@ -36,6 +36,9 @@ class State(Enum):
 
 CLEAN: Final = State.CLEAN
 DIRTY: Final = State.DIRTY
+
+MISSING: Final = object()
+"""As a former value: the attribute was not there."""
 
 
 def silent(_timeout: int) -> object:
@@ -93,6 +96,15 @@ class Driver(ABC):
         """Roll back, and make the session as a new one: no user variables, temporary tables, changed settings,
         current database or locks. May block. Any exception means that the connection must be discarded."""
         raise NotImplementedError("only where clears_sessions")
+
+    def put_back(self, conn: Any, attributes: Mapping[str, Any], deadline: float) -> None:
+        """Give attributes that a lease has changed their former values. May block, where one is a property that talks
+        to the server. Any exception means that the connection must be discarded."""
+        for name, value in attributes.items():
+            if value is MISSING:
+                delattr(conn, name)
+            else:
+                setattr(conn, name, value)
 
     @abstractmethod
     def commit(self, conn: Any) -> None:

@@ -134,6 +134,10 @@ class MySQLDriver(Driver):
             self._run_init_sql(conn)
         conn._seen.used = False
 
+    def put_back(self, conn: Any, attributes: Mapping[str, Any], deadline: float) -> None:
+        with self._own_work(conn, deadline):
+            super().put_back(conn, attributes, deadline)
+
     def _roll_back(self, conn: Any) -> None:
         conn.rollback()
 

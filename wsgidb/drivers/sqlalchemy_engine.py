@@ -11,6 +11,9 @@ from typing import Any
 from ..errors import ConfigError
 from .generic import Generic
 
+SPARE = 1
+"""How many more may be dead than the Engine's pool says that it has at rest; some pools do not say."""
+
 
 class SQLAlchemyEngine(Generic):
     name = "a SQLAlchemy Engine"
@@ -25,6 +28,7 @@ class SQLAlchemyEngine(Generic):
     def connect(self, deadline: float) -> Any:
         """Check one out that is alive. Blocks for as long as the Engine's own timeouts allow: no deadline can be set
         from outside."""
+        left = getattr(self._engine.pool, "checkedin", int)() + SPARE  # that may be dead; one more is new
         while True:
             proxy = self._engine.raw_connection()
             conn = proxy.dbapi_connection
@@ -34,8 +38,11 @@ class SQLAlchemyEngine(Generic):
                 self.ping(conn, deadline)
             except BaseException as error:
                 proxy.invalidate(error if isinstance(error, Exception) else None)
-                if not isinstance(error, Exception) or isinstance(error, ConfigError) or self.clock() >= deadline:
+                if not isinstance(error, Exception) or isinstance(error, ConfigError):
                     raise
+                if not left or self.clock() >= deadline:
+                    raise
+                left -= 1
             else:
                 self._checked_out[id(conn)] = proxy, former
                 return self._known(conn)
