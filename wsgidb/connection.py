@@ -158,7 +158,9 @@ class FirstUse:
         self.engine = engine
         self.request = request
         self.over = False
-        self.lock = threading.Lock()  # one request's own: nobody else's acquire or release waits for it
+        # One request's own: nobody else's acquire or release waits for it. Reentrant, as garbage collection within the
+        # first use may end the lease.
+        self.lock = threading.RLock()
 
 
 def lease(slot: Slot, cls: type[ConnectionProxy]) -> ConnectionProxy:
@@ -183,9 +185,12 @@ def _raw_of(proxy: ConnectionProxy) -> Any:
         with pending.lock:
             if _slot_of(proxy) is pending and not pending.over:  # else another thread of this request was quicker
                 slot = pending.engine.acquire()
-                slot.request = pending.request
-                _set_slot(proxy, slot)
-                _set_raw(proxy, slot.raw)
+                if pending.over:  # the lease has ended in its midst
+                    pending.engine.release(slot)
+                else:
+                    slot.request = pending.request
+                    _set_slot(proxy, slot)
+                    _set_raw(proxy, slot.raw)
     try:
         return _get_raw(proxy)
     except AttributeError:

@@ -13,7 +13,7 @@ from strategies.kit import POOLS, Worker
 from support.fakedb import FakeDB
 from support.waiting import until
 from support.wsgi import Call
-from wsgidb import Database, DatabaseMiddleware
+from wsgidb import ConnectionReturned, Database, DatabaseMiddleware
 
 
 def streamed(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -99,3 +99,23 @@ def test_collection_while_room_is_handed_out(
     assert (database.stats().leased, database.stats().open, fakedb.opened) == (0, 1, 2)
     with database.connection(), database.connection():
         assert database.stats().leased == 2
+
+
+def test_collection_within_the_first_use_of_the_same_lease(make: MakeDatabase, fakedb: FakeDB) -> None:
+    """R4: a lost body that is collected while a leftover thread first uses its connection is no deadlock: that thread
+    is refused, and what it had acquired is back."""
+    lost: list[Any] = []
+
+    def connect() -> Any:
+        lost.clear()
+        gc.collect()
+        return fakedb.connect()
+
+    database = make(creator=connect)
+    lost.append(Call(DatabaseMiddleware(streamed, database, acquire="first-use")))
+    lost[0].environ["cycle"] = lost[0]
+    kept = lost[0].environ["db.conn"]
+    with pytest.raises(ConnectionReturned):
+        Worker(lambda: kept.cursor()).outcome()
+    assert not lost
+    assert (database.stats().leased, database.stats().open) == (0, 1)
