@@ -6,7 +6,7 @@ import copy
 import pickle
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -246,6 +246,19 @@ class TestClose:
         conn.close()
         interrupt(conn, KeyboardInterrupt())
         assert (fake.stats().open, fake.stats().discards) == (1, {})
+
+    def test_a_generator_that_is_closed_early_costs_nothing(self, fake: Database) -> None:
+        """It was at a yield, and so in no statement's middle: rolled back and kept."""
+
+        def rows() -> Generator[Any, None, None]:
+            with fake.connection() as conn:
+                conn.cursor().execute("SELECT 1")
+                yield conn
+
+        generator = rows()
+        next(generator)
+        generator.close()
+        assert (fake.stats().open, fake.stats().leased, fake.stats().discards) == (1, 0, {})
 
 
 class TestFirstUse:

@@ -104,6 +104,8 @@ def test_a_choice_lists_its_values(name: str) -> None:
     [
         ({"key": "conn"}, "key: takes an environ key with a dot in it"),
         ({"key": ""}, "key: takes a text"),
+        ({"key": f"mysql://u:{SECRET}@h/d"}, "key: takes an environ key with a dot in it"),
+        ({"exclude": [f"mysql://u:{SECRET}@h/d"]}, "exclude: takes path prefixes that begin with /"),
         ({"exclude": "static"}, "exclude: takes path prefixes that begin with /"),
         ({"exclude": "/"}, "exclude: takes path prefixes"),
         ({"exclude": 5}, "exclude: takes path prefixes"),

@@ -107,6 +107,7 @@ MALFORMED = [
     f"mysql://u:1#{SECRET}@h/db",
     f"mysql://u:{SECRET}?x@h/db",
     f"mysql://u:1?{SECRET}@h/db",
+    f"mysql://u:12?{SECRET}=1@h/db",  # a ? that looks like a query behind a port
     f"mysql://u:{SECRET}%@h/db",
     f"mysql://u:{SECRET}%zz@h/db",
     f"mysql://u:{SECRET}%FF@h/db",  # no UTF-8

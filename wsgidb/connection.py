@@ -239,8 +239,8 @@ def settle(proxy: ConnectionProxy, success: bool) -> None:
 
 def interrupt(proxy: ConnectionProxy, error: BaseException | None) -> None:
     """End the lease without success, because of `error` if there is one. An error that is no Exception may have come
-    in the middle of a statement: then the connection is discarded."""
-    if error is not None and not isinstance(error, Exception):
+    in the middle of a statement: then the connection is discarded. A generator that is closed is not."""
+    if error is not None and not isinstance(error, (Exception, GeneratorExit)):
         slot = _slot_of(proxy)
         if slot is not None and type(slot) is not FirstUse:
             slot.doomed = "interrupted"

@@ -83,7 +83,12 @@ class DatabaseMiddleware:
             interrupt(exchange.conn, error)
             raise
         if whole:
-            exchange.complete()
+            try:
+                exchange.complete()
+            except BaseException:
+                if hasattr(body, "close"):  # the server never gets it
+                    body.close()
+                raise
             return body
         if body is None:  # for the server, or a lint, to complain about
             interrupt(exchange.conn, None)

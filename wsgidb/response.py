@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 from .connection import ConnectionProxy, interrupt, settle
+from .stores import printable
 
 log = logging.getLogger("wsgidb")
 
@@ -249,7 +250,7 @@ class Stream:
 
     def __del__(self) -> None:
         if not self._over:
-            path = self._exchange.environ.get("PATH_INFO", "")
+            path = printable(self._exchange.environ.get("PATH_INFO", ""))
             log.warning("a response body was never closed: %s; its connection is taken back", path)
             self.close()
 

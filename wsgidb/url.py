@@ -10,7 +10,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from .errors import ConfigError
 
 FORM = "driver://user:password@host:port/name?driver-option=value"
-ENCODING = "percent-encode special characters in user, password and name (@ is %40, / is %2F, # is %23, % is %25)"
+ENCODING = (
+    "percent-encode special characters in user, password and name (@ is %40, / is %2F, ? is %3F, # is %23, % is %25)"
+)
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 LOGIN = re.compile(r":.*@")
 
@@ -68,6 +70,8 @@ def _split(text: str) -> tuple[SplitResult, list[tuple[str, str]]] | None:
     address = parts.netloc + parts.path
     if not parts.scheme or "://" not in text or parts.fragment or BAD_ESCAPE.search(address):
         return None
-    # An @ here ends a password that holds a /, or follows one slash too many: what is left would show as a name.
-    login_in_path = "@" in parts.path if parts.netloc else LOGIN.search(parts.path)
-    return None if login_in_path else (parts, pairs)
+    # An @ here ends a password that holds a / or a ?, or follows one slash too many: what is left would show as a name.
+    login_behind = "@" in parts.path if parts.netloc else LOGIN.search(parts.path)
+    if not parts.path and "@" not in parts.netloc:
+        login_behind = login_behind or "@" in parts.query
+    return None if login_behind else (parts, pairs)

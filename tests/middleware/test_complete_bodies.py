@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 from wsgiref.util import FileWrapper
 
@@ -52,6 +53,27 @@ def test_a_file_wrapper_of_a_class_is_returned_itself(database: Database, kind: 
     assert call.body is made
     assert released(database)
     assert call.read() == b"data", "closed by the server, not before"
+
+
+@pytest.mark.parametrize("fails", ["commit", "veto"])
+def test_a_file_that_the_server_never_gets_is_closed(fakedb: FakeDB, fails: str) -> None:
+    """PEP 3333: by the middleware, where the commit fails, or the veto, and the answer is another one."""
+    file = io.BytesIO(b"data")
+
+    def veto(environ: Any, status: str, headers: Any) -> bool:
+        raise RuntimeError("no idea")
+
+    environ: dict[str, Any] = {"wsgi.file_wrapper": FileWrapper}
+    options: dict[str, Any] = {"transaction": "request"}
+    if fails == "commit":
+        fakedb.fail("commit", FakeDB.OperationalError("no"))
+    else:
+        options["commit_veto"] = veto
+    with Database(creator=fakedb.connect, **options) as database:
+        app = wrapped(database, lambda environ: FileWrapper(file))
+        with nullcontext() if fails == "commit" else pytest.raises(RuntimeError):
+            Call(app, "/", **environ)
+    assert file.closed
 
 
 def test_a_file_wrapper_of_a_function_is_returned_itself(database: Database) -> None:

@@ -32,6 +32,8 @@ OWNED = {
     "ssl_verify_identity": "ssl_mode",
 }
 """Options that drivers have, and that wsgidb has one of its own for."""
+ALIASES = {"db": "database", "passwd": "password"}
+"""Older names of options, which some drivers take."""
 
 
 class MySQLDriver(Driver):
@@ -99,7 +101,8 @@ class MySQLDriver(Driver):
     def _given(self) -> dict[str, Any]:
         """The driver's arguments for one more connection; a callable connect_args is asked each time."""
         given = self.settings.connect_args
-        return {**self._arguments, **self._checked(given() if callable(given) else given)}
+        checked = self._checked(given() if callable(given) else given)
+        return {**self._arguments, **{ALIASES.get(name, name): value for name, value in checked.items()}}
 
     @abstractmethod
     def operational_error(self, code: int, text: str) -> Exception:

@@ -62,7 +62,6 @@ class MySQLClient(MySQLDriver):
 
     def connect(self, deadline: float) -> Connection:
         arguments = {name: value for name, value in self._given().items() if value is not None}
-        arguments.update({new: arguments.pop(old) for old, new in ALIASES.items() if old in arguments})
         arguments.setdefault("charset", CHARSET)
         if self.clock() >= deadline:  # else it would be another second
             raise OperationalError(LOST, "no time is left to connect")
@@ -124,6 +123,3 @@ class MySQLClient(MySQLDriver):
     def adopt(self, cursor: Any, conn: Any) -> Any:
         cursor.connection = conn  # the cursor goes by it for all it does: when the lease ends, it ends
         return cursor
-
-
-ALIASES = {"db": "database", "passwd": "password"}

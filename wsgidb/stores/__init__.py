@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..optional import load, own
 from ..settings import Settings
-from .base import Request, Slot, Store, named
+from .base import Request, Slot, Store, named, printable
 
-__all__ = ["STORES", "Request", "Slot", "Store", "named", "store_class"]
+__all__ = ["STORES", "Request", "Slot", "Store", "named", "printable", "store_class"]
 
 STORES = {
     "per-request": ("per_request", "PerRequest", None),

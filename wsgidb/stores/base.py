@@ -21,7 +21,14 @@ Request = tuple[str, str, str]
 
 def named(request: Request | None) -> str:
     """Whose a lease is, for log lines."""
-    return "outside of a request" if request is None else "{} {}{}".format(*request)
+    if request is None:
+        return "outside of a request"
+    return printable("{} {}{}".format(*request))
+
+
+def printable(text: str) -> str:
+    """The text without anything that could end a line of a log: a client can put whatever it likes into a path."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 class Slot:
