@@ -9,7 +9,7 @@ from typing import Any
 from .activity import Activity
 from .errors import ConnectionReturned
 
-RETURNED = "the request is over and its connection has gone back"
+RETURNED = "the connection has gone back: its request is over, or it was closed"
 
 
 def _refuse(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -59,7 +59,7 @@ class Settings:
         "preferred",
         values.choice(*SSL_MODES),
         "MySQL's names; enforced by looking at the connection that came out. preferred takes TLS where the server "
-        "offers it and does not verify; verify_ca and verify_identity use ssl_ca, or the system's authorities",
+        "offers it and does not verify; verify_ca and verify_identity use ssl_ca, or the driver's default authorities",
     )
     ssl_ca: str | None = option(None, values.text(none=True), "file of the certificate authorities to trust")
     ssl_cert: str | None = option(None, values.text(none=True), "file of the client's certificate")
