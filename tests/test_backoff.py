@@ -154,3 +154,17 @@ def test_success_ends_the_outage(backoff: Backoff, clock: Clock) -> None:
     assert fail(backoff) is True
     clock.advance(FIRST)
     assert not backoff.holds()
+
+
+def test_when_to_look_again(backoff: Backoff, clock: Clock) -> None:
+    """S5: who waits is told when the next try is due; while one is under way, to look again in a while."""
+    assert backoff.held_until() == 0
+    backoff.failed(False, "x")
+    due = backoff.held_until()
+    assert clock() < due <= clock() + FIRST
+    clock.advance(due - clock())
+    assert backoff.held_until() == 0
+    assert backoff.begin() is True
+    assert backoff.held_until() == clock() + LAST
+    backoff.succeeded()
+    assert backoff.held_until() == 0
