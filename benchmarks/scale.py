@@ -28,9 +28,9 @@ from wsgidb import Database
 SIZES = (10, 100, 1000)
 
 
-def pool_of(size: int, url: str, stack: ExitStack) -> Database:
+def pool_of(size: int, url: str, stack: ExitStack, **options: Any) -> Database:
     """A pool with that many connections at rest."""
-    made = stack.enter_context(Database(url, strategy="pooled", pool_size=size))
+    made = stack.enter_context(Database(url, strategy="pooled", pool_size=size, **options))
     with ExitStack() as all_of_them:
         for _ in range(size):
             all_of_them.enter_context(made.connection())
@@ -71,7 +71,7 @@ def own_memory(server: Any, count: int = 200) -> float:
             return made
 
         def pool() -> Database:
-            return pool_of(count, f"{url}?charset=utf8mb4&ssl_mode=disabled", stack)
+            return pool_of(count, f"{url}?charset=utf8mb4", stack, ssl_mode="disabled")
 
         for make in (plain, pool):
             make()  # what is allocated but once

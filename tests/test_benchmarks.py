@@ -16,10 +16,13 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
-@pytest.mark.parametrize("driver", ["pymysql", "mysqlclient"])
+@pytest.mark.parametrize(
+    ("framework", "driver"), [("wsgi", "pymysql"), ("wsgi", "mysqlclient"), ("flask", "pymysql")]
+)
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
+        ("wsgidb per-request", {"trips": 4, "statements": 3, "connects": 1}),
         ("wsgidb thread-local", {"trips": 1, "statements": 1, "connects": 0}),
         ("wsgidb pooled", {"trips": 1, "statements": 1, "connects": 0}),
         ("wsgidb dbutils-persistent", {"trips": 1, "statements": 1, "connects": 0}),
@@ -28,20 +31,22 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_request_makes_its_own_round_trips_and_no_other(
-    row: str, expected: dict[str, int], driver: str, tmp_path: Path
+    row: str, expected: dict[str, int], framework: str, driver: str, tmp_path: Path
 ) -> None:
-    """C4: under uWSGI, with transaction=autocommit, as MariaDB counts: one statement, one round trip, no connecting."""
+    """C4: under uWSGI, with transaction=autocommit, as MariaDB counts: one statement, one round trip, no connecting.
+    A connection per request costs what drivers need for one: it, SET NAMES and a goodbye, which counts as a statement."""
     from serving import City, database
 
-    with database() as server, City(row, "wsgi", driver, server, tmp_path / "log") as city:
+    with database() as server, City(row, framework, driver, server, tmp_path / "log") as city:
         assert city.trips() == pytest.approx(expected)
 
 
 def test_those_in_process_run() -> None:
-    """Every table of `make bench` that needs no load generator is made, each line of it."""
+    """Every table of `make bench` that needs neither a load generator nor a picture is made, each line of it."""
     import checkout
     import latency
     import scale
+    import sizing
     from serving import database
 
     with database() as server:
@@ -50,6 +55,8 @@ def test_those_in_process_run() -> None:
             (latency, latency.measure(server.url(), runs=1, seconds=0.05)),
             (scale, scale.measure(rounds=1)),
         ]
+        sizes = sizing.report(sizing.measure(server.url(), seconds=0.05))
+    assert len(sizes.splitlines()) == 2 + len(sizing.SIZES) + len(("thread-local", "per-request"))
     for part, figures in tables:
         assert "wsgidb pooled" in part.report(figures) or part is scale
         assert all(line.startswith(("- met: ", "- **not met**: ")) for line in part.targets(figures))
