@@ -34,7 +34,7 @@ def test_a_request_makes_its_own_round_trips_and_no_other(
     row: str, expected: dict[str, int], framework: str, driver: str, tmp_path: Path
 ) -> None:
     """C4: under uWSGI, with transaction=autocommit, as MariaDB counts: one statement, one round trip, no connecting.
-    A connection per request costs what drivers need for one: it, SET NAMES and a goodbye, which counts as a statement."""
+    A connection per request costs what each needs: it, SET NAMES, and a goodbye (it counts as a statement)."""
     from serving import City, database
 
     with database() as server, City(row, framework, driver, server, tmp_path / "log") as city:
@@ -55,7 +55,7 @@ def test_those_in_process_run() -> None:
             (latency, latency.measure(server.url(), runs=1, seconds=0.05)),
             (scale, scale.measure(rounds=1)),
         ]
-        sizes = sizing.report(sizing.measure(server.url(), seconds=0.05))
+        sizes = sizing.report(sizing.measure(server.url(), seconds=0.1))
     assert len(sizes.splitlines()) == 2 + len(sizing.SIZES) + len(("thread-local", "per-request"))
     for part, figures in tables:
         assert "wsgidb pooled" in part.report(figures) or part is scale
