@@ -43,6 +43,10 @@ class Answer:
         return "hung up" if self.status is None else "503" if self.status == 503 else self.body
 
     @property
+    def ended(self) -> float:
+        return self.began + self.seconds
+
+    @property
     def number(self) -> int:
         return int(self.path.rpartition("/")[2])
 

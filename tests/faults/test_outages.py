@@ -27,7 +27,7 @@ def recovered(seen: Seen, since: float) -> float:
 
     def first() -> list[float]:
         later = (answer for answer in seen if answer.status == 200 and answer.began > since)
-        return [answer.began + answer.seconds - since for answer in later]
+        return [answer.ended - since for answer in later]
 
     return until(first, what="service to come back")[0]
 
