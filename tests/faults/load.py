@@ -160,7 +160,8 @@ class Ledger:
         self.server = server
         for sql in (
             "CREATE TABLE account (id INT PRIMARY KEY, balance INT)",
-            "CREATE TABLE ledger (number INT)",  # with no key: what was done twice is there twice
+            # No key on the number: what was done twice is there twice.
+            "CREATE TABLE ledger (number INT, place INT AUTO_INCREMENT PRIMARY KEY INVISIBLE)",
             "INSERT INTO account VALUES (1, 0), (2, 0)",
         ):
             server.execute(sql)
@@ -169,9 +170,14 @@ class Ledger:
         self.server.execute("DROP TABLE account")
         self.server.execute("DROP TABLE ledger")
 
+    @property
+    def numbers(self) -> list[int]:
+        """Those of the payments, in the order in which they were made."""
+        return [number for (number,) in self.server.query("SELECT number FROM ledger ORDER BY place")]
+
     def agrees_with(self, seen: list[Answer]) -> None:
         """Each payment that was confirmed is there once, none that was refused is, none is there by half."""
-        numbers = [number for (number,) in self.server.query("SELECT number FROM ledger")]
+        numbers = self.numbers
         assert len(numbers) == len(set(numbers)), "a payment was made twice"
         confirmed = {answer.number for answer in seen if answer.kind == "served" and answer.body == str(answer.number)}
         refused = {answer.number for answer in seen if answer.kind == "503"}

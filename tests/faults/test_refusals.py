@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -105,7 +106,24 @@ def test_exhausted_pool(serve: Serve, own_mariadb: MariaDB) -> None:
 
 
 def test_first_come_first_served(serve: Serve, own_mariadb: MariaDB, ledger: Ledger) -> None:
-    """Eight clients and a pool of two: all are served within acquire_timeout, though most of them have to wait."""
+    """S3: one connection, held by a slow request: six that wait for it one behind the other are served in that order,
+    as the server tells."""
+    with serve(own_mariadb.url("app"), strategy="pooled", pool_size=1, acquire_timeout=20) as site:
+        holder = Worker(lambda: site.get("/slow/30"))
+        (session,) = until(lambda: asleep(own_mariadb), what="the statement to run")
+        waiters = []
+        for number in range(1, 7):
+            waiters.append(Worker(partial(site.get, f"/pay/{number}")))
+            until(lambda n=number: site.stats()["waiting"] == n, what=f"{number} to wait")  # type: ignore[misc]
+        own_mariadb.execute(f"KILL QUERY {session}")
+        assert [waiter.outcome().kind for waiter in waiters] == ["served"] * 6
+        assert holder.outcome().kind == "error 1317"
+        assert ledger.numbers == [1, 2, 3, 4, 5, 6]
+        assert site.stats()["connects"] == 1
+
+
+def test_more_clients_than_connections(serve: Serve, own_mariadb: MariaDB, ledger: Ledger) -> None:
+    """S3: eight clients and a pool of two: all are served within acquire_timeout, though most of them have to wait."""
     with serve(own_mariadb.url("app"), strategy="pooled", pool_size=2) as site:
         with site.load(clients=8) as seen:
             seen.more(count=300)
