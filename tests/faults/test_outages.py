@@ -64,45 +64,6 @@ def test_restart_under_load(
         ledger.agrees_with(seen)
 
 
-def idle_out(server: MariaDB, proxy: TCPProxy) -> None:
-    until(lambda: not server.processes("app"), what="the time limit to end idle sessions")
-
-
-def kill(server: MariaDB, proxy: TCPProxy) -> None:
-    server.kill_connections("app")
-
-
-def forget(server: MariaDB, proxy: TCPProxy) -> None:
-    proxy.forget()
-
-
-def start_over(server: MariaDB, proxy: TCPProxy) -> None:
-    server.restart()
-
-
-PING_TIMEOUT = 0.3
-
-
-@pytest.mark.parametrize("end", [idle_out, kill, forget, start_over])
-def test_burst_after_idling(
-    serve: Serve, own_mariadb: MariaDB, keeping: str, end: Callable[[MariaDB, TCPProxy], None]
-) -> None:
-    """Idle connections that the server ended, or the network forgot: no error in the burst that follows, and no wait
-    but ping_timeout where nobody was told of the end."""
-    limit = {"init_sql": ["SET wait_timeout = 1"]} if end is idle_out else {}
-    with TCPProxy(own_mariadb.port) as proxy:
-        url = proxy.url_from(own_mariadb.url("app"))
-        with serve(url, strategy=keeping, ping_after=0, ping_timeout=PING_TIMEOUT, **limit) as site:
-            site.burst("echo", 8)
-            assert site.stats()["idle"] > 0
-            end(own_mariadb, proxy)
-            answers = site.burst("echo", 8)
-            assert {(answer.status, answer.body) for answer in answers} == {
-                (200, str(answer.number)) for answer in answers
-            }
-            assert max(answer.seconds for answer in answers) < PING_TIMEOUT + SLACK
-
-
 def test_kill_of_one_that_runs(serve: Serve, own_mariadb: MariaDB, ledger: Ledger, strategy: str) -> None:
     """KILL while a request runs: that one's error, and nothing else."""
     with serve(own_mariadb.url("app"), strategy=strategy) as site:
