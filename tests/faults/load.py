@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -73,6 +74,16 @@ class Seen(list[Answer]):
         """Wait until so many more answers of a kind have come."""
         wanted = self.kinds[kind] + count
         until(lambda: self.kinds[kind] >= wanted, 20 + count / 10, f"{count} more answers: {kind}")
+
+    def calm(self) -> float:
+        """Wait until nobody was told of a fault for a while, all threads of the server included. Returns the time."""
+        began = len(self)
+        until(lambda: len(self) >= began + 20 and {answer.kind for answer in self[-20:]} == {"served"}, 30, "calm")
+        return time.monotonic()
+
+    def since(self, moment: float) -> set[str]:
+        """How those ended that began after a moment."""
+        return {answer.kind for answer in self if answer.began > moment}
 
 
 class Site:
@@ -150,7 +161,16 @@ class Site:
         said = self.server.said
         assert "served" in said, "the log was read"
         assert not any(secret in said for secret in SECRETS)
-        assert "Traceback" not in said or "pymysql.err" in said, "no error but the driver's"
+        assert all(error.startswith("pymysql.err.") for error in errors(said)), "no error but the driver's"
+
+
+TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?: .*\n)*(.*)$", re.MULTILINE)
+CHAINED = ("\n\nDuring handling of the above exception", "\n\nThe above exception was the direct cause")
+
+
+def errors(log: str) -> list[str]:
+    """Each traceback's last line, without those of causes and contexts."""
+    return [found[1] for found in TRACEBACK.finditer(log) if not log.startswith(CHAINED, found.end())]
 
 
 class Ledger:

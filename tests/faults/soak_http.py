@@ -20,8 +20,6 @@ from support.servers import Server
 from support.waiting import until
 
 CLIENTS, THREADS = 4, 8
-IN_A_ROW = 20
-"""Answers after which a fault is over."""
 PATH = [str(Path(__file__).parents[1]), str(Path(wsgidb.__file__).parents[1])]
 
 
@@ -122,8 +120,7 @@ def _window(web: Web, fault: Fault, row: Row, window: int, problems: list[str]) 
             return next((answer.ended for answer in seen[::-1] if answer.began > healed and answer.status == 200), None)
 
         recovered = until(served, 30, f"service after: {row.fault}")
-        until(lambda: {answer.kind for answer in seen[-IN_A_ROW:]} == {"served"}, 30, f"calm after: {row.fault}")
-        calm = time.monotonic()
+        calm = seen.calm()
         seen.more(count=window // 2)
     row.requests += len(seen)
     errors = seen.kinds
@@ -133,7 +130,8 @@ def _window(web: Web, fault: Fault, row: Row, window: int, problems: list[str]) 
     row.recovery = max(row.recovery, (recovered or healed) - healed)
     if not fault.allows(errors):
         problems.append(f"{row.fault} ({row.times}): errors: {dict(errors)}")
-    unprovoked = {answer.kind for answer in seen if answer.ended < struck or answer.began > calm} - {"served"}
+    unprovoked = {answer.kind for answer in seen if answer.ended < struck} | seen.since(calm)
+    unprovoked.discard("served")
     if unprovoked:
         problems.append(f"{row.fault} ({row.times}): errors without a fault: {unprovoked}")
     return seen
