@@ -78,7 +78,7 @@ FAULTS = (
     Fault(deaf, 2 * CLIENTS, MAY),  # it lasts for more than one read_timeout
     Fault(refuse, CLIENTS, MAY),
     Fault(restart_the_server, 2 * CLIENTS, MAY),
-    Fault(kill_the_worker, 0, frozenset({"hung up"})),
+    Fault(kill_the_worker, CLIENTS, told=frozenset({"hung up"})),
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-LOST = {"error 1053", "error 1317", "error 1927", "error 2006", "error 2013"}
+LOST = frozenset({"error 1053", "error 1317", "error 1927", "error 2006", "error 2013"})
 """What a statement may say whose connection is lost, or is about to be."""
 
 
@@ -17,17 +17,19 @@ class Fault:
 
     do: Callable[[Any], Any]
     lost: int
-    """Statements that may fail with their connection: those in flight."""
+    """Requests that may be lost: those in flight."""
     may: frozenset[str] = frozenset()
     """Other kinds of error, any number of them."""
+    told: frozenset[str] = LOST
+    """What is told of those that are lost."""
 
     @property
     def name(self) -> str:
         return self.do.__name__.replace("_", " ")
 
     def allows(self, errors: Counter[str]) -> bool:
-        lost = sum(errors[kind] for kind in LOST)
-        return lost <= self.lost and (+errors).keys() <= LOST | self.may
+        lost = sum(errors[kind] for kind in self.told)
+        return lost <= self.lost and (+errors).keys() <= self.told | self.may
 
 
 @dataclass

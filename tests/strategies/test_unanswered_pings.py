@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import Worker
+from strategies.kit import WiredBank, Worker, run
 from support.clock import Clock
 from support.fakedb import FakeDB
 from wsgidb import Database
@@ -96,3 +96,19 @@ def test_other_failures_speak_for_themselves(make: MakeDatabase, server: Forgetf
     idle(database, clock, 2)
     stats = database.stats()
     assert (stats.discards, stats.pings, stats.connects) == ({"ping failed": 1}, 2, 3)
+
+
+@pytest.mark.server
+def test_forgotten_by_the_network(make: MakeDatabase, networked: WiredBank) -> None:
+    """C2: so it is with each driver: of three that the network forgot one is asked, and waited for."""
+    limit = networked.shortest
+    database = make(networked.url, strategy="pooled", ping_after=0, ping_timeout=limit)
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(database.connection())
+    networked.proxy.forget()
+    with ExitStack() as stack:
+        for _ in range(3):
+            run(stack.enter_context(database.connection()), "SELECT 1")
+    stats = database.stats()
+    assert (stats.pings, stats.discards, stats.connects) == (1, {"ping failed": 1, IDLE: 2}, 6)
