@@ -147,13 +147,15 @@ class Soak:
         self._audit_errors(row, fault)
 
     def _suffer(self, fault: Fault, row: Row, requests: int) -> None:
-        """A fault for so many requests; it is over when every client was served."""
+        """A fault for so many requests; it is over when every client was served, and no back-off is left of it: while
+        one lasts, whoever finds no connection alive is told so."""
         self.calm = False
         heal = fault.do(self)
         self._past(requests, patience=1.5)
         heal()
         self.healed_at = time.monotonic()
         until(lambda: all(client.served_at for client in self.clients), 30, f"service after: {row.fault}")
+        until(lambda: self.database._engine.process.backoff.cause is None, 30, f"the end of back-off: {row.fault}")
         row.recovery = max(row.recovery, min(client.served_at for client in self.clients) - self.healed_at)
         self.calm = True
 
