@@ -4,7 +4,7 @@
 
 Needs the packages of `make test` (.venv/bin/python has them); starts MariaDB servers of its own. The first number is
 for requests within this process, the second for those over HTTP; both are shared by the strategies. Exits with 1 where
-anything was lost or leaked, grew, or did not add up.
+anything was lost or leaked, grew, or did not add up, and where a client was told of an error without a fault.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from faults import soak_http
-from faults.soak import Row, Soak, descriptors, memory
+from faults.soak import Soak, descriptors, memory
 from faults.soak_faults import FAULTS
+from faults.soak_rows import Row
 from support.mariadb import MariaDB
 
 HEAD = ("fault", "times", "requests", "errors by kind", "longest stall", "recovery", "leaked", "lost")

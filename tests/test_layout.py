@@ -145,6 +145,19 @@ def test_wsgidb_starts_no_threads() -> None:
     assert users(*starters) == set()
 
 
+def test_the_time_of_day_is_read_nowhere() -> None:
+    """Layout: times are monotonic seconds, so that nothing happens when the clock is set."""
+    read = {
+        node.attr
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "time"
+    }
+    assert read == {"monotonic"}
+    imported = {module for name in TREES for module in imports(name)}
+    assert {module for module in imported if module.partition(".")[0] in ("time", "datetime")} == {"time"}
+
+
 def test_the_environment_is_read_in_one_room() -> None:
     """Layout: an option's name in the environment comes from the table."""
     assert users("environb", "getenv", "putenv") == set()

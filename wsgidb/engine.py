@@ -139,17 +139,23 @@ class Engine:
             with process.lock:
                 process.totals.checks_failed += 1
             return self._connector.discard(process, slot, "check failed")
+        if slot.used < process.unanswered:
+            return self._connector.discard(process, slot, "idle when a ping was not answered")
         if heard or now >= slot.used + self._ping_after:
-            self._ping(process, slot, min(deadline, now + self.settings.ping_timeout))
+            self._ping(process, slot, now, deadline)
 
-    def _ping(self, process: Process, slot: Slot, deadline: float) -> None:
+    def _ping(self, process: Process, slot: Slot, now: float, deadline: float) -> None:
+        limit = now + self.settings.ping_timeout
         with process.lock:
             process.totals.pings += 1
         try:
-            self.driver.ping(slot.raw, deadline)
+            self.driver.ping(slot.raw, min(limit, deadline))
         except Exception as error:  # noqa: BLE001 - whatever it is, the ping did not prove the connection alive
             with process.lock:
                 process.totals.pings_failed += 1
+                # What forgot this one forgot the others that idled: they are not waited for as long, one by one.
+                if self._clock() >= limit:
+                    process.unanswered = now
             self._connector.discard(process, slot, "ping failed", error)
 
     # -- settle and release

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any
 
 from .backoff import Backoff
@@ -48,12 +49,13 @@ class Process:
         clock: Callable[[], float],
     ) -> None:
         self.pid = os.getpid()
-        # `lock` guards `open`, `totals` and `backoff`. Nothing that may block happens under it. Reentrant, as garbage
-        # collection may take a connection back in the middle of it.
+        # `lock` guards `open`, `totals`, `backoff` and who sets `unanswered`. Nothing that may block happens under it.
+        # Reentrant, as garbage collection may take a connection back in the middle of it.
         self.lock = threading.RLock()
         self.open: set[Slot] = set()  # the slots with a connection
         self.totals = Totals()
         self.backoff = Backoff(clock)
+        self.unanswered = -inf  # when the latest ping began that nobody answered for all of ping_timeout
         self.held: dict[Slot, Any] = {}  # with leak_after: leases and who has them; each step on it is atomic
         self.store: Store = store_class(settings)(settings, self.held_until, partial(lost, self), clock)
 

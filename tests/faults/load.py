@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -43,6 +44,10 @@ class Answer:
         return "hung up" if self.status is None else "503" if self.status == 503 else self.body
 
     @property
+    def ended(self) -> float:
+        return self.began + self.seconds
+
+    @property
     def number(self) -> int:
         return int(self.path.rpartition("/")[2])
 
@@ -69,6 +74,16 @@ class Seen(list[Answer]):
         """Wait until so many more answers of a kind have come."""
         wanted = self.kinds[kind] + count
         until(lambda: self.kinds[kind] >= wanted, 20 + count / 10, f"{count} more answers: {kind}")
+
+    def calm(self) -> float:
+        """Wait until nobody was told of a fault for a while, all threads of the server included. Returns the time."""
+        began = len(self)
+        until(lambda: len(self) >= began + 20 and {answer.kind for answer in self[-20:]} == {"served"}, 30, "calm")
+        return time.monotonic()
+
+    def since(self, moment: float) -> set[str]:
+        """How those ended that began after a moment."""
+        return {answer.kind for answer in self if answer.began > moment}
 
 
 class Site:
@@ -146,7 +161,16 @@ class Site:
         said = self.server.said
         assert "served" in said, "the log was read"
         assert not any(secret in said for secret in SECRETS)
-        assert "Traceback" not in said or "pymysql.err" in said, "no error but the driver's"
+        assert all(error.startswith("pymysql.err.") for error in errors(said)), "no error but the driver's"
+
+
+TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?: .*\n)*(.*)$", re.MULTILINE)
+CHAINED = ("\n\nDuring handling of the above exception", "\n\nThe above exception was the direct cause")
+
+
+def errors(log: str) -> list[str]:
+    """Each traceback's last line, without those of causes and contexts."""
+    return [found[1] for found in TRACEBACK.finditer(log) if not log.startswith(CHAINED, found.end())]
 
 
 class Ledger:
@@ -156,7 +180,8 @@ class Ledger:
         self.server = server
         for sql in (
             "CREATE TABLE account (id INT PRIMARY KEY, balance INT)",
-            "CREATE TABLE ledger (number INT)",  # with no key: what was done twice is there twice
+            # No key on the number: what was done twice is there twice.
+            "CREATE TABLE ledger (number INT, place INT AUTO_INCREMENT PRIMARY KEY INVISIBLE)",
             "INSERT INTO account VALUES (1, 0), (2, 0)",
         ):
             server.execute(sql)
@@ -165,9 +190,14 @@ class Ledger:
         self.server.execute("DROP TABLE account")
         self.server.execute("DROP TABLE ledger")
 
+    @property
+    def numbers(self) -> list[int]:
+        """Those of the payments, in the order in which they were made."""
+        return [number for (number,) in self.server.query("SELECT number FROM ledger ORDER BY place")]
+
     def agrees_with(self, seen: list[Answer]) -> None:
         """Each payment that was confirmed is there once, none that was refused is, none is there by half."""
-        numbers = [number for (number,) in self.server.query("SELECT number FROM ledger")]
+        numbers = self.numbers
         assert len(numbers) == len(set(numbers)), "a payment was made twice"
         confirmed = {answer.number for answer in seen if answer.kind == "served" and answer.body == str(answer.number)}
         refused = {answer.number for answer in seen if answer.kind == "503"}

@@ -14,17 +14,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import pymysql
 
+from faults.soak_clients import Client, execute
+from faults.soak_rows import Fault, Row
 from support.client import connect
 from support.mariadb import PASSWORDS, MariaDB
 from support.waiting import until
-from support.wsgi import environment
 from wsgidb import Database, DatabaseMiddleware, Stats
 
 THREADS, POOL = 4, 3
@@ -37,31 +36,9 @@ OPTIONS: dict[str, Any] = {
     "max_lifetime": 20,
     "leak_after": 30,
 }
-NEVER_CLOSED, CLOSED_EARLY, STREAMED, MISDEED, PAYMENT = 0.002, 0.004, 0.01, 0.03, 0.15
-"""What a request is, by the number that was drawn for it: up to 0.002 a body that is never closed, and so on; all else
-is a SELECT."""
-THINK = 0.005
-"""Seconds that a client waits after a 503, as it was asked to."""
 LIMIT = 30
 """Seconds after which a request that was not answered is a failure of the run."""
 SECRET = PASSWORDS["app"]
-
-
-@dataclass
-class Row:
-    """What came of one kind of fault."""
-
-    fault: str
-    times: int = 0
-    requests: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
-    longest_stall: float = 0.0
-    recovery: float = 0.0
-    """The longest time from the fault's end until a request was served again."""
-    leaked: int = 0
-    """Leases without a request, and sessions that the server has and the Database does not."""
-    lost: int = 0
-    """Payments that were confirmed and are not there, are there twice, or are there though they were refused."""
 
 
 class Listener(logging.Handler):
@@ -74,153 +51,6 @@ class Listener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.lines += 1
         self.secrets += SECRET in self.format(record)
-
-
-# -- the application
-
-
-def execute(conn: Any, sql: str) -> Any:
-    with closing(conn.cursor()) as cursor:
-        cursor.execute(sql)
-        return cursor.fetchall()
-
-
-def pay(conn: Any, number: int, thread: int) -> None:
-    execute(conn, f"UPDATE account SET balance = balance - 1 WHERE id = {2 * thread}")
-    execute(conn, f"UPDATE account SET balance = balance + 1 WHERE id = {2 * thread + 1}")
-    execute(conn, f"INSERT INTO ledger VALUES ({number})")
-    conn.commit()
-
-
-class Misdeed(Exception):
-    """A handler's own mistake."""
-
-
-def raises(conn: Any) -> None:
-    execute(conn, "INSERT INTO never VALUES (1)")
-    raise Misdeed
-
-
-def forgets_to_commit(conn: Any) -> None:
-    execute(conn, "INSERT INTO never VALUES (1)")
-
-
-def swallows_an_error(conn: Any) -> None:
-    execute(conn, "INSERT INTO never VALUES (1)")
-    try:
-        execute(conn, "SELEC 1")
-    except pymysql.err.ProgrammingError:
-        pass
-
-
-def leaves_rows_unread(conn: Any) -> None:
-    cursor = conn.cursor(pymysql.cursors.SSCursor)
-    cursor.execute("SELECT 1 UNION SELECT 2")
-    cursor.fetchone()
-
-
-def closes_by_hand(conn: Any) -> None:
-    conn.driver_connection.close()
-
-
-def changes_autocommit(conn: Any) -> None:
-    conn.autocommit(True)
-
-
-MISDEEDS = (raises, forgets_to_commit, swallows_an_error, leaves_rows_unread, closes_by_hand, changes_autocommit)
-
-
-class Client(threading.Thread):
-    """Asks for one thing after the other, window by window, in a thread of its own for all of the run."""
-
-    def __init__(self, soak: Soak, index: int) -> None:
-        super().__init__(daemon=True)
-        self.soak, self.index = soak, index
-        self.random = random.Random(f"{soak.seed} {index}")
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin a new window."""
-        self.requests = self.leases = 0
-        self.errors: Counter[str] = Counter()
-        self.stall = 0.0
-        self.confirmed: set[int] = set()
-        self.refused: set[int] = set()
-
-    def run(self) -> None:
-        try:
-            while True:
-                self.soak.gate.wait()
-                while not self.soak.over:
-                    self.ask(next(self.soak.numbers))
-                self.soak.gate.wait()
-        except threading.BrokenBarrierError:
-            pass  # the run is over
-        except BaseException as error:  # noqa: BLE001 - told where the problems are
-            self.soak.problems.append(f"a client ended: {error!r}")
-            self.soak.gate.abort()
-
-    def ask(self, number: int) -> None:
-        """One request, and what became of it."""
-        draw = self.random.random()
-        self.requests += 1
-        began = time.monotonic()
-        try:
-            kind = self.serve(draw, number)
-        except pymysql.Error as error:
-            kind = f"error {error.args[0] if error.args else error}"
-        except Misdeed:
-            kind = ""
-        ended = time.monotonic()
-        self.stall = max(self.stall, ended - began)
-        if kind:
-            self.errors[kind] += 1
-        elif began > self.soak.healed_at:
-            self.soak.served_at = self.soak.served_at or ended
-        if kind == "503":
-            time.sleep(THINK)
-
-    def serve(self, draw: float, number: int) -> str:
-        """As a server does. Returns the kind of error, or nothing."""
-        status: list[str] = []
-        environ = environment("/", draw=draw, number=number, client=self)
-
-        def start_response(line: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], object]:
-            status.append(line)
-            return lambda data: None
-
-        body = self.soak.app(environ, start_response)
-        if status and status[0].startswith("503"):
-            self.refused.add(number)
-            return "503"
-        if draw < NEVER_CLOSED:
-            return ""  # never closed: garbage collection's
-        try:
-            for _ in body:
-                if draw < CLOSED_EARLY:
-                    break
-        finally:
-            if hasattr(body, "close"):
-                body.close()
-        if MISDEED <= draw < PAYMENT:
-            self.confirmed.add(number)
-        return ""
-
-    def handle(self, environ: dict[str, Any], start_response: Any) -> Any:
-        conn, draw, number = environ["db.conn"], environ["draw"], environ["number"]
-        self.leases += 1
-        if draw < STREAMED:
-            execute(conn, "SELECT 1")
-            start_response("200 OK", [])
-            return (chunk for chunk in (b"a", b"b"))
-        if draw < MISDEED:
-            self.random.choice(MISDEEDS)(conn)
-        elif draw < PAYMENT:
-            pay(conn, number, self.index)
-        elif execute(conn, f"SELECT {number}") != ((number,),):
-            raise AssertionError("somebody else's answer")
-        start_response("200 OK", [])
-        return [b"done"]
 
 
 # -- the run
@@ -237,7 +67,7 @@ class Soak:
         self.requests = self.payments = 0
         self.numbers = count(1)
         self.over = False
-        self.healed_at, self.served_at = 0.0, 0.0
+        self.calm, self.healed_at = True, 0.0
         self.gate = threading.Barrier(THREADS + 1)
         self.log = Listener()
         logger = logging.getLogger("wsgidb")
@@ -295,33 +125,39 @@ class Soak:
 
     # -- windows
 
-    def window(self, fault: Callable[[Soak], Callable[[], None]] | None, requests: int) -> None:
+    def window(self, fault: Fault | None, requests: int) -> None:
         """So many requests at the least, with a fault in their middle."""
-        name = "none" if fault is None else fault.__name__.replace("_", " ")
+        name = "none" if fault is None else fault.name
         row = self.rows.setdefault(name, Row(name))
         row.times += 1
-        self.over, self.healed_at, self.served_at = False, float("inf"), 0.0
+        self.over, self.calm, self.healed_at = False, True, float("inf")
         for client in self.clients:
             client.forget()
         before, said = self.database.stats(), self._said()
         self.gate.wait(LIMIT)
         if fault is not None:
             self._past(requests // 4)
-            heal = fault(self)
-            self._past(requests // 4, patience=1.5)
-            heal()
-            self.healed_at = time.monotonic()
-            until(lambda: self.served_at, 30, f"service after: {name}")
-            row.recovery = max(row.recovery, self.served_at - self.healed_at)
+            self._suffer(fault, row, requests // 4)
+            self._past(requests // 4)
         self._past(requests - self._done())
         self.over = True
         self.gate.wait(LIMIT)
-        for client in self.clients:
-            row.requests += client.requests
-            row.errors += client.errors
-            row.longest_stall = max(row.longest_stall, client.stall)
         self.requests += self._done()
         self._audit(row, before, said)
+        self._audit_errors(row, fault)
+
+    def _suffer(self, fault: Fault, row: Row, requests: int) -> None:
+        """A fault for so many requests; it is over when every client was served, and no back-off is left of it: while
+        one lasts, whoever finds no connection alive is told so."""
+        self.calm = False
+        heal = fault.do(self)
+        self._past(requests, patience=1.5)
+        heal()
+        self.healed_at = time.monotonic()
+        until(lambda: all(client.served_at for client in self.clients), 30, f"service after: {row.fault}")
+        until(lambda: self.database._engine.process.backoff.cause is None, 30, f"the end of back-off: {row.fault}")
+        row.recovery = max(row.recovery, min(client.served_at for client in self.clients) - self.healed_at)
+        self.calm = True
 
     def _done(self) -> int:
         return sum(client.requests for client in self.clients)
@@ -357,6 +193,20 @@ class Soak:
             rude = new.total() - new["closed by the application or the driver"]
             self._settled(row, "Aborted_clients", lambda: self.counter("Aborted_clients") - said[2], rude)
         self._look_into_ledger(row)
+
+    def _audit_errors(self, row: Row, fault: Fault | None) -> None:
+        """Clients were told of the fault, if at all, while it lasted, and of nothing else."""
+        errors: Counter[str] = Counter()
+        unprovoked: Counter[str] = Counter()
+        for client in self.clients:
+            row.requests += client.requests
+            row.longest_stall = max(row.longest_stall, client.stall)
+            errors += client.errors
+            unprovoked += client.unprovoked
+        row.errors += errors
+        self._same(row, "errors without a fault", dict(unprovoked), {})
+        if fault is not None and not fault.allows(errors):
+            self.problems.append(f"{row.fault} ({row.times}): errors: {dict(errors)}")
 
     def _look_into_ledger(self, row: Row) -> None:
         confirmed = set().union(*(client.confirmed for client in self.clients))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from faults.soak import Soak
+from faults.soak import THREADS, Soak
+from faults.soak_rows import Fault
 
 Heal = Callable[[], None]
 
@@ -65,4 +66,14 @@ def read_only(soak: Soak) -> Heal:
     return lambda: soak.admin("SET GLOBAL read_only = 0")
 
 
-FAULTS = (kill_all, kill_one, restart, crash, freeze, lock_out, grant_two, read_only)
+REFUSED = frozenset({"503"})
+FAULTS = (
+    Fault(kill_all, THREADS, REFUSED),
+    Fault(kill_one, 1),
+    Fault(restart, 2 * THREADS, REFUSED),  # twice: a connection may be made while it shuts down
+    Fault(crash, THREADS, REFUSED),
+    Fault(freeze, THREADS, REFUSED),
+    Fault(lock_out, THREADS, REFUSED),
+    Fault(grant_two, THREADS, REFUSED),
+    Fault(read_only, 0, frozenset({"error 1290"})),
+)

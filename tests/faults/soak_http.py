@@ -7,13 +7,13 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import wsgidb
 from faults.load import Ledger, Seen, Site
-from faults.soak import OPTIONS, Row
+from faults.soak import OPTIONS
+from faults.soak_rows import Fault, Row
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from support.servers import Server
@@ -72,7 +72,14 @@ def kill_the_worker(web: Web) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-FAULTS: tuple[Callable[[Web], None], ...] = (cut, deaf, refuse, restart_the_server, kill_the_worker)
+MAY = frozenset({"503"})  # a thread's first connect may be what is hit
+FAULTS = (
+    Fault(cut, CLIENTS, MAY),
+    Fault(deaf, 2 * CLIENTS, MAY),  # it lasts for more than one read_timeout
+    Fault(refuse, CLIENTS, MAY),
+    Fault(restart_the_server, 2 * CLIENTS, MAY),
+    Fault(kill_the_worker, CLIENTS, told=frozenset({"hung up"})),
+)
 
 
 def run(strategy: str, requests: int, window: int, seed: int) -> tuple[list[Row], list[str], int]:
@@ -85,14 +92,14 @@ def run(strategy: str, requests: int, window: int, seed: int) -> tuple[list[Row]
     with TemporaryDirectory() as directory:
         web = Web(strategy, Path(directory))
         try:
-            faults: list[Callable[[Web], None]] = []
+            faults: list[Fault] = []
             while len(everything) < requests or faults:
                 if not faults:
                     faults = choose.sample(FAULTS, len(FAULTS))
                 fault = faults.pop()
-                name = f"{fault.__name__} (HTTP)".replace("_", " ")
+                name = f"{fault.name} (HTTP)"
                 row = rows.setdefault(name, Row(name))
-                seen = _window(web, fault, row, window)
+                seen = _window(web, fault, row, window, problems)
                 everything += seen
                 _audit(web, row, everything, problems)
             web.site.tells_no_secrets()
@@ -101,24 +108,32 @@ def run(strategy: str, requests: int, window: int, seed: int) -> tuple[list[Row]
     return list(rows.values()), problems, len(everything)
 
 
-def _window(web: Web, fault: Callable[[Web], None], row: Row, window: int) -> Seen:
+def _window(web: Web, fault: Fault, row: Row, window: int, problems: list[str]) -> Seen:
     row.times += 1
     with web.site.load(clients=CLIENTS) as seen:
         seen.more(count=window // 2)
-        fault(web)
+        struck = time.monotonic()
+        fault.do(web)
         healed = time.monotonic()
 
         def served() -> float | None:
-            return next((answer.began + answer.seconds for answer in seen[::-1] if answer.began > healed
-                         and answer.status == 200), None)  # fmt: skip
+            return next((answer.ended for answer in seen[::-1] if answer.began > healed and answer.status == 200), None)
 
         recovered = until(served, 30, f"service after: {row.fault}")
+        calm = seen.calm()
         seen.more(count=window // 2)
     row.requests += len(seen)
-    row.errors += seen.kinds
-    del row.errors["served"]
+    errors = seen.kinds
+    del errors["served"]
+    row.errors += errors
     row.longest_stall = max(row.longest_stall, seen.longest)
     row.recovery = max(row.recovery, (recovered or healed) - healed)
+    if not fault.allows(errors):
+        problems.append(f"{row.fault} ({row.times}): errors: {dict(errors)}")
+    unprovoked = {answer.kind for answer in seen if answer.ended < struck} | seen.since(calm)
+    unprovoked.discard("served")
+    if unprovoked:
+        problems.append(f"{row.fault} ({row.times}): errors without a fault: {unprovoked}")
     return seen
 
 

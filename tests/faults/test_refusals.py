@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
-from faults.conftest import Serve
+from faults.conftest import THREADS, Serve
 from faults.load import Ledger, asleep
 from strategies.kit import Worker
 from support.client import connect
 from support.mariadb import PASSWORDS, MariaDB
+from support.proxy import TCPProxy
 from support.waiting import until
 from wsgidb.backoff import LAST
 
@@ -51,31 +54,53 @@ def locked_out(server: MariaDB, held: ExitStack) -> Relief:
     return lambda: server.execute("ALTER USER app@'%%' IDENTIFIED BY %s", PASSWORDS["app"])
 
 
-@pytest.mark.parametrize("refuse", [down, full, limited, locked_out])
+def crowded(server: MariaDB, held: ExitStack) -> Relief:
+    """1203: the limit of all users that have none of their own, which has to be there from the server's start."""
+    server.options.append(f"--max-user-connections={THREADS}")
+    server.restart()
+    for _ in range(THREADS):
+        held.enter_context(connect(server.url("app")))
+    return held.close
+
+
+@pytest.mark.parametrize(
+    ("refuse", "code"),
+    [(down, "2003|2013"), (full, "1040"), (limited, "1226"), (crowded, "1203"), (locked_out, "1045")],
+)
 def test_no_connection_at_start(
-    serve: Serve, own_mariadb: MariaDB, ledger: Ledger, strategy: str, refuse: Callable[[MariaDB, ExitStack], Relief]
+    serve: Serve,
+    own_mariadb: MariaDB,
+    ledger: Ledger,
+    strategy: str,
+    refuse: Callable[[MariaDB, ExitStack], Relief],
+    code: str,
 ) -> None:
-    """The application starts, and answers 503, each at once; connects are few and nobody queues up; and a second after
-    the relief it serves, without a restart."""
-    with ExitStack() as held:
+    """The application starts, and answers 503, each at once; S5: connects are few, also as the network counts them,
+    and nobody queues up; and a second after the relief it serves, without a restart."""
+    with ExitStack() as held, TCPProxy(own_mariadb.port) as proxy:
         relieve = refuse(own_mariadb, held)
-        with serve(own_mariadb.url("app"), strategy=strategy, pool_size=CLIENTS) as site:
+        url = proxy.url_from(own_mariadb.url("app"))
+        with serve(url, strategy=strategy, pool_size=CLIENTS) as site:
             began = time.monotonic()
             with site.load(clients=CLIENTS) as seen:
                 seen.more("503", 100)
-                stats, lasted = site.stats(), time.monotonic() - began
+                stats, connections = site.stats(), proxy.connections
+                lasted = time.monotonic() - began
                 assert set(seen.kinds) == {"503"}
                 assert stats["connects"] == stats["open"] == stats["waiting"] == stats["waits"] == 0
                 ramp = 8  # the intervals before the longest
-                assert 1 <= stats["connect_failures"] <= CLIENTS + ramp + 2 * lasted / LAST
+                assert 1 <= stats["connect_failures"] <= connections <= CLIENTS + ramp + 2 * lasted / LAST
+                assert re.search(rf"cannot connect: OperationalError: \(({code}), ", site.server.said)
                 assert site.get("/plain/7").body == "7"
                 relieve()
                 back = time.monotonic()
                 seen.more()
-                first = min(answer.began + answer.seconds for answer in seen.of("served"))
-                assert first - back < LAST + SLACK
+                first = min(answer.ended for answer in seen.of("served"))
+                assert first - back < LAST + 0.5
             assert set(seen.kinds) <= {"503", "served"}
             assert seen.longest < LAST + SLACK
+            stats = site.stats()
+            assert stats["connects"] + stats["connect_failures"] == proxy.connections
             ledger.agrees_with(seen)
 
 
@@ -105,7 +130,24 @@ def test_exhausted_pool(serve: Serve, own_mariadb: MariaDB) -> None:
 
 
 def test_first_come_first_served(serve: Serve, own_mariadb: MariaDB, ledger: Ledger) -> None:
-    """Eight clients and a pool of two: all are served within acquire_timeout, though most of them have to wait."""
+    """S3: one connection, held by a slow request: six that wait for it one behind the other are served in that order,
+    as the server tells."""
+    with serve(own_mariadb.url("app"), strategy="pooled", pool_size=1, acquire_timeout=20) as site:
+        holder = Worker(lambda: site.get("/slow/30"))
+        (session,) = until(lambda: asleep(own_mariadb), what="the statement to run")
+        waiters = []
+        for number in range(1, 7):
+            waiters.append(Worker(partial(site.get, f"/pay/{number}")))
+            until(lambda n=number: site.stats()["waiting"] == n, what=f"{number} to wait")  # type: ignore[misc]
+        own_mariadb.execute(f"KILL QUERY {session}")
+        assert [waiter.outcome().kind for waiter in waiters] == ["served"] * 6
+        assert holder.outcome().kind == "error 1317"
+        assert ledger.numbers == [1, 2, 3, 4, 5, 6]
+        assert site.stats()["connects"] == 1
+
+
+def test_more_clients_than_connections(serve: Serve, own_mariadb: MariaDB, ledger: Ledger) -> None:
+    """S3: eight clients and a pool of two: all are served within acquire_timeout, though most of them have to wait."""
     with serve(own_mariadb.url("app"), strategy="pooled", pool_size=2) as site:
         with site.load(clients=8) as seen:
             seen.more(count=300)

@@ -5,24 +5,28 @@ from __future__ import annotations
 import pytest
 
 from faults import soak_http
-from faults.soak import Row, Soak, descriptors
+from faults.soak import Soak, descriptors
 from faults.soak_faults import FAULTS
+from faults.soak_rows import Row
 from support.mariadb import MariaDB
+from wsgidb.backoff import LAST
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 WINDOW = 300
+SLACK = 1.0
+"""Seconds that a busy machine may add, for a new worker, too."""
 
 
 def nothing_was_lost(rows: list[Row]) -> None:
     assert {(row.fault, row.leaked, row.lost) for row in rows} == {(row.fault, 0, 0) for row in rows}
-    assert all(row.recovery < 5 for row in rows)
-    assert all(row.errors.keys() <= {"503", "hung up"} or "error" in " ".join(row.errors) for row in rows)
+    assert max(row.recovery for row in rows) < LAST + SLACK
 
 
 def test_in_process(own_mariadb: MariaDB, keeping: str) -> None:
     """After each fault, and among handlers that misbehave: no payment is lost, no connection or descriptor leaked, and
-    all counters agree with what clients were told and with the server's own."""
+    all counters agree with what clients were told and with the server's own. Only what was in flight fails, and nobody
+    is told of a fault before it begins or when it is over."""
     soak = Soak(own_mariadb, keeping, seed=1)
     try:
         soak.window(None, 2 * WINDOW)

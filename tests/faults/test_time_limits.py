@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from strategies.kit import AFTER, BEFORE, MariaDBBank, get, run
+from strategies.kit import AFTER, BEFORE, MariaDBBank, Worker, get, run
 from support.mariadb import MariaDB
 from support.packets import error
 from support.proxy import TCPProxy
@@ -21,6 +22,10 @@ GIVE = "UPDATE account SET balance = balance + 10 WHERE id = 2"
 NOTE = "INSERT INTO transfer (amount) VALUES (10)"
 SLOW = "SET STATEMENT max_statement_time = 0.05 FOR UPDATE account SET balance = SLEEP(5) WHERE id = 2"
 HANGS = "UPDATE account SET balance = balance + 10 + SLEEP(5) WHERE id = 2"
+LONG = f"SELECT '{'x' * 15_000_000}'"
+"""More than fits into the buffers between here and the server."""
+SLACK = 1.0
+"""Seconds that a busy machine may add."""
 
 
 @pytest.fixture
@@ -101,5 +106,34 @@ def test_read_timeout(bank: MariaDBBank, keeping: str, swallows: bool) -> None:
         bank.server.kill_connections("guest")  # it would go on with the statement for a while
         assert bank.state == BEFORE
         teller.statements, teller.swallows = (TAKE, GIVE, NOTE), False
+        assert teller.transfer() == 200
+        assert bank.state == AFTER
+
+
+def test_write_timeout(bank: MariaDBBank, keeping: str) -> None:
+    """write_timeout: a statement that the network does not take is over then, though its reply might be waited for much
+    longer; its connection goes, and with it the transaction."""
+    took = []
+    with Database(bank.url, strategy=keeping, transaction="request", read_timeout=20, write_timeout=0.3) as database:
+
+        def request() -> None:
+            with database.connection() as conn:
+                run(conn, TAKE)
+                bank.proxy.deaf()
+                began = time.monotonic()
+                try:
+                    run(conn, LONG)
+                finally:
+                    took.append(time.monotonic() - began)
+                    bank.proxy.hear()
+
+        with pytest.raises(MariaDBBank.errors) as caught:
+            Worker(request).outcome()
+        assert caught.value.args[0] in (2006, 2013)
+        assert 0.3 <= took[0] < 0.3 + SLACK
+        assert database.stats().discards == {"closed by the application or the driver": 1}
+        bank.server.kill_connections("guest")
+        assert bank.state == BEFORE
+        teller = Teller(database)
         assert teller.transfer() == 200
         assert bank.state == AFTER
