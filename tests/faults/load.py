@@ -165,6 +165,11 @@ class Ledger:
         self.server.execute("DROP TABLE account")
         self.server.execute("DROP TABLE ledger")
 
+    @property
+    def numbers(self) -> set[int]:
+        """Of all payments that were made."""
+        return {number for (number,) in self.server.query("SELECT number FROM ledger")}
+
     def agrees_with(self, seen: list[Answer]) -> None:
         """Each payment that was confirmed is there once, none that was refused is, none is there by half."""
         numbers = [number for (number,) in self.server.query("SELECT number FROM ledger")]

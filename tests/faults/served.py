@@ -44,6 +44,36 @@ def careless(conn: Any, number: str) -> str:
         return f"swallowed {error.args[0]}"
 
 
+def steps(number: str) -> tuple[str, ...]:
+    """What `pay` does, by odd numbers in its order and by even ones in another: so that they lock each other out."""
+    take = "UPDATE account SET balance = balance - 1 WHERE id = 1"
+    give = "UPDATE account SET balance = balance + 1 WHERE id = 2"
+    return (*((take, give) if int(number) % 2 else (give, take)), f"INSERT INTO ledger VALUES ({int(number)})")
+
+
+def transfer(conn: Any, number: str) -> str:
+    """Pay, in either order. What fails before the COMMIT is told from what fails in it."""
+    for sql in steps(number):
+        run(conn, sql)
+    if database.settings.transaction == "manual":
+        try:
+            conn.commit()
+        except pymysql.Error as error:
+            raise pymysql.OperationalError(f"{error.args[0]} of COMMIT") from error
+    return number
+
+
+def stubborn(conn: Any, number: str) -> str:
+    """Pay, go on after errors that end the transaction, and speak of success."""
+    for sql in steps(number):
+        try:
+            run(conn, sql)
+        except pymysql.Error as error:
+            if error.args[0] == 1205:  # the end of the statement only: to go on would be a mistake of ours
+                raise
+    return number
+
+
 def slow(conn: Any, number: str) -> str:
     """A statement of so many seconds; the session's number is in the answer."""
     (session,) = run(conn, "SELECT CONNECTION_ID()")
@@ -51,7 +81,7 @@ def slow(conn: Any, number: str) -> str:
     return str(session[0])
 
 
-HANDLERS = {function.__name__: function for function in (echo, pay, careless, slow)}
+HANDLERS = {function.__name__: function for function in (echo, pay, careless, transfer, stubborn, slow)}
 
 
 def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
