@@ -44,6 +44,13 @@ def ledger(own_mariadb: MariaDB) -> Ledger:
     return Ledger(own_mariadb)
 
 
+@pytest.fixture
+def primary() -> Iterator[MariaDB]:
+    """Another server, that takes over."""
+    with MariaDB() as server:
+        yield server
+
+
 @pytest.fixture(params=["thread-local", "pooled", "per-request"])
 def strategy(request: pytest.FixtureRequest) -> str:
     return str(request.param)
