@@ -18,6 +18,8 @@ from support.servers import Server
 TESTS = Path(__file__).parents[1]
 PATH = [str(TESTS), str(Path(wsgidb.__file__).parents[1])]
 THREADS = 8
+READ_TIMEOUT = {"mysql+pymysql": 0.2, "mysql+mysqldb": 1, "mysql+mysqlconnector": 0.2}
+"""The shortest ones, by MySQL's drivers."""
 
 Serve = Callable[..., AbstractContextManager[Site]]
 
