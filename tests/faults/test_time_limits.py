@@ -90,13 +90,14 @@ def test_select_time_limit_of_mysql(bank: MariaDBBank, keeping: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", READ_TIMEOUT)
-def test_late_reply(mariadb: MariaDB, keeping: str, scheme: str) -> None:
+@pytest.mark.parametrize("before", ["", "SELECT REPEAT('x', 100000) UNION ALL "], ids=["all of it", "its second row"])
+def test_late_reply(mariadb: MariaDB, keeping: str, scheme: str, before: str) -> None:
     """read_timeout: a handler that goes on gets errors, and nobody the reply that comes too late."""
     url, limit = mariadb.url().replace("mysql+pymysql", scheme), READ_TIMEOUT[scheme]
     with Database(url, strategy=keeping, read_timeout=limit) as database:
         with database.connection() as conn:
             with pytest.raises(Exception, match=r"(?i)timed out|lost connection"):
-                run(conn, f"SELECT SLEEP({limit + 1})")
+                run(conn, f"{before}SELECT SLEEP({limit + 1})")
             for _ in range(2):
                 with pytest.raises(Exception, match=r"(?i)gone|not available|^\(0"):
                     run(conn, "SELECT 'again'")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mysql.connector.constants import ServerCmd
-from mysql.connector.errors import OperationalError, get_exception
+from mysql.connector.errors import OperationalError, ReadTimeoutError, get_exception
 
 from ..activity import first_word
 from ..errors import TransactionLost
@@ -167,6 +167,13 @@ class Connection(Wire, Observed):
         self._rows_begun = isinstance(result, tuple)
         self._seen.ended(self._clock())
         return result
+
+    def get_rows(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().get_rows(*args, **options)
+        except ReadTimeoutError as error:
+            self._broken(error)
+            raise
 
     def cmd_stmt_prepare(self, *args: Any, **options: Any) -> Any:
         result = super().cmd_stmt_prepare(*args, **options)
