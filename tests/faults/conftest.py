@@ -18,6 +18,8 @@ from support.servers import Server
 TESTS = Path(__file__).parents[1]
 PATH = [str(TESTS), str(Path(wsgidb.__file__).parents[1])]
 THREADS = 8
+READ_TIMEOUT = {"mysql+pymysql": 0.2, "mysql+mysqldb": 1, "mysql+mysqlconnector": 0.2}
+"""The shortest ones, by MySQL's drivers."""
 
 Serve = Callable[..., AbstractContextManager[Site]]
 
@@ -42,6 +44,13 @@ def serve(tmp_path: Path) -> Serve:
 def ledger(own_mariadb: MariaDB) -> Ledger:
     """Accounts and a ledger on a server of the test's own."""
     return Ledger(own_mariadb)
+
+
+@pytest.fixture
+def primary() -> Iterator[MariaDB]:
+    """Another server, that takes over."""
+    with MariaDB() as server:
+        yield server
 
 
 @pytest.fixture(params=["thread-local", "pooled", "per-request"])

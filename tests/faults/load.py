@@ -161,11 +161,15 @@ class Site:
         said = self.server.said
         assert "served" in said, "the log was read"
         assert not any(secret in said for secret in SECRETS)
-        assert all(error.startswith("pymysql.err.") for error in errors(said)), "no error but the driver's"
+        assert all(error.startswith(EXPECTED) for error in errors(said)), errors(said)
 
 
 TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?: .*\n)*(.*)$", re.MULTILINE)
 CHAINED = ("\n\nDuring handling of the above exception", "\n\nThe above exception was the direct cause")
+
+
+EXPECTED = ("pymysql.err.", "wsgidb.errors.TransactionLost")
+"""How the errors begin whose tracebacks may be in the log: the driver's, and of a transaction that was lost."""
 
 
 def errors(log: str) -> list[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import logging
 import os
-from contextlib import closing
+import signal
+import sys
+from contextlib import closing, suppress
 from typing import Any
 
 import pymysql
@@ -27,11 +30,18 @@ def echo(conn: Any, number: str) -> str:
     return str(run(conn, f"SELECT {int(number)}")[0][0])
 
 
+TAKE = "UPDATE account SET balance = balance - 1 WHERE id = 1"
+GIVE = "UPDATE account SET balance = balance + 1 WHERE id = 2"
+
+
+def note(number: str) -> str:
+    return f"INSERT INTO ledger VALUES ({int(number)})"
+
+
 def pay(conn: Any, number: str) -> str:
     """Move 1 from one account to the other, and note it: all or nothing."""
-    run(conn, "UPDATE account SET balance = balance - 1 WHERE id = 1")
-    run(conn, "UPDATE account SET balance = balance + 1 WHERE id = 2")
-    run(conn, f"INSERT INTO ledger VALUES ({int(number)})")
+    for sql in (TAKE, GIVE, note(number)):
+        run(conn, sql)
     conn.commit()
     return number
 
@@ -44,6 +54,34 @@ def careless(conn: Any, number: str) -> str:
         return f"swallowed {error.args[0]}"
 
 
+def steps(number: str) -> tuple[str, ...]:
+    """What `pay` does, by odd numbers in its order and by even ones in another: so that they lock each other out."""
+    return (TAKE, GIVE, note(number)) if int(number) % 2 else (GIVE, TAKE, note(number))
+
+
+def transfer(conn: Any, number: str) -> str:
+    """Pay, in either order. What fails before the COMMIT is told from what fails in it."""
+    for sql in steps(number):
+        run(conn, sql)
+    if database.settings.transaction == "manual":
+        try:
+            conn.commit()
+        except pymysql.Error as error:
+            raise pymysql.OperationalError(f"{error.args[0]} of COMMIT") from error
+    return number
+
+
+def stubborn(conn: Any, number: str) -> str:
+    """Pay, go on after errors that end the transaction, and speak of success."""
+    for sql in steps(number):
+        try:
+            run(conn, sql)
+        except pymysql.Error as error:
+            if error.args[0] == 1205:  # the end of the statement only: to go on would be a mistake of ours
+                raise
+    return number
+
+
 def slow(conn: Any, number: str) -> str:
     """A statement of so many seconds; the session's number is in the answer."""
     (session,) = run(conn, "SELECT CONNECTION_ID()")
@@ -51,7 +89,38 @@ def slow(conn: Any, number: str) -> str:
     return str(session[0])
 
 
-HANDLERS = {function.__name__: function for function in (echo, pay, careless, slow)}
+def fork(conn: Any, number: str) -> str:
+    """Fork in the middle of a payment. The child ends at once, or does some work and cleans up, or leaves through the
+    middleware; the parent goes on when it has ended."""
+    run(conn, note(number))
+    kind = int(number) % 4
+    if pid := os.fork():
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert status == 0, f"the child ended with {status}"
+        for sql in (TAKE, GIVE):
+            run(conn, sql)
+        conn.commit()
+        return number
+    signal.alarm(20)  # which ends a child that hangs
+    if kind == 0:
+        os._exit(0)
+    if kind == 1:
+        with database.connection() as own:
+            right = echo(own, number) == number
+        clean_up()
+        os._exit(0 if right else 1)
+    if kind == 2:
+        sys.exit(0)
+    return number
+
+
+def clean_up() -> None:
+    """What an interpreter does at its end."""
+    database.close()
+    gc.collect()
+
+
+HANDLERS = {function.__name__: function for function in (echo, pay, careless, transfer, stubborn, slow, fork)}
 
 
 def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -76,7 +145,13 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
     """What begins with /plain or /stats needs no connection."""
     name, number = environ["PATH_INFO"].strip("/").split("/")
     if name not in ("plain", "stats"):
-        return wrapped(environ, start_response)
+        pid, body = os.getpid(), None
+        with suppress(SystemExit):  # of a child
+            body = wrapped(environ, start_response)
+        if os.getpid() != pid:
+            clean_up()
+            os._exit(0)
+        return body
     text = number if name == "plain" else json.dumps(dataclasses.asdict(database.stats()))
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
     return [text.encode()]

@@ -20,6 +20,8 @@ from support.servers import Server
 from support.waiting import until
 
 CLIENTS, THREADS = 4, 8
+GROWTH = 8.0
+"""MB that a worker may grow by after its first window."""
 PATH = [str(Path(__file__).parents[1]), str(Path(wsgidb.__file__).parents[1])]
 
 
@@ -36,11 +38,25 @@ class Web:
         log = directory / strategy
         self.server = Server("gunicorn gthread", "faults.served:application", log, PATH, THREADS, **environ)
         self.site = Site(self.server.__enter__())
+        self.sizes: dict[int, tuple[float, int]] = {}
+        """Of each worker after its first window."""
 
     def close(self) -> None:
         self.server.stop()
         self.proxy.close()
         self.mariadb.close()
+
+    @property
+    def worker(self) -> int:
+        (pid,) = self.server.workers
+        return pid
+
+    @property
+    def size(self) -> tuple[float, int]:
+        """The worker's megabytes, and its descriptors beside those of its sessions."""
+        sessions = self.site.stats()["open"]
+        pages = int(Path(f"/proc/{self.worker}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGESIZE") / 1e6, len(os.listdir(f"/proc/{self.worker}/fd")) - sessions
 
     def hang_for(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -68,8 +84,7 @@ def restart_the_server(web: Web) -> None:
 
 
 def kill_the_worker(web: Web) -> None:
-    (pid,) = web.server.workers
-    os.kill(pid, signal.SIGKILL)
+    os.kill(web.worker, signal.SIGKILL)
 
 
 MAY = frozenset({"503"})  # a thread's first connect may be what is hit
@@ -144,6 +159,13 @@ def _audit(web: Web, row: Row, everything: Seen, problems: list[str]) -> None:
     except AssertionError:
         problems.append(f"{row.fault}: sessions: {len(web.mariadb.processes('app'))}, not {stats['open']}")
     row.leaked += stats["leased"] + abs(len(web.mariadb.processes("app")) - stats["open"])
+    first = web.sizes.setdefault(web.worker, web.size)
+    try:
+        until(lambda: web.size[1] <= first[1], 10)  # the audit's own requests have one for a moment
+    except AssertionError:
+        problems.append(f"{row.fault}: descriptors: {web.size[1]}, at first {first[1]}")
+    if web.size[0] > first[0] + GROWTH:
+        problems.append(f"{row.fault}: memory: {web.size[0]:.1f} MB, at first {first[0]:.1f}")
     try:
         web.ledger.agrees_with(everything)
     except AssertionError as error:

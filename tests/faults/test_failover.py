@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -25,13 +25,6 @@ from wsgidb.drivers.generic import Generic
 MYSQLS = ("mysql+pymysql", "mysql+mysqldb", "mysql+mysqlconnector")
 CLIENTS = 4
 REASON = "server read-only or not ready"
-
-
-@pytest.fixture
-def primary() -> Iterator[MariaDB]:
-    """The server that takes over."""
-    with MariaDB() as server:
-        yield server
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from faults.conftest import READ_TIMEOUT
 from strategies.kit import AFTER, BEFORE, MariaDBBank, Worker, get, run
 from support.mariadb import MariaDB
 from support.packets import error
@@ -91,6 +92,24 @@ def test_select_time_limit_of_mysql(bank: MariaDBBank, keeping: str) -> None:
         bank.proxy.answer("SELECT 'slow'", lambda: error(3024, "HY000", text))
         assert teller.transfer() == 200
         assert (teller.told, bank.state, database.stats().discards) == ([3024], AFTER, {})
+
+
+@pytest.mark.parametrize("scheme", READ_TIMEOUT)
+@pytest.mark.parametrize("before", ["", "SELECT REPEAT('x', 100000) UNION ALL "], ids=["all of it", "its second row"])
+def test_late_reply(mariadb: MariaDB, keeping: str, scheme: str, before: str) -> None:
+    """read_timeout: a handler that goes on gets errors, and nobody the reply that comes too late."""
+    url, limit = mariadb.url().replace("mysql+pymysql", scheme), READ_TIMEOUT[scheme]
+    with Database(url, strategy=keeping, read_timeout=limit) as database:
+        with database.connection() as conn:
+            with pytest.raises(Exception, match=r"(?i)timed out|lost connection"):
+                run(conn, f"{before}SELECT SLEEP({limit + 1})")
+            for _ in range(2):
+                with pytest.raises(Exception, match=r"(?i)gone|not available|^\(0"):
+                    run(conn, "SELECT 'again'")
+        assert database.stats().discards == {"connection lost": 1}
+        mariadb.kill_connections("guest")  # it would sleep on
+        with database.connection() as conn:
+            assert run(conn, "SELECT 'next'") == [("next",)]
 
 
 @pytest.mark.parametrize("swallows", [False, True])

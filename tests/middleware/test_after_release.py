@@ -33,14 +33,15 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def source(request: pytest.FixtureRequest, kind: Any, tmp_path: Path) -> Iterator[Database]:
-    """A Database with a pool of one, so that the next lease gets the same connection."""
+def source(request: pytest.FixtureRequest, kind: Any, keeping: str, tmp_path: Path) -> Iterator[Database]:
+    """A Database of which the next lease gets the same connection."""
+    options: Any = {"strategy": keeping, "pool_size": 1}
     if kind == "fakedb":
-        source = Database(creator=FakeDB(rows=[(1,), (2,)]).connect, pool_size=1)
+        source = Database(creator=FakeDB(rows=[(1,), (2,)]).connect, **options)
     elif kind == "sqlite":
-        source = Database(f"sqlite:///{tmp_path}/r8.sqlite3", pool_size=1)
+        source = Database(f"sqlite:///{tmp_path}/r8.sqlite3", **options)
     else:
-        source = Database(request.getfixturevalue("mariadb").url(), pool_size=1)
+        source = Database(request.getfixturevalue("mariadb").url(), **options)
     with source:
         yield source
 
@@ -173,10 +174,10 @@ def serves_the_next_request(database: Database) -> bool:
 
 
 @pytest.mark.server
-def test_a_statement_that_runs_at_release_costs_the_connection_of_pymysql(mariadb: MariaDB) -> None:
+def test_a_statement_that_runs_at_release_costs_the_connection_of_pymysql(mariadb: MariaDB, strategy: str) -> None:
     """R8: its reply would be the next request's; the leftover thread gets an error at once, not after a minute."""
     running = "SELECT COUNT(*) FROM information_schema.processlist WHERE id = %s AND info LIKE '%%SLEEP%%'"
-    with Database(mariadb.url(), pool_size=1) as database:
+    with Database(mariadb.url(), strategy=strategy, pool_size=1) as database:
         with database.connection() as conn:
             number = conn.thread_id()
             late = Late(conn.cursor(), "SELECT SLEEP(60)")
@@ -186,10 +187,10 @@ def test_a_statement_that_runs_at_release_costs_the_connection_of_pymysql(mariad
         assert serves_the_next_request(database)
 
 
-def test_a_statement_that_runs_at_release_costs_the_connection_of_sqlite(tmp_path: Path) -> None:
+def test_a_statement_that_runs_at_release_costs_the_connection_of_sqlite(tmp_path: Path, strategy: str) -> None:
     """R8: it is interrupted, and its locks go when it ends."""
     gate = Gate()
-    with Database(f"sqlite:///{tmp_path}/r8.sqlite3", pool_size=1) as database:
+    with Database(f"sqlite:///{tmp_path}/r8.sqlite3", strategy=strategy, pool_size=1) as database:
         with database.connection() as conn:
             conn.create_function("gate", 0, gate.wait)
             conn.execute("CREATE TABLE t (n)")
@@ -205,11 +206,11 @@ def test_a_statement_that_runs_at_release_costs_the_connection_of_sqlite(tmp_pat
             assert conn.execute("SELECT COUNT(*) FROM t").fetchone() == (1,)
 
 
-def test_a_statement_that_runs_at_release_costs_the_connection_of_any_driver(fakedb: FakeDB) -> None:
+def test_a_statement_that_runs_at_release_costs_the_connection_of_any_driver(fakedb: FakeDB, strategy: str) -> None:
     """R8: it is seen by the cursor, whatever the driver."""
     fakedb.rows[:] = [(2,)]
     gate = fakedb.block("execute")
-    with Database(creator=fakedb.connect, pool_size=1) as database:
+    with Database(creator=fakedb.connect, strategy=strategy, pool_size=1) as database:
         with database.connection() as conn:
             late = Late(conn.cursor(), "UPDATE")
             assert gate.entered.wait(30)

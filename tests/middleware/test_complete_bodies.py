@@ -13,6 +13,7 @@ import pytest
 import werkzeug.wsgi
 from werkzeug.wrappers import Response
 
+from middleware.conftest import said
 from support.fakedb import FakeDB
 from support.wsgi import Call, environment
 from wsgidb import Database, DatabaseMiddleware
@@ -248,7 +249,7 @@ def test_framework_bodies_are_complete(fakedb: FakeDB, database: Database, app: 
     assert call.body == [b"hello"]
     assert call.headers["Content-Length"] == "5"
     assert released(database)
-    assert fakedb.calls[-1][1] == "rollback"
+    assert said(fakedb)[-1] == "rollback"
 
 
 @pytest.mark.parametrize("app", [flask_app, werkzeug_app])
@@ -279,4 +280,4 @@ def test_the_apps_close_of_a_complete_body_belongs_to_the_request(fakedb: FakeDB
         return body
 
     Call(DatabaseMiddleware(app, database))
-    assert [name for _, name, _ in fakedb.calls][-3:] == ["execute", "commit", "rollback"]
+    assert said(fakedb)[-3:] == ["execute", "commit", "rollback"]

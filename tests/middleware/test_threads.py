@@ -14,8 +14,6 @@ from support.fakedb import FakeDB
 from support.wsgi import Call
 from wsgidb import Database, DatabaseMiddleware
 
-STRATEGIES = ["per-request", "thread-local", "pooled"]
-
 
 def in_thread(work: Callable[[], Any]) -> Any:
     """What `work` returns when another thread does it, or its exception."""
@@ -71,7 +69,6 @@ def stream(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
             yield str(cursor.fetchone()[0]).encode()
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("how", [b"".join, lambda body: body.close()], ids=["iterated", "closed"])
 def test_another_thread_may_end_the_body(url: str, strategy: str, how: Any) -> None:
     """R6: Waitress and a2wsgi iterate and close in other threads; the lease that ends is the request's."""
@@ -106,9 +103,9 @@ def test_the_request_thread_may_have_a_new_request_meanwhile(url: str) -> None:
 
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
-def test_of_many_threads_that_close_exactly_one_releases(fakedb: FakeDB, acquire: str) -> None:
+def test_of_many_threads_that_close_exactly_one_releases(fakedb: FakeDB, keeping: str, acquire: str) -> None:
     """R6: twice released is twice in the pool, and then leased to two requests at once."""
-    with Database(creator=fakedb.connect, pool_size=2) as database:
+    with Database(creator=fakedb.connect, strategy=keeping, pool_size=2) as database:
         for _ in range(50):
             conn = database.lease() if acquire == "request" else database.lease_on_first_use()
             conn.cursor().execute("UPDATE")
@@ -141,7 +138,7 @@ def test_a_release_that_waits_leaves_nothing_to_others(fakedb: FakeDB, database:
     assert (fakedb.count("rollback"), database.stats().leased) == (1, 0)
 
 
-def test_bodies_of_one_thread_closed_by_many(fakedb: FakeDB) -> None:
+def test_bodies_of_one_thread_closed_by_many(fakedb: FakeDB, strategy: str) -> None:
     """R6: sixteen streams at once, each read by a thread of its own, each with its own connection to the end."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -153,10 +150,11 @@ def test_bodies_of_one_thread_closed_by_many(fakedb: FakeDB) -> None:
             assert conn.driver_connection.number == mine
             yield b"."
 
-    with Database(creator=fakedb.connect, pool_size=16) as database:
+    kept = {"pooled": 16, "thread-local": 1, "per-request": 0}
+    with Database(creator=fakedb.connect, strategy=strategy, pool_size=16) as database:
         middleware = DatabaseMiddleware(app, database)
         bodies = [Call(middleware, str(number)).body for number in range(16)]
         at_once(16, lambda: b"".join(bodies.pop()))
 
-        assert (database.stats().leased, database.stats().idle) == (0, 16)
+        assert (database.stats().leased, database.stats().idle) == (0, kept[strategy])
         assert all(len(set(fakedb.statements(number))) == 1 for number in range(1, 17))

@@ -68,6 +68,24 @@ def test_collection_before_waiting_serves_who_would_wait(
     assert (stats.waits, stats.timeouts, stats.open, stats.waiting) == (1, 0, 1, 0)
 
 
+@pytest.mark.parametrize("strategy", ["pooled", "thread-local", "per-request"])
+def test_collection_under_the_lock_of_the_counters(make: MakeDatabase, fakedb: FakeDB, strategy: str) -> None:
+    """R4, S4: a body of a thread that has ended, in a cycle, collected while another thread has the lock: its
+    connection is taken back, and closed where only that thread could have used it."""
+    database = make(creator=fakedb.connect, strategy=strategy)
+    lost: list[Any] = [Worker(lambda: Call(DatabaseMiddleware(streamed, database))).outcome()]
+    lost[0].environ["cycle"] = lost[0]
+
+    def collect() -> None:
+        with database._engine.process.lock:
+            lost.clear()
+            gc.collect()
+
+    Worker(collect).outcome()
+    stats = database.stats()
+    assert (stats.leased, stats.open, fakedb.open_now) == (0, *[int(strategy == "pooled")] * 2)
+
+
 def _lease(database: Database) -> None:
     with database.connection() as conn:
         conn.cursor().execute("SELECT 1")

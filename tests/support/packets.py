@@ -47,8 +47,12 @@ class Command(NamedTuple):
 
 def error(code: int, sqlstate: str, message: str) -> bytes:
     """The packet with which a server answers a command that failed."""
-    payload = b"\xff" + code.to_bytes(2, "little") + f"#{sqlstate}{message}".encode()
-    return len(payload).to_bytes(3, "little") + b"\x01" + payload
+    return packet(1, b"\xff" + code.to_bytes(2, "little") + f"#{sqlstate}{message}".encode())
+
+
+def packet(sequence: int, payload: bytes) -> bytes:
+    """Any packet."""
+    return len(payload).to_bytes(3, "little") + bytes([sequence]) + payload
 
 
 class Reader(Protocol):

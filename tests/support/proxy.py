@@ -172,6 +172,12 @@ class TCPProxy:
         with self._working():
             return self._tap.plan(n, reply).done
 
+    def lose_reply(self, statement: str) -> threading.Event:
+        """When *statement* (exactly) is sent next, the server executes it, and its connection is cut as with
+        `break_after`: when the reply arrives, which the client never gets."""
+        with self._working():
+            return self._tap.plan_at(statement).done
+
     def answer(self, statement: str, reply: Callable[[], bytes | None]) -> threading.Event:
         """When *statement* (exactly) is sent next, call *reply*, and give the client what it returns, instead of the
         server, which never gets to see the statement: a packet (`packets.error`), or ``b""`` for nothing at all.

@@ -164,6 +164,21 @@ def test_break_after_loses_the_command_or_its_reply(mariadb: MariaDB, proxy: TCP
     mariadb.execute("DROP TABLE broken")
 
 
+def test_a_lost_reply_is_to_a_statement_that_was_executed(mariadb: MariaDB, proxy: TCPProxy) -> None:
+    mariadb.execute("CREATE OR REPLACE TABLE broken (n INT)")
+    connection, other = (connect(proxy.url_from(mariadb.url()), autocommit=True) for _ in range(2))
+    lost = proxy.lose_reply("INSERT INTO broken VALUES (1)")
+    assert value(connection, "SELECT 1") == 1
+    assert not lost.is_set()
+    with connection.cursor() as cursor, pytest.raises(LOST, match="reset"):
+        cursor.execute("INSERT INTO broken VALUES (1)")
+    assert lost.is_set()
+    with other.cursor() as cursor:
+        cursor.execute("INSERT INTO broken VALUES (1)")
+    assert mariadb.query("SELECT COUNT(*) FROM broken") == [(2,)], "the first was made, and the second heard of"
+    mariadb.execute("DROP TABLE broken")
+
+
 def test_delay_holds_each_direction_back(mariadb: MariaDB, proxy: TCPProxy) -> None:
     connection = connect(proxy.url_from(mariadb.url()))
     proxy.delay = 0.05

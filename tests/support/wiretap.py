@@ -13,9 +13,10 @@ Verdict = Literal["forward", "cut", "mute"]
 
 
 class Break:
-    """A planned cut; ``done`` is set when it happens, just before the client can notice."""
+    """A planned cut, at a command's number or at a statement; ``done`` is set when it happens, just before the client
+    can notice."""
 
-    def __init__(self, at: int, reply: bool) -> None:
+    def __init__(self, at: int | str, reply: bool) -> None:
         self.at, self.reply, self.done = at, reply, threading.Event()
 
 
@@ -29,7 +30,7 @@ class Answer:
 class Wiretap:
     def __init__(self) -> None:
         self.commands: list[Command] = []
-        self._breaks: dict[int, Break] = {}
+        self._breaks: dict[int | str, Break] = {}
         self._answers: list[Answer] = []
 
     def answer(self, statement: str, reply: Callable[[], bytes | None]) -> Answer:
@@ -51,11 +52,17 @@ class Wiretap:
         """Break at the *n*-th command from now."""
         if n < 1:
             raise ValueError("the first command from now is number 1")
-        planned = Break(len(self.commands) + n, reply)
-        if planned.at in self._breaks:
+        at = len(self.commands) + n
+        if at in self._breaks:
             raise ValueError(f"a break at command {n} from now is planned already")
-        self._breaks[planned.at] = planned
-        return planned
+        self._breaks[at] = Break(at, reply)
+        return self._breaks[at]
+
+    def plan_at(self, statement: str) -> Break:
+        """Break when the reply to this statement comes, once."""
+        at = f"QUERY {statement}"
+        self._breaks[at] = Break(at, reply=True)
+        return self._breaks[at]
 
     def heard(self, command: Command) -> tuple[Verdict, Break | None]:
         """Note a command that has arrived in full, and say what to do with it.
@@ -63,7 +70,7 @@ class Wiretap:
         "cut" before the server sees it, or "mute": forward it, and cut when its reply comes.
         """
         self.commands.append(command)
-        planned = self._breaks.pop(len(self.commands), None)
+        planned = self._breaks.pop(len(self.commands), None) or self._breaks.pop(str(command), None)
         if planned is None:
             return "forward", None
         return ("mute" if planned.reply else "cut"), planned

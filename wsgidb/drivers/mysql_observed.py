@@ -16,7 +16,7 @@ from .base import Clock, State
 IN_TRANSACTION, AUTOCOMMIT = 1, 2  # flags of the status in the server's replies
 COM_RESET_CONNECTION = 0x1F
 
-LOST, UNKNOWN, NO_TLS, OUT_OF_SYNC = 2013, 2000, 2026, 2014
+LOST, UNKNOWN, NO_TLS, OUT_OF_SYNC, MALFORMED = 2013, 2000, 2026, 2014, 2027
 """Client errors that wsgidb raises itself, or tells from others."""
 
 DISCONNECTS = frozenset(
@@ -27,6 +27,7 @@ DISCONNECTS = frozenset(
         2006,  # server has gone away
         LOST,  # lost connection during query
         OUT_OF_SYNC,  # commands out of sync
+        MALFORMED,  # a packet that is none: whose reply the next one is, nobody knows
         2045,  # shared memory: connection reset
         2055,  # lost connection, with the system's error
         4031,  # closed by the server because of inactivity (MySQL 8.0.24)

@@ -12,7 +12,7 @@ from MySQLdb import MySQLError, NotSupportedError
 
 from ..activity import Activity
 from .base import CLEAN, DIRTY, Clock, State
-from .mysql_observed import DISCONNECTS, OUT_OF_SYNC, Observed
+from .mysql_observed import DISCONNECTS, MALFORMED, OUT_OF_SYNC, Observed
 from .mysqlclient_statements import BEGINS, COMMITS, ENDS, UNKNOWN, WRITES, Effect, effect_of, may_chain
 from .mysqlclient_wire import Wire
 
@@ -159,6 +159,8 @@ class Connection(Wire, Observed):
             return  # another thread is in the middle of a statement
         if code in GONE:
             self._gone = True
+        if code == MALFORMED:
+            self._drop_descriptor()  # the library would go on, and take what is left of the reply for the next one
         self._note_error(error, code)
 
     def _look_for_error(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mysql.connector.constants import ServerCmd
-from mysql.connector.errors import OperationalError, get_exception
+from mysql.connector.errors import OperationalError, ReadTimeoutError, get_exception
 
 from ..activity import first_word
 from ..errors import TransactionLost
@@ -120,37 +121,59 @@ class Connection(Wire, Observed):
         if options.get("expect_response", True):
             seen.busy = True
             seen.began = self._clock()
-        return super()._send_cmd(command, *args, **options)
+        try:
+            return super()._send_cmd(command, *args, **options)
+        except BaseException as error:
+            self._broken(error)
+            raise
+
+    def _broken(self, error: BaseException) -> None:
+        """The reply did not come, or is none: what is left of it would be taken for the next one."""
+        if self._socket is not None:
+            self._socket.close_connection()
+        self._note_error(error, None)
+
+    def _handled(self, handle: Callable[..., Any], packet: Any, *args: Any, **options: Any) -> Any:
+        """What the driver makes of a reply's packet, and of those behind it."""
+        told = self._look_for_error(packet)
+        try:
+            return handle(packet, *args, **options)
+        except BaseException as error:
+            if not told:
+                self._broken(error)
+            raise
 
     def _handle_ok(self, packet: Any) -> Any:
-        self._look_for_error(packet)
-        ok = super()._handle_ok(packet)
+        ok = self._handled(super()._handle_ok, packet)
         seen = self._seen
         seen.ended(self._clock())
         seen.written = seen.written + ok["affected_rows"] if self._status & IN_TRANSACTION else 0
         return ok
 
     def _handle_eof(self, packet: Any) -> Any:
-        self._look_for_error(packet)
-        return super()._handle_eof(packet)
+        return self._handled(super()._handle_eof, packet)
 
     def _handle_result(self, packet: Any, *args: Any, **options: Any) -> Any:
-        self._look_for_error(packet)
-        result = super()._handle_result(packet, *args, **options)
+        result = self._handled(super()._handle_result, packet, *args, **options)
         self._rows_begun = "columns" in result
         self._seen.ended(self._clock())
         return result
 
     def _handle_binary_ok(self, packet: Any) -> Any:
-        self._look_for_error(packet)
-        return super()._handle_binary_ok(packet)
+        return self._handled(super()._handle_binary_ok, packet)
 
     def _handle_binary_result(self, packet: Any, *args: Any, **options: Any) -> Any:
-        self._look_for_error(packet)
-        result = super()._handle_binary_result(packet, *args, **options)
+        result = self._handled(super()._handle_binary_result, packet, *args, **options)
         self._rows_begun = isinstance(result, tuple)
         self._seen.ended(self._clock())
         return result
+
+    def get_rows(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().get_rows(*args, **options)
+        except ReadTimeoutError as error:
+            self._broken(error)
+            raise
 
     def cmd_stmt_prepare(self, *args: Any, **options: Any) -> Any:
         result = super().cmd_stmt_prepare(*args, **options)
@@ -162,11 +185,13 @@ class Connection(Wire, Observed):
         self._status = flags
         self._rows_begun = False
 
-    def _look_for_error(self, packet: Any) -> None:
+    def _look_for_error(self, packet: Any) -> bool:
         """An error ends the reply, whichever of its packets it comes in the place of."""
-        if len(packet) > 6 and packet[4] == ERROR_PACKET:
+        found = len(packet) > 6 and packet[4] == ERROR_PACKET
+        if found:
             error: Any = get_exception(packet)
             self._note_error(error, error.errno)
+        return found
 
     def _ask_whether_open(self) -> bool:
         self._unseen_ping()  # its OK packet has a true status

@@ -54,6 +54,9 @@ class Connection(Wire, Observed):
         except Error as error:
             self._note_error(error, error.args[0] if error.args else None)
             raise
+        except BaseException:
+            self._force_close()  # what is left of the reply would be taken for the next one
+            raise
         seen = self._seen
         if seen.busy:  # else it is one more result of the same command
             seen.busy = False
@@ -67,6 +70,9 @@ class Connection(Wire, Observed):
             packet = super()._read_ok_packet()
         except Error as error:
             self._note_error(error, error.args[0] if error.args else None)
+            raise
+        except BaseException:
+            self._force_close()
             raise
         self._seen.ended(self._clock())
         return packet
