@@ -18,17 +18,17 @@ from wsgidb.backoff import FIRST, LAST
 
 
 class Failing(FakeDB):
-    """A server that is down until `up`; a connect to it takes `duration` on the clock, and so does what fails."""
+    """A server that is down until `up`; a connect to it takes `duration` on the clock, what fails `pinging`."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
-        self.clock, self.up, self.duration = clock, False, 0.0
+        self.clock, self.up, self.duration, self.pinging = clock, False, 0.0, 0.0
 
     def call(self, number: int, name: str, sql: str | None = None) -> None:
         try:
             super().call(number, name, sql)
         except FakeDB.Error:
-            self.clock.advance(self.duration)
+            self.clock.advance(self.pinging)
             raise
 
     def connect(self, *args: Any, **kwargs: Any) -> Any:
@@ -109,24 +109,47 @@ def test_one_prober_however_long_it_takes(database: Database, server: Failing, c
     prober.outcome()
 
 
+@pytest.mark.parametrize(("acquire_timeout", "pinging", "duration"), [(1, 0.5, 0.5), (1, 0.5, 0.75), (2, 0.3, 1.7)])
 def test_connect_cut_short_by_its_caller_does_not_count(
-    make: MakeDatabase, server: Failing, keeping: str, clock: Clock, caplog: pytest.LogCaptureFixture
+    make: MakeDatabase,
+    server: Failing,
+    keeping: str,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    acquire_timeout: float,
+    pinging: float,
+    duration: float,
 ) -> None:
     """S5: a connect that got but the rest of acquire_timeout, here behind a ping, begins no outage: the next request
     tries at once, and as it has the whole of it, what it finds counts."""
-    options = {"ping_after": 1, "ping_timeout": 0.5, "acquire_timeout": 1}
+    options = {"ping_after": 1, "ping_timeout": pinging, "acquire_timeout": acquire_timeout}
     database = make(creator=server.connect, strategy=keeping, clock=clock, **options)
     server.up = True
     lease(database)
     clock.advance(1)
-    server.up, server.duration = False, 0.5
+    server.up, server.pinging, server.duration = False, pinging, duration
     server.fail("execute", FakeDB.OperationalError("gone"))
     refused(database)
     assert (server.count("connect"), len(caplog.records)) == (2, 1), "the log has the discard"
-    server.duration = 1
+    server.duration = acquire_timeout
     refused(database)
     refused(database)
     assert (server.count("connect"), len(caplog.records)) == (3, 2)
+
+
+def test_connect_that_failed_before_its_caller_was_out_of_time_counts(
+    make: MakeDatabase, server: Failing, keeping: str, clock: Clock
+) -> None:
+    """S5: however little of acquire_timeout was left to it."""
+    database = make(creator=server.connect, strategy=keeping, clock=clock, ping_after=1, acquire_timeout=1)
+    server.up = True
+    lease(database)
+    clock.advance(1)
+    server.up, server.pinging, server.duration = False, 0.9, 0.05
+    server.fail("execute", FakeDB.OperationalError("gone"))
+    refused(database)
+    refused(database)
+    assert server.count("connect") == 2
 
 
 def test_probe_that_is_interrupted_behind_its_connect(
@@ -144,7 +167,7 @@ def test_probe_that_is_interrupted_behind_its_connect(
         patch.setattr(database._driver, "watch", interrupt)  # connected, but not yet known
         with pytest.raises(KeyboardInterrupt):
             lease(database)
-    assert server.open_now == 0
+    assert (server.open_now, database.stats().connect_failures) == (0, 2)
     lease(database)
 
 
