@@ -27,8 +27,8 @@ from support.waiting import until
 HERE = Path(__file__).parent
 PAGE = "/?city=london"
 FOUND = b'City "london" is #17'
-WARM_UP = 0.1
-"""Seconds of load before each that is measured."""
+WARM_UP = 3
+"""Requests of each of as many clients as there are threads, before a load that is measured."""
 TICKS = os.sysconf("SC_CLK_TCK")
 SCHEMA = [
     "CREATE TABLE IF NOT EXISTS city (city_id INT PRIMARY KEY, city VARCHAR(50) NOT NULL, KEY (city))",
@@ -121,9 +121,7 @@ class City:
         """Round trips and statements of each request, as the server has counted them, one request after the other.
 
         A connection counts as one round trip, though opening it takes two or more."""
-        with ThreadPoolExecutor(THREADS) as clients:  # so that each thread has its connection
-            for _ in range(20):
-                list(clients.map(lambda _: self.ask(), range(THREADS)))
+        self._ask_at_once(20)  # so that each thread has its connection
         start = self._counted()
         before = self._counted()
         for _ in range(requests):
@@ -134,15 +132,21 @@ class City:
         trips = grown["Questions"] + grown["Com_admin_commands"] + grown["Connections"]
         return {"trips": trips, "statements": grown["Questions"], "connects": grown["Connections"]}
 
+    def _ask_at_once(self, times: int) -> None:
+        """As many clients as there are threads ask, so many times each."""
+        with ThreadPoolExecutor(THREADS) as clients:
+            for _ in range(times):
+                list(clients.map(lambda _: self.ask(), range(THREADS)))
+
     def _counted(self) -> dict[str, int]:
         names = "'Questions', 'Com_admin_commands', 'Connections'"
         rows = self.server.query(f"SHOW GLOBAL STATUS WHERE Variable_name IN ({names})")
         return {name: int(value) for name, value in rows}
 
     def load(self, clients: int, seconds: float) -> Load:
-        """What wrk sees in so many seconds, after a moment that is not counted: before it this row has rested while
-        the others had their turns, so that each connection that is looked after would be pinged once more."""
-        self._wrk(THREADS, WARM_UP)
+        """What wrk sees in so many seconds, after some requests that are not counted: before it this row has rested
+        while the others had their turns, so that each connection that is looked after would be pinged once more."""
+        self._ask_at_once(WARM_UP)
         before = self._cpu()
         said = self._wrk(clients, seconds)
         after = self._cpu()
@@ -154,7 +158,6 @@ class City:
         return Load(report["rate"], report["p50"], report["p99"], app, server, report["errors"])
 
     def _wrk(self, clients: int, seconds: float) -> str:
-        """What it says; that is nothing if it is over before it has begun."""
         script = HERE / "report.lua"
         url = f"http://127.0.0.1:{self.port}{PAGE}"
         # wrk takes whole seconds only; a fraction is cut short by a signal, on which it reports all the same.
