@@ -1,8 +1,8 @@
 """All benchmarks in one run, side by side: what `make bench` runs. Tables on the screen; figures, picture in --out.
 
-    python benchmarks/bench.py [--runs 10] [--seconds 0.3] [--quick] [--out build/bench] [--write-docs]
+    python benchmarks/bench.py [--runs 10] [--seconds 0.25] [--quick] [--out build/bench] [--write-docs]
 
-Ten runs of 0.3 s for each cell take 25 minutes. --quick makes one short run: it shows that everything works and that
+Ten runs of 0.25 s for each cell take 25 minutes. --quick makes one short run: it shows that everything works and that
 the counts of round trips are exact (else it fails); its times say nothing. --write-docs puts the tables into
 docs/performance.md and docs/tuning.md. Nothing else should run meanwhile.
 """
@@ -64,7 +64,7 @@ def with_tls(runs: int, seconds: float) -> tuple[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=0.3, help="of each run")
+    parser.add_argument("--seconds", type=float, default=0.25, help="of each run")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     parser.add_argument("--write-docs", action="store_true")

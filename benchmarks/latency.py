@@ -1,6 +1,6 @@
 """Part 3: the same with a network between: 16 threads, 16 connections, one query per request, a delay each way.
 
-    python benchmarks/latency.py [--runs 10] [--seconds 0.3]
+    python benchmarks/latency.py [--runs 10] [--seconds 0.25]
 
 The network is benchmarks/slow_network.c, compiled here, and a process of its own.
 """
@@ -137,7 +137,7 @@ def targets(figures: dict[str, dict[str, list[float]]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--seconds", type=float, default=0.25)
     chosen = parser.parse_args()
     with database() as server:
         figures = measure(server.url(), chosen.runs, chosen.seconds)

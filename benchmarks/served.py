@@ -1,6 +1,6 @@
 """Part 1: the city application under uWSGI (one process, 16 threads), as each peer and wsgidb connect it.
 
-    python benchmarks/served.py [--runs 10] [--seconds 0.3] [--driver pymysql|mysqlclient]
+    python benchmarks/served.py [--runs 10] [--seconds 0.25] [--driver pymysql|mysqlclient]
                                 [--framework wsgi|flask] [--rows NAME ...]
 
 All rows' servers are up at once; in each run wrk asks one after the other, so that what disturbs a run disturbs all.
@@ -48,7 +48,7 @@ def measure(
                 for city, patience in cities:
                     figures[city.row]["load"][clients].append(asdict(city.load(clients, seconds * patience)))
         for city, _ in cities:
-            figures[city.row]["siege"] = city.siege(2)["transaction_rate"]
+            figures[city.row]["siege"] = city.siege(1)["transaction_rate"]
     return figures
 
 
@@ -136,7 +136,7 @@ def rows_for(driver: str) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=0.3, help="of each run of wrk")
+    parser.add_argument("--seconds", type=float, default=0.25, help="of each run of wrk")
     parser.add_argument("--driver", choices=["pymysql", "mysqlclient"], default="pymysql")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="wsgi")
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="some only, and the limit; no targets then")

@@ -27,7 +27,7 @@ from support.waiting import until
 HERE = Path(__file__).parent
 PAGE = "/?city=london"
 FOUND = b'City "london" is #17'
-WARM_UP = 3
+WARM_UP = 1
 """Requests of each of as many clients as there are threads, before a load that is measured."""
 TICKS = os.sysconf("SC_CLK_TCK")
 SCHEMA = [
