@@ -103,8 +103,8 @@ class Pooled(Store):
                     continue
                 with self._lock:
                     if again == deadline and waiter in self._waiters:
-                        message = f"{self._made} connections leased, {len(self._waiters) - 1} other requests waiting"
-                        raise PoolTimeout(message)
+                        self._leave(waiter)
+                        raise PoolTimeout(f"{self._made} connections leased, {len(self._waiters)} other requests waiting")
         except BaseException:
             self._give_up(waiter)
             raise
@@ -128,13 +128,17 @@ class Pooled(Store):
         return waiter.slot
 
     def _give_up(self, waiter: Waiter) -> None:
-        """It waits no more; what it was handed meanwhile is not lost, nor the moment at which it would have looked."""
+        """Its thread was interrupted; what it was handed meanwhile is not lost."""
         with self._lock:
             if waiter in self._waiters:
-                self._waiters.remove(waiter)
-                return self._wake_first()
+                return self._leave(waiter)
         if waiter.slot is not None:
             self._lost(waiter.slot)
+
+    def _leave(self, waiter: Waiter) -> None:
+        """It waits no more, and another one looks when it would have. Under the lock."""
+        self._waiters.remove(waiter)
+        self._wake_first()
 
     def put(self, slot: Slot) -> tuple[Slot, str] | None:
         with self._lock:
