@@ -104,7 +104,8 @@ class Pooled(Store):
                 with self._lock:
                     if again == deadline and waiter in self._waiters:
                         self._leave(waiter)
-                        raise PoolTimeout(f"{self._made} connections leased, {len(self._waiters)} other requests waiting")
+                        others = len(self._waiters)
+                        raise PoolTimeout(f"{self._made} connections leased, {others} other requests waiting")
         except BaseException:
             self._give_up(waiter)
             raise
