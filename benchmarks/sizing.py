@@ -59,6 +59,7 @@ def run(made: Database, arrivals: Arrivals, seconds: float, warm_up: float) -> t
         for moment in arrivals(seconds):
             time.sleep(max(0.0, began + moment - time.perf_counter()))
             line.put(time.perf_counter())
+        time.sleep(max(0.0, began + seconds - time.perf_counter()))
 
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:

@@ -147,7 +147,7 @@ class Pooled(Store):
                 self._free(slot)
             elif self.closed:
                 return slot, "closed"
-            elif not self._hand(slot):
+            elif not (self._waiters and self._hand(slot)):
                 self._idle.append(slot)
                 return self._too_old(slot)
         return None
