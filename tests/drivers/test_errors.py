@@ -45,14 +45,14 @@ def error_of(use: Callable[[], Any], *codes: int) -> Error:
     return caught.value
 
 
-@pytest.mark.parametrize("code", [1053, 1927, 2006, 2013, 2014, 2045, 2055, 4031])
+@pytest.mark.parametrize("code", [1053, 1927, 2006, 2013, 2014, 2027, 2045, 2055, 4031])
 def test_disconnects(code: int) -> None:
     """Each code that means a lost connection."""
     assert DRIVER.is_disconnect(OperationalError(code, "…")) is True
 
 
 @pytest.mark.parametrize(
-    "code", [1040, 1045, 1049, 1054, 1062, 1064, 1203, 1205, 1213, 1226, 1317, 1969, 2000, 3024, 3169]
+    "code", [1040, 1045, 1049, 1054, 1062, 1064, 1203, 1205, 1213, 1226, 1317, 1969, 2000, 2026, 2028, 3024, 3169]
 )
 def test_no_disconnects(code: int) -> None:
     """Too many connections, refused logins, mistakes, lock timeouts, deadlocks and time limits leave the session."""
