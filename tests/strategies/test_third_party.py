@@ -381,3 +381,15 @@ class TestWhatADriverIsAsked:
             cursor = conn.cursor()
         del cursor
         assert database.stats().discards == discards
+
+
+def test_attributes_are_put_back_before_a_deadline(
+    make: MakeDatabase, fakedb: FakeDB, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C5: a driver whose attributes are statements has ping_timeout for all of them."""
+    told: list[Any] = []
+    database = make(creator=fakedb.connect, clock=clock, ping_timeout=3)
+    monkeypatch.setattr(database._driver, "put_back", lambda conn, attributes, deadline: told.append(deadline))
+    with database.connection() as conn:
+        conn.number = 5
+    assert told == [clock() + 3]

@@ -49,14 +49,15 @@ def idle(database: Database, clock: Clock, connections: int = 4) -> None:
     clock.advance(60)
 
 
-def test_one_ping_speaks_for_all(database: Database, server: Forgetful, clock: Clock) -> None:
+@pytest.mark.parametrize("late", [0, 0.25])
+def test_one_ping_speaks_for_all(database: Database, server: Forgetful, clock: Clock, late: float) -> None:
     """C2: of four that were forgotten the first costs ping_timeout, the others nothing, and none an error."""
     idle(database, clock)
-    server.forgotten = {1, 2, 3, 4}
+    server.forgotten, server.patience = {1, 2, 3, 4}, PING_TIMEOUT + late
     began = clock()
     idle(database, clock)
     stats = database.stats()
-    assert clock() - began == PING_TIMEOUT + 60
+    assert clock() - began == PING_TIMEOUT + late + 60
     assert (stats.pings, stats.pings_failed) == (1, 1)
     assert (stats.connects, stats.discards) == (8, {"ping failed": 1, IDLE: 3})
     idle(database, clock)
