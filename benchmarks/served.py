@@ -129,6 +129,11 @@ def targets(figures: Figures) -> list[str]:
     return lines
 
 
+def inexact(figures: Figures) -> list[str]:
+    """Whose round trips per request are not exactly those of its statement; none may be."""
+    return [f"{row}: {figures[row]['trips']:.2f} round trips" for row in OURS if figures[row]["trips"] != 1]
+
+
 def rows_for(driver: str) -> list[Row]:
     return [row for row in ROWS if driver == "pymysql" or row.name not in ONLY_PYMYSQL]
 

@@ -96,3 +96,15 @@ def clock() -> Clock:
 @pytest.fixture
 def fakedb() -> FakeDB:
     return FakeDB()
+
+
+@pytest.fixture(params=["pooled", "thread-local", "per-request"])
+def strategy(request: pytest.FixtureRequest) -> str:
+    """Each of wsgidb's own; tests/strategies has those on other libraries' pools, too."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["pooled", "thread-local"])
+def keeping(request: pytest.FixtureRequest) -> str:
+    """A strategy that keeps connections between requests."""
+    return str(request.param)

@@ -51,14 +51,3 @@ def primary() -> Iterator[MariaDB]:
     """Another server, that takes over."""
     with MariaDB() as server:
         yield server
-
-
-@pytest.fixture(params=["thread-local", "pooled", "per-request"])
-def strategy(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=["thread-local", "pooled"])
-def keeping(request: pytest.FixtureRequest) -> str:
-    """A strategy that keeps connections between requests."""
-    return str(request.param)

@@ -46,7 +46,7 @@ def test_reply(mariadb: MariaDB, proxy: TCPProxy, scheme: str, words: str, keepi
             with pytest.raises(Exception):  # noqa: B017, PT011 - drivers parse with indices, struct and assert
                 run(conn, "SELECT 'asked'")
             assert done.is_set()
-            with pytest.raises(Exception):  # noqa: B017, PT011
+            with pytest.raises(Exception):  # noqa: B017, PT011 - likewise, of a socket that is gone
                 run(conn, "SELECT 'again'")
         assert sum(database.stats().discards.values()) == 1
         with database.connection() as conn:

@@ -135,10 +135,10 @@ def test_first_come_first_served(serve: Serve, own_mariadb: MariaDB, ledger: Led
     with serve(own_mariadb.url("app"), strategy="pooled", pool_size=1, acquire_timeout=20) as site:
         holder = Worker(lambda: site.get("/slow/30"))
         (session,) = until(lambda: asleep(own_mariadb), what="the statement to run")
-        waiters = []
+        waiters: list[Worker] = []
         for number in range(1, 7):
             waiters.append(Worker(partial(site.get, f"/pay/{number}")))
-            until(lambda n=number: site.stats()["waiting"] == n, what=f"{number} to wait")  # type: ignore[misc]
+            until(lambda: site.stats()["waiting"] == len(waiters), what="it to wait behind the others")
         own_mariadb.execute(f"KILL QUERY {session}")
         assert [waiter.outcome().kind for waiter in waiters] == ["served"] * 6
         assert holder.outcome().kind == "error 1317"

@@ -10,17 +10,6 @@ from support.fakedb import FakeDB
 from wsgidb import Database
 
 
-@pytest.fixture(params=["pooled", "thread-local", "per-request"])
-def strategy(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=["pooled", "thread-local"])
-def keeping(request: pytest.FixtureRequest) -> str:
-    """A strategy that keeps connections between requests."""
-    return str(request.param)
-
-
 def said(fakedb: FakeDB) -> list[str]:
     """All calls of the driver in order, but for the end of connections, which is per-request's last word."""
     return [name for _, name, _ in fakedb.calls if name != "close"]
