@@ -36,6 +36,8 @@ class Row:
     documented: str
     """The page that recommends these settings."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    keeps: bool = True
+    """Whether its connections outlive a request."""
     patience: int = 1
     """How much longer its runs are than others': so slow that there would be too few requests."""
 
@@ -147,7 +149,8 @@ AGAIN = "the limit a second time"
 def ours(**options: Any) -> Row:
     options["transaction"] = "autocommit"
     text = ", ".join(f"{name}={value}" for name, value in options.items())
-    return Row(f"wsgidb {options['strategy']}", None, text, WSGIDB, options)
+    keeps = options["strategy"] != "per-request"
+    return Row(f"wsgidb {options['strategy']}", None, text, WSGIDB, options, keeps)
 
 
 ROWS = [
@@ -156,6 +159,7 @@ ROWS = [
         fresh(None),
         "opened in the handler, closed at teardown; TLS as PyMySQL has it",
         "https://flask.palletsprojects.com/en/stable/tutorial/database/",
+        keeps=False,
         patience=3,
     ),
     Row(
@@ -163,6 +167,7 @@ ROWS = [
         fresh(False),
         "the same with ssl_disabled",
         "https://flask.palletsprojects.com/en/stable/tutorial/database/",
+        keeps=False,
     ),
     Row("PersistentDB", persistent_db, "the defaults: ping=1, at each connection()", DBUTILS),
     Row("PooledDB", pooled_db, f"maxcached={THREADS}, ping=1 (the default)", DBUTILS),

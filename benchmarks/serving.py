@@ -11,15 +11,17 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from peers import THREADS
+from peers import BY_NAME, THREADS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from support.client import connect, value
 from support.mariadb import MariaDB
 from support.ports import bind
 from support.waiting import until
@@ -122,15 +124,28 @@ class City:
 
         A connection counts as one round trip, though opening it takes two or more."""
         self._ask_at_once(20)  # so that each thread has its connection
-        start = self._counted()
-        before = self._counted()
-        for _ in range(requests):
-            self.ask()
-        after = self._counted()
-        # What lies between two counts without a request is the counting itself.
-        grown = {name: (after[name] - 2 * before[name] + start[name]) / requests for name in before}
+        with closing(connect(self.server.url("root"))) as watcher:
+            self._rest(watcher)
+            before = self._counted(watcher)
+            for _ in range(requests):
+                self.ask()
+            reads = self._rest(watcher) + 1
+            after = self._counted(watcher)
+        grown = {name: after[name] - before[name] for name in before}
+        grown["Questions"] -= reads  # the watcher's own
         trips = grown["Questions"] + grown["Com_admin_commands"] + grown["Connections"]
-        return {"trips": trips, "statements": grown["Questions"], "connects": grown["Connections"]}
+        found = {"trips": trips, "statements": grown["Questions"], "connects": grown["Connections"]}
+        return {name: number / requests for name, number in found.items()}
+
+    def _rest(self, watcher: Any) -> int:
+        """Wait until the server has heard the goodbyes, which it may do after the response. Returns how many times it
+        was asked for that."""
+        if BY_NAME[self.row].keeps:
+            return 0
+        reads = count(1)
+        sessions = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'guest'"
+        until(lambda: (next(reads), value(watcher, sessions) == 0)[1], what="sessions to end")
+        return next(reads) - 1
 
     def _ask_at_once(self, times: int) -> None:
         """As many clients as there are threads ask, so many times each."""
@@ -138,10 +153,11 @@ class City:
             for _ in range(times):
                 list(clients.map(lambda _: self.ask(), range(THREADS)))
 
-    def _counted(self) -> dict[str, int]:
+    def _counted(self, watcher: Any) -> dict[str, int]:
         names = "'Questions', 'Com_admin_commands', 'Connections'"
-        rows = self.server.query(f"SHOW GLOBAL STATUS WHERE Variable_name IN ({names})")
-        return {name: int(value) for name, value in rows}
+        with watcher.cursor() as cursor:
+            cursor.execute(f"SHOW GLOBAL STATUS WHERE Variable_name IN ({names})")
+            return {name: int(number) for name, number in cursor.fetchall()}
 
     def load(self, clients: int, seconds: float) -> Load:
         """What wrk sees in so many seconds, after some requests that are not counted: before it this row has rested
