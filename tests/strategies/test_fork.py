@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -292,3 +293,24 @@ class TestAnyPid:
             gc.collect()
             assert fakedb.count("close") == 0
         assert database.stats().open == 1
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_child_that_drops_its_database(tmp_path: Path, keeping: str, closed: bool) -> None:
+    """S6: the parent's connections are not collected with it: a driver may end their sessions then."""
+    made = [Database(f"sqlite:///{tmp_path}/fork.db", strategy=keeping)]
+    with made[0].connection() as conn:
+        kept = weakref.ref(conn.driver_connection)
+
+    def drop() -> bool:
+        database = made.pop()
+        if closed:
+            database.close()
+        else:
+            database.check()
+        del database
+        gc.collect()
+        return kept() is not None
+
+    assert in_child(drop) is True
+    made[0].close()
