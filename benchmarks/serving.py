@@ -142,7 +142,7 @@ class City:
 
     def _sessions(self, watcher: Any) -> int:
         """Those of the other rows; one of our own may just be ending."""
-        found = []
+        found: list[int] = []
         for _ in range(5):
             found.append(value(watcher, SESSIONS))
             time.sleep(0.02)
