@@ -7,14 +7,18 @@ import os
 import random
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import wsgidb
 from faults.load import Ledger, Seen, Site
 from faults.soak import OPTIONS
 from faults.soak_rows import Fault, Row
+from support.client import connect
 from support.mariadb import MariaDB
+from support.processes import frozen
 from support.proxy import TCPProxy
 from support.servers import Server
 from support.waiting import until
@@ -23,6 +27,16 @@ CLIENTS, THREADS = 4, 8
 GROWTH = 8.0
 """MB that a worker may grow by after its first window."""
 PATH = [str(Path(__file__).parents[1]), str(Path(wsgidb.__file__).parents[1])]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What has been counted so far: by the worker, by the database server, and by whoever resets connections."""
+
+    worker: int
+    stats: dict[str, Any]
+    server: dict[str, int]
+    resets: int
 
 
 class Web:
@@ -40,9 +54,16 @@ class Web:
         self.site = Site(self.server.__enter__())
         self.sizes: dict[int, tuple[float, int]] = {}
         """Of each worker after its first window."""
+        self.resets = 0
+        self.log_in()
+
+    def log_in(self) -> None:
+        """To the database, on one session for all questions: asking must not count."""
+        self._watcher = connect(self.mariadb.url("root"), autocommit=True)
 
     def close(self) -> None:
         self.server.stop()
+        self._watcher.close()
         self.proxy.close()
         self.mariadb.close()
 
@@ -58,12 +79,28 @@ class Web:
         pages = int(Path(f"/proc/{self.worker}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGESIZE") / 1e6, len(os.listdir(f"/proc/{self.worker}/fd")) - sessions
 
+    @property
+    def said(self) -> Said:
+        with self._watcher.cursor() as cursor:
+            cursor.execute("SHOW GLOBAL STATUS WHERE Variable_name IN ('Uptime', 'Connections', 'Aborted_clients')")
+            server = {name: int(number) for name, number in cursor.fetchall()}
+        return Said(self.worker, self.site.stats(), server, self.resets)
+
+    def cut(self) -> None:
+        """Reset all at once: who was told of one at once would be back before the last."""
+        with frozen(self.worker):
+            self.resets += self.proxy.cut()
+
     def hang_for(self, seconds: float) -> None:
         time.sleep(seconds)
 
 
+def none(web: Web) -> None:
+    """So that the counters must agree to the last."""
+
+
 def cut(web: Web) -> None:
-    web.proxy.cut()
+    web.cut()
 
 
 def deaf(web: Web) -> None:
@@ -74,13 +111,14 @@ def deaf(web: Web) -> None:
 
 def refuse(web: Web) -> None:
     web.proxy.refuse()
-    web.proxy.cut()
+    web.cut()
     web.hang_for(0.5)
     web.proxy.accept()
 
 
 def restart_the_server(web: Web) -> None:
     web.mariadb.restart()
+    web.log_in()
 
 
 def kill_the_worker(web: Web) -> None:
@@ -89,6 +127,7 @@ def kill_the_worker(web: Web) -> None:
 
 MAY = frozenset({"503"})  # a thread's first connect may be what is hit
 FAULTS = (
+    Fault(none, 0),
     Fault(cut, CLIENTS, MAY),
     Fault(deaf, 2 * CLIENTS, MAY),  # it lasts for more than one read_timeout
     Fault(refuse, CLIENTS, MAY),
@@ -108,6 +147,7 @@ def run(strategy: str, requests: int, window: int, seed: int) -> tuple[list[Row]
         web = Web(strategy, Path(directory))
         try:
             faults: list[Fault] = []
+            said = web.said
             while len(everything) < requests or faults:
                 if not faults:
                     faults = choose.sample(FAULTS, len(FAULTS))
@@ -116,7 +156,9 @@ def run(strategy: str, requests: int, window: int, seed: int) -> tuple[list[Row]
                 row = rows.setdefault(name, Row(name))
                 seen = _window(web, fault, row, window, problems)
                 everything += seen
+                _audit_counters(web, row, said, seen, problems)
                 _audit(web, row, everything, problems)
+                said = web.said
             web.site.tells_no_secrets()
         finally:
             web.close()
@@ -150,6 +192,38 @@ def _window(web: Web, fault: Fault, row: Row, window: int, problems: list[str]) 
     if unprovoked:
         problems.append(f"{row.fault} ({row.times}): errors without a fault: {unprovoked}")
     return seen
+
+
+def _audit_counters(web: Web, row: Row, before: Said, seen: Seen, problems: list[str]) -> None:
+    """Hold them against each other, and against what clients were told. A worker that was killed, and a server that was
+    restarted, have taken theirs with them."""
+    now = web.said
+
+    def same(what: str, found: object, expected: object) -> None:
+        if found != expected:
+            problems.append(f"{row.fault} ({row.times}): {what}: {found}, not {expected}")
+
+    ended = sum(now.stats["discards"].values()) + sum(now.stats["retirements"].values())
+    same("connects, and their ends", now.stats["connects"] - ended, now.stats["open"])
+    if now.worker != before.worker:
+        return
+    grown = {name: now.stats[name] - before.stats[name] for name in ("acquires", "connects", "connect_failures")}
+    same("leases", grown["acquires"], len(seen) - seen.kinds["503"])
+    if now.server["Uptime"] < before.server["Uptime"]:
+        return
+    connections = now.server["Connections"] - before.server["Connections"]
+    tried = grown["connects"] + grown["connect_failures"]
+    if row.fault == "refuse (HTTP)":  # the network's refusals do not reach the server
+        same("Connections, at least", min(connections, grown["connects"]), grown["connects"])
+        same("Connections, at most", max(connections, tried), tried)
+    else:
+        same("Connections", connections, tried)
+    if row.fault != "deaf (HTTP)":  # who hears nothing for too long hangs up
+        resets = now.resets - before.resets
+        try:
+            until(lambda: web.said.server["Aborted_clients"] - before.server["Aborted_clients"] == resets, 5)
+        except AssertionError:
+            same("Aborted_clients", web.said.server["Aborted_clients"] - before.server["Aborted_clients"], resets)
 
 
 def _audit(web: Web, row: Row, everything: Seen, problems: list[str]) -> None:

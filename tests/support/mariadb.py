@@ -17,6 +17,7 @@ import pytest
 
 from support.datadir import FAST, hand_over, make_datadir, run_as
 from support.ports import bind
+from support.processes import freeze
 from support.waiting import until
 
 # Ends the server and removes its directory when this process died without doing so (SIGKILL, or a
@@ -163,17 +164,11 @@ class MariaDB:
         """Hang the server: the kernel still accepts connections, nobody answers."""
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError("only a running server can be frozen")
-        self._process.send_signal(signal.SIGSTOP)
-        # The signal reaches its threads one by one; the test must not meet one that still answers.
-        until(lambda: self._states() == {"T"}, what="the server to freeze")
+        freeze(self._process.pid)
 
     def thaw(self) -> None:
         if self._process is not None and self.running:
             self._process.send_signal(signal.SIGCONT)
-
-    def _states(self) -> set[str]:
-        stats = Path(f"/proc/{self.pid}/task").glob("*/stat")
-        return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats}
 
     def close(self) -> None:
         """End the server, whatever state it is in, and remove all it left. Nobody needs its data any more."""

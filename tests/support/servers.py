@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from support import apache
 from support.ports import bind
+from support.processes import states
 from support.server_kinds import HOST, SERVERS
 from support.waiting import until
 
@@ -101,8 +102,7 @@ class Server:
         end in that pause it forgets the one that it starts after it, until its 60 seconds of mercy are over."""
         if self._recycles and len(self.workers) < self.kind.processes:
             return False
-        tasks = (task for pid in (self._process.pid, *self.workers) for task in Path(f"/proc/{pid}/task").iterdir())
-        return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "S" for task in tasks)
+        return states(self._process.pid, *self.workers) == {"S"}
 
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
