@@ -19,7 +19,7 @@ PACKAGE = Path(wsgidb.__file__).parent
 ORDER = [
     *("errors", "values", "url", "settings", "optional", "activity", "cursors", "dbapi"),
     *("drivers.base", "drivers.sockets", "drivers.tls", "drivers.generic", "drivers.sqlalchemy_engine"),
-    *("drivers.sqlite", "drivers.mysql_observed", "drivers.mysql"),
+    *("drivers.sqlite_connection", "drivers.sqlite", "drivers.mysql_observed", "drivers.mysql"),
     *("drivers.mysqlclient_wire", "drivers.mysqlclient_statements"),
     *("drivers.mysqlclient_connection", "drivers.mysqlclient"),
     *("drivers.mysqlconnector_wire", "drivers.mysqlconnector_connection", "drivers.mysqlconnector"),
@@ -30,8 +30,8 @@ ORDER = [
     *("stores.base", "stores.per_request", "stores.per_thread", "stores.thread_local", "stores.pooled"),
     *("stores.library", "stores.dbutils", "stores.sqlalchemy", "stores.checked"),
     "stores",
-    *("backoff", "process", "connector", "engine", "leaks", "stats", "connection", "database"),
-    *("response", "middleware"),
+    *("backoff", "process", "connector", "validation", "engine", "leaks", "stats", "connection", "proxies", "database"),
+    *("exchange", "response", "middleware"),
     "wsgidb",
     *("testing", "pytest_plugin", "paste"),
 ]
@@ -172,7 +172,7 @@ def test_the_environment_is_read_in_one_room() -> None:
 
 def test_start_response_is_known_to_the_wsgi_side_only() -> None:
     """Layout: the rest could serve another protocol."""
-    assert {"middleware"} <= users("start_response") <= {"middleware", "response"}
+    assert {"middleware"} <= users("start_response") <= {"middleware", "exchange"}
 
 
 def test_importing_the_package_imports_no_driver_and_nothing_of_others() -> None:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar, cast
 
-from .connection import ConnectionProxy, ProxyClasses, interrupt, lazy, lease, settle
+from .connection import ConnectionProxy, interrupt, lazy, lease, settle
 from .dbapi import Connection
 from .drivers import Driver, make_driver
 from .engine import Engine
 from .errors import ConfigError, DatabaseUnavailable
 from .leaks import watched
+from .proxies import ProxyClasses
 from .settings import Settings
 from .stats import Stats, snapshot
 from .stores import Request

@@ -18,6 +18,7 @@ from .errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, Transactio
 from .process import Process
 from .settings import Settings
 from .stores import Slot, named
+from .validation import Validator
 
 log = logging.getLogger("wsgidb")
 
@@ -36,15 +37,14 @@ class Engine:
         self.driver = driver
         self._clock = clock
         self._connector = Connector(settings, driver, clock)
+        self._validator = Validator(settings, driver, self._connector, clock)
         self._inspect = driver.inspect
         self.judge = driver.unfit
         """What the activity of each connection asks of an error: one bound method for all of them."""
         self._reset = driver.reset if settings.reset == "session" else driver.rollback
         self.commits = settings.transaction == "request"
         """Whether leases that end well are committed."""
-        self._max_idle = inf if settings.max_idle is None else settings.max_idle
-        self._ping_after = inf if settings.ping_after is None else settings.ping_after
-        self._trusted = min(self._max_idle, self._ping_after)  # how long idle until acquiring takes a closer look
+        self._trusted = self._validator.trusted
         self._quiet_until = -inf
         self._process = self._new_process()
         self._by_pid = {self._process.pid: self._process}
@@ -90,7 +90,7 @@ class Engine:
                 slot = self._wait(process, deadline)
             try:
                 if slot.raw is not None:
-                    self._validate(process, slot, deadline)
+                    self._validator.validate(process, slot, deadline)
                 if slot.raw is None:
                     self._connector.open(slot, self, process, deadline)
                 slot.since = self._clock()
@@ -126,37 +126,6 @@ class Engine:
             with process.lock:
                 process.totals.waits += 1
                 process.totals.seconds_waited += self._clock() - began
-
-    def _validate(self, process: Process, slot: Slot, deadline: float) -> None:
-        """Leave the slot with a connection that works, or empty."""
-        now = self._clock()
-        if now >= slot.expires:
-            return self._connector.retire(process, slot, "age")
-        if now >= slot.used + self._max_idle:
-            return self._connector.retire(process, slot, "unused")
-        heard = slot.check(0)
-        if heard and self.driver.readable_is_dead(slot.raw):
-            with process.lock:
-                process.totals.checks_failed += 1
-            return self._connector.discard(process, slot, "check failed")
-        if slot.used < process.unanswered:
-            return self._connector.discard(process, slot, "idle when a ping was not answered")
-        if heard or now >= slot.used + self._ping_after:
-            self._ping(process, slot, now, deadline)
-
-    def _ping(self, process: Process, slot: Slot, now: float, deadline: float) -> None:
-        limit = now + self.settings.ping_timeout
-        with process.lock:
-            process.totals.pings += 1
-        try:
-            self.driver.ping(slot.raw, min(limit, deadline))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the ping did not prove the connection alive
-            with process.lock:
-                process.totals.pings_failed += 1
-                # What forgot this one forgot the others that idled: they are not waited for as long, one by one.
-                if self._clock() >= limit:
-                    process.unanswered = now
-            self._connector.discard(process, slot, "ping failed", error)
 
     # -- settle and release
 

@@ -11,7 +11,8 @@ from .connection import ConnectionProxy, engine_of, interrupt
 from .database import Database
 from .dbapi import Connection
 from .errors import ConfigError, DatabaseUnavailable
-from .response import CommitFailed, Environ, Exchange, HeldExchange, SizedStream, StartResponse, Stream, is_file
+from .exchange import CommitFailed, Environ, Exchange, HeldExchange, StartResponse
+from .response import SizedStream, Stream, is_file
 from .settings import Settings
 from .stores import Request, named
 

@@ -201,7 +201,7 @@ class Settings:
         if self.commit_veto is not None and self.transaction != "request":
             raise ConfigError(f"commit_veto: needs transaction=request, got {self.transaction}")
         if "." not in self.key:
-            raise ConfigError(f"key: takes an environ key with a dot in it{_quoted(self.key)}")
+            raise ConfigError(f"key: takes an environ key with a dot in it{values.quoted(self.key)}")
         if self.ssl_ca and not self.ssl_mode.startswith("verify"):
             raise ConfigError(f"ssl_ca: needs ssl_mode verify_ca or verify_identity, got {self.ssl_mode}")
         if (self.ssl_cert or self.ssl_key) and self.ssl_mode == "disabled":
@@ -246,11 +246,5 @@ def _parse(name: str, value: Any, shown: str) -> Any:
     except (ValueError, TypeError, OverflowError) as error:
         detail = str(error) if str(error).startswith(" (") and "://" not in str(error) else ""
     # Raised here and not in there, where its context would quote the value. Any option may get a url by mistake.
-    got = "" if name in ("url", "connect_args") else _quoted(value)
+    got = "" if name in ("url", "connect_args") else values.quoted(value)
     raise ConfigError(f"{shown}: takes {takes.takes}{got}{detail}")
-
-
-def _quoted(value: Any) -> str:
-    """What an option got, for an error; nothing where that may be a url, or have one in it."""
-    text = repr(value)
-    return "" if "://" in text else f", got {text}"

@@ -39,6 +39,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def quoted(value: Any) -> str:
+    """What an option got, for an error; nothing where that may be a url, or have one in it."""
+    text = repr(value)
+    return "" if "://" in text else f", got {text}"
+
+
 def is_none(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.lower() == "none")
 

@@ -34,8 +34,6 @@ class Connection(Wire, Observed):
     _rows_begun = False
     """A result's header came; its end, or an error in its place, did not."""
     _other_user = False
-    _vouched = False
-    _cursorclass: Any = None
 
     def _connected(self) -> None:
         """Remember what is to be the same for as long as the connection lives."""
@@ -48,24 +46,6 @@ class Connection(Wire, Observed):
         return super()._get_connection()
 
     # -- the handler's statements
-
-    def cursor(self, *args: Any, **options: Any) -> Any:
-        """The driver's own pings the server for every cursor."""
-        if self._cursorclass is not None and not args and not options:
-            options["cursor_class"] = self._cursorclass
-        for name in ("read_timeout", "write_timeout"):
-            if name in options and options[name] is getattr(self, f"_{name}"):
-                del options[name]  # ours may be a fraction, which cursors refuse; the connection's counts anyway
-        self._vouched = True
-        try:
-            return super().cursor(*args, **options)
-        finally:
-            self._vouched = False
-
-    def is_connected(self) -> bool:
-        if not self._vouched:
-            return bool(super().is_connected())
-        return self._socket is not None and bool(self._socket.open)
 
     @property
     def autocommit(self) -> bool:

@@ -160,6 +160,8 @@ class Socket(_BaseSocket):  # type: ignore[misc]
 class Wire(_Base):  # type: ignore[misc]
     """The part of our connection that deals with the socket."""
 
+    _cursorclass: Any = None
+    _vouched = False
     _deadline: float | None = None
     _tls: ssl.SSLContext | None = None
     _tls_required = False
@@ -187,6 +189,24 @@ class Wire(_Base):  # type: ignore[misc]
             self._deadline = None
             if self._socket is not None:
                 self._socket.unlimit()
+
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        """The driver's own pings the server for every cursor."""
+        if self._cursorclass is not None and not args and not options:
+            options["cursor_class"] = self._cursorclass
+        for name in ("read_timeout", "write_timeout"):
+            if name in options and options[name] is getattr(self, f"_{name}"):
+                del options[name]  # ours may be a fraction, which cursors refuse; the connection's counts anyway
+        self._vouched = True
+        try:
+            return super().cursor(*args, **options)
+        finally:
+            self._vouched = False
+
+    def is_connected(self) -> bool:
+        if not self._vouched:
+            return bool(super().is_connected())
+        return self._socket is not None and bool(self._socket.open)
 
     def _abandon(self, busy: bool) -> None:
         if self._socket is not None:
