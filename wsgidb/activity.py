@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from .errors import TransactionLost
 
@@ -58,6 +59,22 @@ class Activity:
         """A command has ended in this error, whether or not the handler lets anybody see it."""
         if self.judge is not None and self.unfit is None:
             self.unfit = self.judge(error)
+
+    def observe(self, clock: Callable[[], float], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call what is one statement, from its start to its end."""
+        began = clock()
+        self.busy = True
+        try:
+            result = call(*args, **kwargs)
+        except Exception as error:
+            self.busy = False
+            self.failed(error)
+            raise
+        finally:
+            self.statements += 1
+            self.seconds += clock() - began
+        self.busy = False  # not after a BaseException: then the statement may be in its middle
+        return result
 
     def settled(self) -> None:
         """The transaction is over, and the server has said so."""

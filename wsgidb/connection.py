@@ -50,10 +50,7 @@ class ConnectionProxy:
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """A cursor of the driver's, whose ``connection`` is this lease."""
         raw = self._wsgidb_raw
-        slot = self._wsgidb_slot
-        cursor = slot.engine.driver.adopt(raw.cursor(*args, **kwargs), self)
-        slot.cursors[id(cursor)] = weakref.ref(cursor)  # an id is used again, so a thousand cursors do not add up
-        return cursor
+        return adopted(self, raw.cursor(*args, **kwargs))
 
     def close(self) -> None:
         """Give the connection back now; what is not committed is rolled back. But where the request is one
@@ -202,6 +199,14 @@ def interrupt(proxy: ConnectionProxy, error: BaseException | None) -> None:
         if slot is not None and type(slot) is not FirstUse:
             slot.doomed = "interrupted"
     settle(proxy, success=False)
+
+
+def adopted(proxy: ConnectionProxy, cursor: Any) -> Any:
+    """A cursor of the driver's as one of the lease's, whose end is its end."""
+    slot = proxy._wsgidb_slot
+    cursor = slot.engine.driver.adopt(cursor, proxy)
+    slot.cursors[id(cursor)] = weakref.ref(cursor)  # an id is used again, so a thousand cursors do not add up
+    return cursor
 
 
 def _forgo(pending: Any) -> None:

@@ -67,18 +67,7 @@ class CursorProxy:
         return self._connection
 
     def _run(self, name: str, args: Any, kwargs: Any) -> Any:
-        seen, began = self._seen, self._clock()
-        seen.busy = True
-        try:
-            result = getattr(self._cursor, name)(*args, **kwargs)
-        except Exception as error:
-            seen.busy = False
-            seen.failed(error)
-            raise
-        finally:
-            seen.statements += 1
-            seen.seconds += self._clock() - began
-        seen.busy = False  # not after a BaseException: then the statement may be in its middle
+        result = self._seen.observe(self._clock, getattr(self._cursor, name), *args, **kwargs)
         return self if result is self._cursor else result
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:

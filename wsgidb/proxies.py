@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from .connection import ConnectionProxy
+from .connection import ConnectionProxy, adopted
 from .drivers import Driver
 
 
@@ -22,7 +23,7 @@ class ProxyClasses(dict[Any, type[ConnectionProxy]]):
 
 def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
     """The proxy for connections of one class: it is callable only where they are, the driver's methods that make a
-    cursor by themselves go by `ConnectionProxy.cursor`, those that must be observed here by the driver's room, and
+    cursor by themselves go by `ConnectionProxy.cursor`, those that must be observed here go by `_observed`, and
     attributes that its cursors look up at every statement are found without `__getattr__`, in a quarter of the time."""
 
     def through_cursor(name: str) -> Any:
@@ -34,17 +35,26 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
         method.__name__ = name
         return method
 
-    def by_driver(name: str) -> Any:
+    def observed(name: str) -> Any:
         def method(self: ConnectionProxy) -> Any:
-            raw = self._wsgidb_raw
-            return self._wsgidb_slot.engine.driver.settle_by(name, raw)
+            getattr(self._wsgidb_raw, name)  # AttributeError where it has none
+            return partial(_observed, self, name)
 
-        method.__name__ = name
-        return method
+        return property(method)
 
     body: dict[str, Any] = {"__slots__": (), **{name: through_cursor(name) for name in driver.cursor_methods}}
-    body.update((name, by_driver(name)) for name in driver.settle_methods)
+    body.update((name, observed(name)) for name in driver.unobserved_methods)
     body.update((name, property(attrgetter(f"_wsgidb_raw.{name}"))) for name in driver.cursor_attributes)
     if any("__call__" in vars(cls) for cls in raw_class.__mro__):
         body["__call__"] = lambda self, *args, **kwargs: self._wsgidb_raw(*args, **kwargs)
     return type("ConnectionProxy", (ConnectionProxy,), body)
+
+
+def _observed(proxy: ConnectionProxy, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call one of `Driver.unobserved_methods`."""
+    raw = proxy._wsgidb_raw
+    driver = proxy._wsgidb_slot.engine.driver
+    result = driver.activity(raw).observe(driver.clock, getattr(raw, name), *args, **kwargs)
+    if result is raw:
+        return proxy
+    return adopted(proxy, result) if hasattr(result, "fetchone") else result

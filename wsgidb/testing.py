@@ -95,6 +95,7 @@ class _Sandbox(Driver):
         super().__init__(settings, *args)
         self._inner = make_driver(replace(settings, transaction="manual"), *args)
         self.cursor_methods = self._inner.cursor_methods  # type: ignore[misc]  # it stands for that driver
+        self.unobserved_methods = self._inner.unobserved_methods  # type: ignore[misc]
         self.connection_class = self._inner.connection_class
         self._connected = False
         self._settled_rows = 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.fakedb import FakeConnection, FakeDB
-from wsgidb import ConfigError
+from wsgidb import ConfigError, ConnectionReturned, Database
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import DIRTY, Driver
 from wsgidb.settings import Settings
@@ -150,3 +153,73 @@ def test_abandon_in_a_statement(fakedb: FakeDB) -> None:
     driver.abandon(used)
     driver.abandon(broken)
     assert (used.closed, broken.closed) == (False, True)
+
+
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "execute": lambda conn: conn.execute("INSERT INTO kept VALUES (1)"),
+    "executemany": lambda conn: conn.executemany("INSERT INTO kept VALUES (?)", [(1,)]),
+    "executescript": lambda conn: conn.executescript("DELETE FROM kept"),
+}
+
+
+class TestStatementsOfTheConnection:
+    """A connection may have an execute() of its own (sqlite3's and psycopg's return a new cursor, DuckDB's itself)."""
+
+    @pytest.fixture
+    def database(self, tmp_path: Path) -> Iterator[Database]:
+        def create() -> sqlite3.Connection:
+            return sqlite3.connect(tmp_path / "own.sqlite3", check_same_thread=False)
+
+        with Database(creator=create, strategy="pooled", pool_size=1) as database:
+            with database.connection() as conn:
+                conn.execute("CREATE TABLE kept (n INTEGER)")
+                conn.commit()
+            yield database
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_their_cursor_is_the_leases(self, database: Database, call: str) -> None:
+        """R8: so that it ends with it, and cannot write into the next request's transaction."""
+        before = database.stats().statements
+        with database.connection() as conn:
+            cursor = CALLS[call](conn)
+            assert cursor.connection is conn
+            assert cursor.execute("SELECT 7").fetchall() == [(7,)]
+        assert database.stats().statements == before + 2
+        with database.connection(), pytest.raises(ConnectionReturned):
+            cursor.execute("INSERT INTO kept VALUES (2)")
+
+    def test_what_they_left_behind_is_rolled_back(self, database: Database) -> None:
+        with database.connection() as conn:
+            conn.execute("INSERT INTO kept VALUES (1)")
+        with database.connection() as conn:
+            assert conn.execute("SELECT * FROM kept").fetchall() == []
+
+    def test_a_method_kept_beyond_the_lease_is_refused(self, database: Database) -> None:
+        with database.connection() as conn:
+            execute, commit = conn.execute, conn.commit
+        with pytest.raises(ConnectionReturned):
+            execute("SELECT 1")
+        with pytest.raises(ConnectionReturned):
+            commit()
+
+    def test_a_connection_that_returns_itself_is_the_lease(self, fakedb: FakeDB) -> None:
+        def create() -> Any:
+            made: Any = fakedb.connect()
+            made.execute, made.executemany = lambda sql: made, lambda sql, rows: len(rows)
+            return made
+
+        with Database(creator=create) as database, database.connection() as conn:
+            assert conn.execute("SELECT 1") is conn
+            assert conn.executemany("SELECT 1", [(), ()]) == 2
+            assert not hasattr(conn, "executescript")
+
+    def test_interrupted(self, fakedb: FakeDB) -> None:
+        """C6: it may be in the middle of its reply."""
+
+        def interrupt(sql: str) -> None:
+            raise KeyboardInterrupt
+
+        with Database(creator=with_switch(fakedb, execute=interrupt), pool_size=1) as database:
+            with database.connection() as conn, pytest.raises(KeyboardInterrupt):
+                conn.execute("SELECT 1")
+            assert database.stats().discards == {"in the middle of a statement": 1}

@@ -58,9 +58,9 @@ class Driver(ABC):
     """Methods of the driver's connection, beside cursor(), that return a new cursor."""
     cursor_attributes: ClassVar[tuple[str, ...]] = ()
     """Attributes of the connection that its cursors look up at every statement."""
-    settle_methods: ClassVar[tuple[str, ...]] = ()
-    """Methods of the driver's connection that end a transaction and that its class cannot observe: the lease calls
-    `settle_by` for them."""
+    unobserved_methods: ClassVar[tuple[str, ...]] = ()
+    """Methods of the driver's connection, where it has them, that talk to the server and that its class cannot observe:
+    the lease notes them in the connection's record, and adopts a cursor that they return."""
     clears_sessions: ClassVar[bool] = False
     """Whether `reset` can do what reset=session promises."""
     connection_class: Any = object
@@ -160,19 +160,6 @@ class Driver(ABC):
         return None
 
     # -- for the handler
-
-    def settle_by(self, name: str, conn: Any) -> Any:
-        """Call one of `settle_methods` and note it in the connection's record. May block as a statement may."""
-        seen = self.activity(conn)
-        began = self.clock()
-        try:
-            return getattr(conn, name)()
-        except Exception as error:
-            seen.failed(error)
-            raise
-        finally:
-            seen.statements += 1
-            seen.seconds += self.clock() - began
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
         """The cursor as a handler gets it: its ``connection`` is the lease `conn`. Never blocks."""

@@ -20,7 +20,7 @@ METHODS = ("cursor", "commit", "rollback", "close")
 
 class Generic(Driver):
     name = "creator"
-    settle_methods: ClassVar[tuple[str, ...]] = ("commit", "rollback")
+    unobserved_methods: ClassVar[tuple[str, ...]] = ("commit", "rollback", "execute", "executemany", "executescript")
     _activities: dict[int, Activity]
     """By the id of an open connection, which may take no attribute and no weak reference."""
 
@@ -75,7 +75,7 @@ class Generic(Driver):
         self._set_autocommit(conn)
 
     def commit(self, conn: Any) -> None:
-        self.settle_by("commit", conn)
+        self._activities[id(conn)].observe(self.clock, conn.commit)
 
     def close(self, conn: Any) -> None:
         self._activities.pop(id(conn), None)
