@@ -47,7 +47,7 @@ class TestEnvironment:
         """As it was written, with the nearest known option."""
         monkeypatch.setenv("WSGIDB_URL", SQLITE)
         monkeypatch.setenv("WSGIDB_POOLSIZE", "5")
-        with pytest.raises(ConfigError, match=r"'WSGIDB_POOLSIZE' \(did you mean 'pool_size'\?\)"):
+        with pytest.raises(ConfigError, match=r"'WSGIDB_POOLSIZE' \(did you mean 'WSGIDB_POOL_SIZE'\?\)"):
             Database.from_env()
 
     def test_a_bad_variable_is_named_as_it_was_written(self, monkeypatch: pytest.MonkeyPatch) -> None:

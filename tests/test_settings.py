@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.fakedb import FakeDB
-from wsgidb import ConfigError, Database
+from wsgidb import ConfigError, Database, DatabaseUnavailable
 from wsgidb.settings import OPTIONS, Settings
 
 SQLITE = "sqlite:////tmp/never-opened.sqlite3"
@@ -38,6 +38,9 @@ def test_an_unknown_option_is_named_with_the_nearest_known() -> None:
     """Never guess: a misspelt option would be a default in disguise."""
     assert refusal(pol_size=5) == "unknown option 'pol_size' (did you mean 'pool_size'?)"
     assert refusal(xyzzy=5).startswith("unknown option 'xyzzy'; known: url, driver, creator,")
+    assert refusal(charset="utf8").endswith("; the driver's own go into the url")
+    assert refusal(pool_timeout=5) == "unknown option 'pool_timeout' (did you mean 'acquire_timeout'?)"
+    assert refusal(autocommit=True) == "unknown option 'autocommit' (did you mean 'transaction'?)"
 
 
 def test_a_url_is_given_once() -> None:
@@ -94,9 +97,13 @@ def test_none_is_taken_only_where_it_has_a_meaning(name: str) -> None:
 @pytest.mark.parametrize("name", ["strategy", "transaction", "acquire", "ssl_mode"])
 def test_a_choice_lists_its_values(name: str) -> None:
     """A mistyped strategy is not silently another one."""
+    assert "(did you mean 'required'?)" in refusal(ssl_mode="REQUIRED")
     message = refusal(**{name: "pooold"})
     assert message.startswith(f"{name}: takes one of ")
     assert "'pooold'" in message
+
+
+PATHS = OPTIONS["exclude"].metadata["takes"].takes
 
 
 @pytest.mark.parametrize(
@@ -106,7 +113,8 @@ def test_a_choice_lists_its_values(name: str) -> None:
         ({"key": ""}, "key: takes a text"),
         ({"key": f"mysql://u:{SECRET}@h/d"}, "key: takes an environ key with a dot in it"),
         ({"exclude": [f"mysql://u:{SECRET}@h/d"]}, "exclude: takes path prefixes that begin with /"),
-        ({"exclude": "static"}, "exclude: takes path prefixes that begin with /"),
+        ({"exclude": "static"}, f"exclude: takes {PATHS}, got 'static'"),
+        ({"exclude": ["/a", "b"]}, f"exclude: takes {PATHS}, got ['/a', 'b'] (namely 'b')"),
         ({"exclude": "/"}, "exclude: takes path prefixes"),
         ({"exclude": 5}, "exclude: takes path prefixes"),
         ({"init_sql": [5]}, "init_sql: takes a list of statements"),
@@ -131,6 +139,23 @@ def test_other_bad_values(options: dict[str, Any], message: str) -> None:
     assert refusal(**options).startswith(message)
 
 
+@pytest.mark.parametrize("none", [None, "none", "None"])
+@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if "none" in option.metadata["takes"].takes])
+def test_none_is_what_the_documentation_calls_it(name: str, none: object) -> None:
+    """Of these options none is the default, or may be given."""
+    default = getattr(Settings.of({"url": SQLITE}), name)
+    given = getattr(Settings.of({"url": SQLITE, name: none}), name)
+    assert given == (type(default)() if isinstance(default, (dict, tuple)) else None)
+
+
+def test_a_callable_that_returns_no_dict_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """connect_args is asked when a request needs a connection, so the log must say what is wrong."""
+    database = Database(SQLITE, connect_args=lambda: 5)
+    with pytest.raises(DatabaseUnavailable), database.connection():
+        pass
+    assert "connect_args: takes a callable that returns a dict, got int of it" in caplog.text
+
+
 TEXTS = ("ssl_ca", "ssl_cert", "ssl_key", "ping_query", "init_sql", "key", "url")  # these take any text
 
 
@@ -149,6 +174,8 @@ def test_neither_url_nor_creator() -> None:
     ("url", "message"),
     [
         (f"msql://u:{SECRET}@h/db", "url: unknown scheme 'msql' (did you mean 'mysql'?); takes "),
+        (f"mysqlclient://u:{SECRET}@h/db", "url: unknown scheme 'mysqlclient' (did you mean 'mysql+mysqldb'?)"),
+        (f"mariadb://u:{SECRET}@h/db", "url: unknown scheme 'mariadb' (did you mean 'mysql'?)"),
         (f"oracle://u:{SECRET}@h/db", "url: unknown scheme 'oracle'; takes "),
         (f"mysql://u:{SECRET}@/db", "url: mysql://u:***@/db names no host"),
         (f"{MYSQL}?nonsense=1", "nonsense: PyMySQL has no such option"),
@@ -163,7 +190,9 @@ def test_neither_url_nor_creator() -> None:
         ("sqlite:///", "url: sqlite:/// names no file"),
         ("sqlite://host/file", "url: sqlite://host/file names no file"),
         ("sqlite:///:memory:", "url: sqlite:///:memory: would be a new, empty database for every connection; use a "),
-        ("sqlite:///x?timeout=long", "timeout: bad value 'long'"),
+        ("sqlite:///x?timeout=long", "timeout: takes a number >= 0, got 'long'"),
+        ("sqlite:///x?timeout=-1", "timeout: takes a number >= 0, got '-1'"),
+        ("sqlite:///x?timeout=nan", "timeout: takes a number >= 0, got 'nan'"),
         ("sqlite:///x?isolation_level=IMMEDIATE", "isolation_level: cannot be given"),
         ("sqlite:///x?timout=1", "timout: sqlite has no such option (did you mean 'timeout'?)"),
     ],
@@ -189,13 +218,25 @@ def test_autocommit_is_the_transaction_options_business(url: str, name: str) -> 
     ],
 )
 def test_a_missing_driver_package_names_the_extra(scheme: str, package: str, extra: str) -> None:
-    """Known at start-up, with the command that helps; the import is blocked in a process of its own."""
+    """Known at start-up, with the command that helps."""
+    expected = f"url: {scheme} needs the package {package}: pip install 'wsgidb[{extra}]'\n"
+    assert without(scheme, package, f"ModuleNotFoundError(name={package!r})") == expected
+
+
+def test_a_driver_package_that_cannot_be_loaded() -> None:
+    """psycopg without libpq, say: what it says itself comes with the option's name."""
+    expected = "url: postgresql+psycopg cannot be loaded: no pq wrapper available\n"
+    assert without("postgresql+psycopg", "psycopg", "ImportError('no pq wrapper available')") == expected
+
+
+def without(scheme: str, package: str, error: str) -> str:
+    """What the ConfigError says where importing a package raises this error; in a process of its own."""
     code = f"""
 import sys
 class Absent:
     def find_spec(self, name, *rest):
         if name == {package!r}:
-            raise ModuleNotFoundError(name=name)
+            raise {error}
 sys.meta_path.insert(0, Absent())
 import wsgidb
 try:
@@ -204,10 +245,8 @@ except wsgidb.ConfigError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=root())
-    assert (done.stdout, done.stderr) == (
-        f"url: {scheme} needs the package {package}: pip install 'wsgidb[{extra}]'\n",
-        "",
-    )
+    assert done.stderr == ""
+    return done.stdout
 
 
 def root() -> Path:

@@ -9,8 +9,8 @@ from .errors import ConfigError
 
 
 def load(package: str, room: str, name: str, extra: str | None, asked: str) -> Any:
-    """`name` of a room of one of our packages. Raises ConfigError where the room's own package is not installed;
-    `asked` tells what asked for it, and `extra` how to install it."""
+    """`name` of a room of one of our packages. Raises ConfigError where the room's own package is not installed, or not
+    whole; `asked` tells what asked for it, and `extra` how to install it."""
     try:
         return getattr(importlib.import_module(f"{package}.{room}"), name)
     except ModuleNotFoundError as error:
@@ -18,6 +18,8 @@ def load(package: str, room: str, name: str, extra: str | None, asked: str) -> A
         if extra is None or error.name is None or error.name.partition(".")[0] == ours:
             raise
         raise ConfigError(f"{asked} needs the package {error.name}: pip install 'wsgidb[{extra}]'") from None
+    except ImportError as error:  # a library that the package needs is not there, say
+        raise ConfigError(f"{asked} cannot be loaded: {error}") from error
 
 
 def own(option: str, cls: type, contract: type, where: str) -> type:

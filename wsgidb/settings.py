@@ -39,9 +39,7 @@ class Settings:
         values.Parser(FORM, lambda value: None if value is None else Url.parse(value)),
         "the database; values of the query go to the driver, converted to its types",
     )
-    driver: Any = option(
-        None, values.class_(), "in place of the scheme's driver: a subclass of wsgidb.drivers.Driver"
-    )
+    driver: Any = option(None, values.class_(), "in place of the scheme's: a subclass of wsgidb.drivers.Driver")
     creator: Any = option(
         None,
         values.creator,
@@ -224,6 +222,7 @@ class Settings:
         return str(self.url) if self.url is not None else "creator"
 
 
+ELSEWHERE = {"pool_timeout": "acquire_timeout", "autocommit": "transaction"}  # what other libraries call them
 OPTIONS = {option.name: option for option in fields(Settings) if "takes" in option.metadata}
 
 
@@ -231,7 +230,8 @@ def _parsed(options: Mapping[str, Any], shown: Callable[[str], str] = str) -> di
     parsed: dict[str, Any] = {}
     for name, value in options.items():
         if name not in OPTIONS:
-            hint = values.nearest(name, OPTIONS) or f"; known: {', '.join(OPTIONS)}"
+            hint = values.nearest(name, OPTIONS, ELSEWHERE, shown)
+            hint = hint or f"; known: {', '.join(OPTIONS)}; the driver's own go into the url"
             raise ConfigError(f"unknown option {shown(name)!r}{hint}")
         parsed[name] = _parse(name, value, shown(name))
     return parsed

@@ -11,6 +11,7 @@ from .errors import ConfigError
 
 FORM = "driver://user:password@host:port/name?driver-option=value"
 ENCODING = (
+    "the port is a number; "
     "percent-encode special characters in user, password and name (@ is %40, / is %2F, ? is %3F, # is %23, % is %25)"
 )
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")

@@ -9,6 +9,7 @@ import difflib
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -33,10 +34,20 @@ def boolean(text: str) -> bool:
         raise ValueError(text) from None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name: " (did you mean 'x'?)", or nothing."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+LIKENESS = 0.7
+"""Of a mistyped name and the right one."""
+
+
+def nearest(
+    name: str,
+    known: Iterable[str],
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
+    shown: Callable[[str], str] = str,
+) -> str:
+    """A hint for a mistyped name, or one that is known `elsewhere`: " (did you mean 'x'?)", or nothing."""
+    by_lower = {**{one.lower(): one for one in known}, **elsewhere}
+    near = difflib.get_close_matches(name.lower(), list(by_lower), 1, LIKENESS)
+    return f" (did you mean {shown(by_lower[near[0]])!r}?)" if near else ""
 
 
 def quoted(value: Any) -> str:
@@ -115,6 +126,8 @@ def text(*, none: bool = False) -> Parser:
 
 
 def _statements(value: Any) -> tuple[str, ...]:
+    if is_none(value):
+        return ()
     lines = value.splitlines() if isinstance(value, str) else list(value)
     if not all(isinstance(line, str) for line in lines):
         raise ValueError(value)
@@ -150,6 +163,8 @@ def function(*words: str) -> Parser:
 
 
 def _arguments(value: Any) -> Any:
+    if is_none(value):
+        return {}
     found = _imported(value) if isinstance(value, str) else value
     if callable(found):
         return found
@@ -159,6 +174,8 @@ def _arguments(value: Any) -> Any:
 
 
 def _paths(value: Any) -> Any:
+    if is_none(value):
+        return ()
     if callable(value):
         return value
     if isinstance(value, str) and ":" in value:
@@ -169,7 +186,7 @@ def _paths(value: Any) -> Any:
     paths = value.replace(",", " ").split() if isinstance(value, str) else list(value)
     for path in paths:
         if not isinstance(path, str) or not path.startswith("/") or not path.strip("/"):
-            raise ValueError(f" (got {path!r})")
+            raise ValueError("" if path == value else f" (namely {path!r})")
     return tuple(path.rstrip("/") for path in paths)
 
 
@@ -190,6 +207,9 @@ def _flag(value: Any) -> bool:
 
 flag = Parser("true or false", _flag)
 creator = Parser("a callable or an Engine of SQLAlchemy's, or the module:name of either", _creator)
-statements = Parser("a list of statements, or a text with one per line", _statements)
-arguments = Parser("a dict, a callable that returns one, or the module:name of either", _arguments)
-paths = Parser("path prefixes that begin with / (a list, or a text with spaces or commas), or a callable", _paths)
+statements = Parser("a list of statements, a text with one per line, or none", _statements)
+arguments = Parser("a dict, a callable that returns one, the module:name of either, or none", _arguments)
+paths = Parser(
+    "path prefixes that begin with / (a list, or a text with spaces or commas), a callable, its module:name, or none",
+    _paths,
+)

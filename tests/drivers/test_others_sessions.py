@@ -54,6 +54,15 @@ def test_session_reset(mariadb: MariaDB, opened: Open, name: str) -> None:
 
 @pytest.mark.server
 @each_driver
+def test_localhost_with_a_port_is_that_port(mariadb: MariaDB, name: str) -> None:
+    """mysqlclient's library would take its default Unix socket instead, and with it another server."""
+    url = url_of(name, mariadb.url()).replace("127.0.0.1", "localhost")
+    with Database(url) as database, database.connection() as conn:
+        assert value(conn, "SELECT @@port") == mariadb.port
+
+
+@pytest.mark.server
+@each_driver
 def test_session_reset_between_requests(mariadb: MariaDB, name: str) -> None:
     """C3: the same through the public face, and only where something ran."""
     with Database(url_of(name, mariadb.url()), reset="session") as database:

@@ -235,6 +235,21 @@ def test_discard_frees_the_lock_whoever_holds_a_cursor(db: Database, path: Path)
     write_elsewhere(path)
 
 
+def test_a_relative_path_is_meant_from_where_the_application_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No second file where a process changes its directory, as a daemon does."""
+    monkeypatch.chdir(tmp_path)
+    database = Database("sqlite:///here.sqlite3", strategy="per-request")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with database.connection() as conn:
+        conn.execute("CREATE TABLE there (n INTEGER)")
+    assert list(elsewhere.iterdir()) == []
+    assert (tmp_path / "here.sqlite3").exists()
+
+
 def test_missing_directory_is_no_config_error(tmp_path: Path, clock: Clock) -> None:
     """A file that cannot be opened shows at the first connect: it may be there later."""
     with Database(f"sqlite:///{tmp_path}/missing/x.db", clock=clock) as db:

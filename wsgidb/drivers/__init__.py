@@ -21,6 +21,8 @@ DRIVERS = {
     "sqlite": ("sqlite", "SQLite", None),
 }
 """By scheme: the room, its class, and the extra that installs the package it needs."""
+ELSEWHERE = {"mysql+mysqlclient": "mysql+mysqldb", "mysqlclient": "mysql+mysqldb", "mariadb": "mysql"}
+"""What users may try."""
 
 
 def make_driver(settings: Settings, clock: Clock = time.monotonic) -> Driver:
@@ -40,7 +42,8 @@ def _driver_class(settings: Settings) -> type[Driver]:
         asked = SHORT.get(settings.url.scheme, settings.url.scheme)
         if asked not in DRIVERS:
             known = [*DRIVERS, *SHORT]
-            raise ConfigError(f"url: unknown scheme {asked!r}{nearest(asked, known)}; takes {', '.join(known)}")
+            hint = nearest(asked, known, ELSEWHERE)
+            raise ConfigError(f"url: unknown scheme {asked!r}{hint}; takes {', '.join(known)}")
         room, name, extra = DRIVERS[asked]
     found: type[Driver] = load(__name__, room, name, extra, f"url: {asked}")
     return found

@@ -170,6 +170,14 @@ class Driver(ABC):
         bury(cursor)
         return None
 
+    def connect_args(self) -> dict[str, Any]:
+        """The option's arguments for one more connection; a callable is asked each time."""
+        given = self.settings.connect_args
+        found = given() if callable(given) else given
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"connect_args: takes a callable that returns a dict, got {type(found).__name__} of it")
+        return dict(found)
+
     def run(self, conn: Any, statements: tuple[str, ...]) -> None:
         """Execute statements one by one. May block as they do."""
         for statement in statements:

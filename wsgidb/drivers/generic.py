@@ -44,10 +44,9 @@ class Generic(Driver):
 
     def open(self, deadline: float) -> Any:
         """A new connection, as the driver makes it; what a driver of one's own overrides. May block."""
-        given = self.settings.connect_args
         if self.settings.creator is None:
             raise ConfigError(f"{self.name}: has no open() of its own, so it needs a creator in place of a url")
-        return self.settings.creator(**(given() if callable(given) else given))
+        return self.settings.creator(**self.connect_args())
 
     def _known(self, conn: Any) -> Any:
         self._activities[id(conn)] = Activity()

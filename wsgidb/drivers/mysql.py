@@ -99,9 +99,8 @@ class MySQLDriver(Driver):
         return arguments
 
     def _given(self) -> dict[str, Any]:
-        """The driver's arguments for one more connection; a callable connect_args is asked each time."""
-        given = self.settings.connect_args
-        checked = self._checked(given() if callable(given) else given)
+        """The driver's arguments for one more connection."""
+        checked = self._checked(self.connect_args())
         return {**self._arguments, **{ALIASES.get(name, name): value for name, value in checked.items()}}
 
     @abstractmethod

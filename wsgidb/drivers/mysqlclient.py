@@ -63,6 +63,8 @@ class MySQLClient(MySQLDriver):
     def connect(self, deadline: float) -> Connection:
         arguments = {name: value for name, value in self._given().items() if value is not None}
         arguments.setdefault("charset", CHARSET)
+        if arguments.get("host") == "localhost" and "port" in arguments and "unix_socket" not in arguments:
+            arguments["host"] = "127.0.0.1"  # else the library takes its default Unix socket, whatever the port
         if self.clock() >= deadline:  # else it would be another second
             raise OperationalError(LOST, "no time is left to connect")
         seconds = max(round(sockets.remaining(deadline, self.clock)), 1)

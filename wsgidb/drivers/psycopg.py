@@ -141,8 +141,7 @@ class Psycopg(Driver):
 
     def connect(self, deadline: float) -> Connection:
         """TCP, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
-        given = self.settings.connect_args
-        arguments = {**self._arguments, **self._checked(given() if callable(given) else given)}
+        arguments = {**self._arguments, **self._checked(self.connect_args())}
         own = {name: arguments.pop(name) for name in PYTHON if name in arguments}
         conn = Connection(connect(arguments, deadline, self.clock))
         try:

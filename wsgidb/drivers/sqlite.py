@@ -5,9 +5,9 @@ No server, so nothing to hear on a line and nothing to wait for but locks, which
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .. import values
@@ -25,11 +25,11 @@ OWNED = {
     "database": "url",
     "uri": "",
 }
-CONVERTERS: dict[str, Callable[[str], Any]] = {
-    "timeout": float,
-    "foreign_keys": values.boolean,
-    "detect_types": int,
-    "cached_statements": int,
+CONVERTERS = {
+    "timeout": values.number(least=0),
+    "foreign_keys": values.flag,
+    "detect_types": values.number(least=0, whole=True),
+    "cached_statements": values.number(least=0, whole=True),
 }
 LEGACY_TRANSACTION_CONTROL = -1
 BUSY_TIMEOUT = 5.0
@@ -51,14 +51,14 @@ class SQLite(Driver):
             raise ConfigError(
                 f"url: {url} would be a new, empty database for every connection; use a file: sqlite:////tmp/name.db"
             )
-        self._path = url.name
+        self._path = os.path.abspath(url.name)  # the process may go elsewhere before it connects again
         self._arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT, "foreign_keys": True}
         for name, text in url.query.items():
             self._check_name(name)
             try:
                 self._arguments[name] = CONVERTERS[name](text)
             except ValueError:
-                raise ConfigError(f"{name}: bad value {text!r}") from None
+                raise ConfigError(f"{name}: takes {CONVERTERS[name].takes}, got {text!r}") from None
         if not callable(settings.connect_args):
             for name in settings.connect_args:
                 self._check_name(name)
@@ -70,8 +70,7 @@ class SQLite(Driver):
             raise unknown_option(name, set(CONVERTERS), "sqlite")
 
     def connect(self, deadline: float) -> Connection:
-        given = self.settings.connect_args
-        arguments = {**self._arguments, **(given() if callable(given) else given)}
+        arguments = {**self._arguments, **self.connect_args()}
         foreign_keys = arguments.pop("foreign_keys")
         arguments["isolation_level"] = None if self.autocommit else ""  # "" begins a transaction before a write
         conn = sqlite3.connect(
