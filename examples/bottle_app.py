@@ -1,6 +1,6 @@
-"""The city application in Bottle; README.md says what it answers.
+"""The city application in Bottle; README.md says what it answers, and how to load the cities.
 
-    WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --chdir examples bottle_app:application
+    WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --pythonpath examples bottle_app:application
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The city application in CherryPy; README.md says what it answers.
+"""The city application in CherryPy; README.md says what it answers, and how to load the cities.
 
-    WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --chdir examples cherrypy_app:application
+    WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --pythonpath examples cherrypy_app:application
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""The city application in Falcon; README.md says what it answers.
+"""The city application in Falcon; README.md says what it answers, and how to load the cities.
 
-    WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --chdir examples falcon_app:application
+    WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --pythonpath examples falcon_app:application
 """
 
 from __future__ import annotations

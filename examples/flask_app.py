@@ -1,4 +1,4 @@
-"""The city application in Flask; README.md says what it answers.
+"""The city application in Flask; README.md says what it answers, and how to load the cities.
 
     WSGIDB_URL=sqlite:///cities.sqlite3 flask --app examples/flask_app run
 """

@@ -1,6 +1,6 @@
-"""The city application as plain WSGI; README.md says what it answers.
+"""The city application as plain WSGI; README.md says what it answers, and how to load the cities.
 
-    WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --chdir examples plain_wsgi:application
+    WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --pythonpath examples plain_wsgi:application
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import signal
 import socket
@@ -21,6 +22,8 @@ import requests
 from werkzeug.test import Client, TestResponse
 
 import load_cities
+from support.ports import bind
+from support.waiting import until
 from wsgidb import Database
 
 EXAMPLES = Path(load_cities.__file__).parent
@@ -246,6 +249,34 @@ def refusal(*arguments: str, **settings: str) -> str:
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.stderr.rstrip("\n")
+
+
+GUNICORN = re.compile(r"    WSGIDB_URL=(\S+) (gunicorn .*)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FRAMEWORKS, ids=lambda path: path.stem)
+def test_the_command_at_its_top_serves_it(path: Path, tmp_path: Path) -> None:
+    """As it stands there, in a directory of its own where the cities were loaded as README.md says."""
+    command = GUNICORN.search(path.read_text())
+    if command is None:
+        assert path.stem in ("django_app", "flask_app", "pyramid_app"), "frameworks with a command of their own"
+        return
+    url, words = command[1], command[2].split()
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    loaded = [sys.executable, "examples/load_cities.py"]
+    subprocess.run(loaded, env=environment(WSGIDB_URL=url), cwd=tmp_path, timeout=60, check=True)
+    with bind() as reserved, (tmp_path / "log").open("w") as log:
+        address = f"127.0.0.1:{reserved.getsockname()[1]}"
+        served = [sys.executable, "-m", *words, "--bind", address]
+        process = subprocess.Popen(served, env=environment(WSGIDB_URL=url), cwd=tmp_path, stderr=log)
+        try:
+            until(lambda: "Listening" in (tmp_path / "log").read_text(), 30)
+            response = requests.get(f"http://{address}/?city=London", timeout=30)
+            assert (response.status_code, response.text) == (200, 'City "London" is #770')
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 class TestServing:
