@@ -33,7 +33,8 @@ def _buried(cls: type) -> type:
     """`cls` with its data layout and name, but every use refused."""
     protocol = dict.fromkeys(("__iter__", "__next__", "__enter__", "__call__", "__setattr__", "__delattr__"), _refuse)
     harmless = dict.fromkeys(("close", "__exit__", "__del__"), _nothing)
-    body = {"__slots__": (), "__module__": cls.__module__, "__getattribute__": _get, **protocol, **harmless}
+    shown = dict.fromkeys(("__repr__", "__str__"), lambda self: f"<{cls.__name__} of a lease that is over>")
+    body = {"__slots__": (), "__module__": cls.__module__, "__getattribute__": _get, **protocol, **harmless, **shown}
     return type(cls)(cls.__name__, (cls,), body)
 
 

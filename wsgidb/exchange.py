@@ -96,6 +96,8 @@ class HeldExchange(Exchange):
         return self._write
 
     def _write(self, data: bytes) -> object:
+        if not data and not self.sent:
+            return None  # all it would do is send the head
         self._written += len(data)
         missing = self.missing
         if self.commits and data and missing is not None and missing <= 0:

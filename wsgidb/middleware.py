@@ -44,10 +44,10 @@ class DatabaseMiddleware:
             self.settings = self.database.settings
         self.key = self.settings.key
         self._excludes = _excluder(self.settings.exclude)
-        lazy = self.settings.acquire == "first-use"
-        self._lease = self.database.lease_on_first_use if lazy else self.database.lease
+        self._lazy = self.settings.acquire == "first-use"
+        self._lease = self.database.lease_on_first_use if self._lazy else self.database.lease
         self._veto = (self.settings.commit_veto or default_veto) if self.settings.transaction == "request" else None
-        self._hold = lazy or self._veto is not None  # until it is known what to answer
+        self._hold = self._lazy or self._veto is not None  # until it is known what to answer
 
     def __repr__(self) -> str:
         return f"<DatabaseMiddleware {self.key} {self.database!r}>"
@@ -68,7 +68,7 @@ class DatabaseMiddleware:
         try:
             return self._respond(exchange)
         except DatabaseUnavailable as error:
-            if exchange.sent:
+            if exchange.sent or not self._lazy:  # else it is another Database's
                 raise
             return self._refuse(exchange.environ, exchange.server, error)
         except CommitFailed as error:

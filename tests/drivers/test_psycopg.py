@@ -336,6 +336,20 @@ def test_notifies_left_suspended_holds_up_nobody(backend: OnServer) -> None:
 
 
 @over(POSTGRESQL)
+@pytest.mark.skipif(psycopg.__version__.startswith("3.1."), reason="notifies() has no timeout before")
+def test_notifies_that_hears_nothing_keeps_the_connection(backend: OnServer) -> None:
+    """C2: its timeout is an error within psycopg, without an SQLSTATE, like that of a lost connection."""
+    with database(backend) as made:
+        for _ in range(2):
+            with made.connection() as conn:
+                run(conn, "LISTEN here")
+                conn.commit()
+                assert list(conn.notifies(timeout=0.01)) == []
+                assert run(conn, READ) == [(10,)]
+        assert (made.stats().connects, made.stats().discards) == (1, {})
+
+
+@over(POSTGRESQL)
 def test_statement_of_another_thread(backend: OnServer) -> None:
     """R8: a statement that runs at release costs the connection; its thread gets an error and nothing crashes."""
     with database(backend) as made:

@@ -66,6 +66,14 @@ USES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def test_a_cursor_that_is_over_can_be_shown(source: Database, kind: Any) -> None:
+    """R8: an error page that shows local variables is no use of it."""
+    with source.connection() as conn:
+        cursor = make_cursor(conn, kind)
+        name = object.__repr__(cursor).split()[0].rpartition(".")[2]
+    assert repr(cursor) == str(cursor) == f"<{name} of a lease that is over>"
+
+
 @pytest.mark.parametrize("use", USES)
 def test_every_use_of_a_cursor_is_refused(source: Database, kind: Any, use: str) -> None:
     """R8: also of rows that it has read already: they are another request's time."""

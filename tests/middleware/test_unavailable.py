@@ -134,6 +134,20 @@ def test_first_use_that_fails_becomes_the_same_503(failing: FakeDB, app: Any) ->
     call.read()
 
 
+@pytest.mark.parametrize("transaction", ["manual", "request"])
+def test_another_databases_failure_is_the_apps_own(failing: FakeDB, transaction: str) -> None:
+    """R2: the request has its connection; that a second Database has none, the app may know what to make of."""
+    second = Database(creator=failing.connect)
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        with second.connection():
+            return [b"never"]
+
+    with Database(creator=FakeDB().connect, transaction=transaction) as first, pytest.raises(DatabaseUnavailable):
+        Call(DatabaseMiddleware(app, first))
+
+
 @pytest.mark.parametrize("app", [uses, uses_in_generator])
 def test_first_use_that_works_is_the_apps_response(fakedb: FakeDB, app: Any) -> None:
     """R1: with acquire=first-use a request that gets its connection is answered as ever."""

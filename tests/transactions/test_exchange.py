@@ -42,6 +42,9 @@ def site(fakedb: FakeDB, database: Database) -> Site:
         (answering(stream(b"e"), 4, write=(b"abcd",)), ["200 OK", "abcd", "e"]),
         (answering(stream(b"e", b"f"), 4, write=(b"abcd",)), ["200 OK", "abcd", "e", "f"]),
         (answering([], 3, write=(b"abcd", b"e")), ["200 OK", "abcde"]),
+        (answering([], 0, write=(b"",)), ["200 OK"]),
+        (answering([], write=(b"", b"")), ["200 OK"]),
+        (answering(stream(b"abcd"), 4, write=(b"",)), ["200 OK", "abcd"]),
     ],
 )
 class TestHeld:

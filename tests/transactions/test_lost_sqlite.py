@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -151,3 +152,106 @@ def test_manual_is_left_alone(bank: SQLiteBank) -> None:
     with Database(bank.url, transaction="manual") as database:
         assert request(database, bank, conflict, end_of_with) == 200
     assert bank.state == NOTED
+
+
+ROOM = 2**16
+"""Bytes of a file, for a disk that is full."""
+
+
+def full_commit(conn: Any, bank: Any, commit: Callable[[], object] | None = None) -> None:
+    """A COMMIT for which the disk has no room."""
+    run(conn, f"INSERT INTO transfer (amount) VALUES (zeroblob({2 * ROOM}))")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, before[1]))
+    try:
+        with pytest.raises(sqlite3.OperationalError):
+            (commit or conn.commit)()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not conn.in_transaction
+
+
+def full_script(conn: Any, bank: Any) -> None:
+    """The same of the COMMIT with which a script begins."""
+    full_commit(conn, bank, lambda: conn.executescript("SELECT 1"))
+
+
+def interrupted_rows(conn: Any, bank: Any) -> None:
+    """A statement that writes and returns rows, and is interrupted while they are read."""
+    cursor = conn.execute("INSERT INTO transfer (amount) VALUES (1), (2), (3) RETURNING amount")
+    conn.set_progress_handler(lambda: 1, 1)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        cursor.fetchall()
+    conn.set_progress_handler(None, 1)
+    assert not conn.in_transaction
+
+
+def in_a_script(conn: Any, bank: Any) -> None:
+    """A transaction that a script begins, and that ends within it."""
+    conn.rollback()
+    with pytest.raises(sqlite3.IntegrityError):
+        conn.executescript(f"BEGIN; {TAKE}; INSERT OR ROLLBACK INTO account VALUES (1, 0)")
+
+
+def with_insert(conn: Any, bank: Any) -> None:
+    """A write that sqlite3 itself would begin no transaction for."""
+    conflict(conn, bank)
+    conn.execute("WITH ten(n) AS (SELECT 10) INSERT INTO transfer (amount) SELECT n FROM ten")
+
+
+UNSEEN: dict[str, Step] = {
+    "a full disk at commit()": full_commit,
+    "a full disk at the COMMIT of a script": full_script,
+    "while rows are read": interrupted_rows,
+    "within a script": in_a_script,
+    "WITH ... INSERT": with_insert,
+}
+
+
+@pytest.mark.parametrize("loss", UNSEEN)
+@pytest.mark.parametrize("more", [(), (note,)])
+def test_a_loss_that_no_statement_tells_of(
+    database: Database, bank: SQLiteBank, loss: str, more: tuple[Step, ...]
+) -> None:
+    """R10: at a commit, in a script, while rows are read: the rest is not committed."""
+    assert request(database, bank, UNSEEN[loss], *more) == 500
+    assert bank.state == BEFORE
+
+
+def test_a_script_that_fails_after_its_commit_loses_nothing(database: Database, bank: SQLiteBank) -> None:
+    """R10: what was done before it is committed by it; that is no loss."""
+
+    def script(conn: Any, bank: Any) -> None:
+        with pytest.raises(sqlite3.OperationalError, match="syntax"):
+            conn.executescript("NONSENSE")
+
+    assert request(database, bank, script, note) == 200
+    assert bank.state == (90, 100, 1)
+
+
+def test_a_handlers_own_begin(database: Database, bank: SQLiteBank) -> None:
+    """R10: where the handler begins by itself, what follows a loss would stand by itself: it is refused."""
+
+    def steps(conn: Any, bank: Any) -> None:
+        conn.rollback()
+        conn.isolation_level = None
+        conn.execute("BEGIN IMMEDIATE")
+        run(conn, TAKE)
+        conflict(conn, bank)
+        with pytest.raises(TransactionLost):
+            run(conn, NOTE)
+        assert run(conn, "SELECT COUNT(*) FROM transfer") == [(0,)]
+
+    assert request(database, bank, steps) == 500
+    assert bank.state == BEFORE
+
+
+def test_a_handler_that_switches_autocommit_on_loses_nothing(database: Database, bank: SQLiteBank) -> None:
+    """R10: sqlite3 commits for it, and SQLite then says that no transaction is open, as after a loss."""
+
+    def switch(conn: Any, bank: Any) -> None:
+        conn.isolation_level = None
+        run(conn, NOTE)
+
+    assert request(database, bank, switch) == 200
+    assert bank.state == (90, 100, 1)

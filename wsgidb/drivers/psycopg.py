@@ -36,6 +36,8 @@ DISCONNECTS = frozenset(
         "25P04",  # transaction_timeout
     )
 )
+UNHARMED = (psycopg.errors.PipelineAborted, getattr(psycopg.errors, "_WaitTimeout", psycopg.errors.PipelineAborted))
+"""Errors without an SQLSTATE that leave the connection as it was. The second, private one ends notifies(timeout=…)."""
 SSL_MODES = {
     "disabled": "disable",
     "preferred": "prefer",
@@ -213,7 +215,7 @@ class Psycopg(Driver):
         if not isinstance(error, psycopg.Error):
             return False
         if error.sqlstate is None:  # libpq's or psycopg's own, like "the connection is closed"
-            return isinstance(error, psycopg.OperationalError) and not isinstance(error, psycopg.errors.PipelineAborted)
+            return isinstance(error, psycopg.OperationalError) and not isinstance(error, UNHARMED)
         return error.sqlstate.startswith("08") or error.sqlstate in DISCONNECTS
 
     def is_read_only(self, error: BaseException) -> bool:

@@ -14,8 +14,8 @@ from .. import values
 from ..activity import Activity
 from ..errors import ConfigError
 from ..settings import Settings
-from .base import CLEAN, DIRTY, Clock, Driver, State, refuse_owned, unknown_option
-from .sqlite_connection import Connection, raw_connection
+from .base import CLEAN, DIRTY, Check, Clock, Driver, State, refuse_owned, unknown_option
+from .sqlite_connection import BY_THEMSELVES, LEGACY_TRANSACTION_CONTROL, STANDING, Connection, raw_connection
 
 OWNED = {
     "isolation_level": "transaction",
@@ -31,7 +31,8 @@ CONVERTERS = {
     "detect_types": values.number(least=0, whole=True),
     "cached_statements": values.number(least=0, whole=True),
 }
-LEGACY_TRANSACTION_CONTROL = -1
+READ_ONLY = 8
+"""SQLite's primary result code: https://www.sqlite.org/rescode.html#readonly"""
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another connection's lock, where the url says nothing."""
 
@@ -79,7 +80,7 @@ class SQLite(Driver):
             factory=Connection,
             check_same_thread=False,  # one thread at a time is what a lease grants
         )
-        conn.seen, conn.clock, conn.guarded = Activity(), self.clock, False
+        conn.seen, conn.clock = Activity(), self.clock
         try:
             self.run(conn, (f"PRAGMA foreign_keys = {int(foreign_keys)}", *self.settings.init_sql))
             conn.commit()
@@ -88,6 +89,7 @@ class SQLite(Driver):
             raise
         conn.seen.statements, conn.seen.seconds = 0, 0.0  # those were not a handler's
         conn.guarded = self.settings.transaction == "request"
+        conn.alone = None if self.autocommit else BY_THEMSELVES if conn.guarded else STANDING
         return conn
 
     def ping(self, conn: Connection, deadline: float) -> None:
@@ -103,13 +105,32 @@ class SQLite(Driver):
         conn.settled()
 
     def commit(self, conn: Connection) -> None:
+        conn.look_back()
         if conn.in_transaction or conn.seen.lost is not None:
             conn.commit()
 
     def close(self, conn: Connection) -> None:
         conn.close()
 
+    def watch(self, conn: Connection) -> Check:
+        """The file may have been replaced, or removed: what is then written to the open one is lost."""
+        path = self._path
+        before = os.stat(path)
+
+        def check(_timeout: int) -> bool:
+            try:
+                now = os.stat(path)
+            except OSError:
+                return True
+            return now.st_ino != before.st_ino or now.st_dev != before.st_dev
+
+        return check
+
     def inspect(self, conn: Connection) -> State | str:
+        conn.orphaned = True  # told before it is known, so that the other thread cannot miss it
+        if conn.seen.busy:
+            return "in the middle of a statement"
+        conn.orphaned = False
         try:
             return DIRTY if conn.in_transaction or conn.seen.lost is not None else CLEAN
         except sqlite3.ProgrammingError:
@@ -124,7 +145,7 @@ class SQLite(Driver):
     def abandon(self, conn: Connection) -> None:
         """There is no server to talk to. Closing frees the file's locks now; garbage collection would, too, but a
         traceback may keep the connection alive for long."""
-        if not conn.busy:
+        if not conn.orphaned:
             return conn.close()
         try:
             conn.interrupt()  # the other thread's statement ends; its cursor keeps the connection until then
@@ -134,6 +155,13 @@ class SQLite(Driver):
     def is_disconnect(self, error: BaseException) -> bool:
         return False
 
+    def is_read_only(self, error: BaseException) -> bool:
+        """Also of a file that was replaced, or was read-only when it was opened."""
+        if not isinstance(error, sqlite3.OperationalError):
+            return False
+        code = getattr(error, "sqlite_errorcode", None)  # from Python 3.11 on
+        return "readonly database" in str(error) if code is None else code & 0xFF == READ_ONLY
+
     def adopt(self, cursor: Any, conn: Any) -> Any:
         cursor.lease = conn
         return cursor
@@ -142,10 +170,13 @@ class SQLite(Driver):
         """An unfinished SELECT keeps its lock and its snapshot, in_transaction says nothing of it, and a rollback
         does not end it; closing its cursor does."""
         raw = raw_connection(cursor)
-        before, raw.busy = raw.busy, True  # told before it is known, so that the other thread cannot miss it
+        before, raw.orphaned = raw.orphaned, True
+        if raw.seen.busy:
+            return "in the middle of a statement"
+        raw.interrupt()  # another thread's fetch, of which nothing tells, and which close() would wait for
         try:
             cursor.close()
         except sqlite3.ProgrammingError:  # "Recursive use of cursors": another thread is in the middle of it
             return "in the middle of a statement"
-        raw.busy = before
+        raw.orphaned = before
         return super().retire_cursor(cursor)

@@ -1,0 +1,269 @@
+"""Where SQLite's transactions begin, whatever sqlite3 makes of a statement, and what runs when a lease ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.waiting import until
+from wsgidb import ConnectionReturned, Database
+
+ONE_ROW_OF_NO_END = """
+    WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n WHERE x < 2 OR x < 0
+"""
+MODES = ("manual", "request")
+WRITES = (
+    "INSERT INTO kept VALUES (1)",
+    "WITH one(n) AS (SELECT 1) INSERT INTO kept SELECT n FROM one",
+    "; INSERT INTO kept VALUES (1)",
+    "/* a; comment */ INSERT INTO kept VALUES (1)",
+    "-- a comment\nINSERT INTO kept VALUES (1)",
+    "REPLACE INTO kept VALUES (1)",
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "kept.sqlite3"
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("CREATE TABLE kept (n INTEGER)")
+    return path
+
+
+def rows(path: Path) -> list[int]:
+    """What everybody else sees."""
+    with closing(sqlite3.connect(path, timeout=0)) as conn:
+        return [n for (n,) in conn.execute("SELECT n FROM kept ORDER BY n")]
+
+
+def fails(database: Database, *statements: str) -> None:
+    """A request that runs these and then fails."""
+
+    def request() -> None:
+        with database.connection() as conn:
+            for sql in statements:
+                conn.execute(sql)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        request()
+
+
+@pytest.mark.parametrize("transaction", MODES)
+@pytest.mark.parametrize("sql", WRITES)
+def test_every_write_is_in_a_transaction(path: Path, transaction: str, sql: str) -> None:
+    """R2: sqlite3 begins one for a first word of INSERT, UPDATE, DELETE and REPLACE only."""
+    with Database(f"sqlite:///{path}", transaction=transaction) as database:
+        fails(database, sql)
+        assert rows(path) == []
+        with database.connection() as conn:
+            conn.execute(sql)
+            conn.commit()
+        assert rows(path) == [1]
+
+
+def test_autocommit_begins_none(path: Path) -> None:
+    with Database(f"sqlite:///{path}", transaction="autocommit") as database:
+        fails(database, WRITES[1])
+    assert rows(path) == [1]
+
+
+@pytest.mark.parametrize(
+    ("transaction", "stands"), [("request", False), ("manual", True), ("autocommit", True)]
+)
+@pytest.mark.parametrize(
+    "statements",
+    [("CREATE TABLE another (n)", "INSERT INTO another VALUES (1)"), ("SAVEPOINT a", WRITES[0], "RELEASE a")],
+)
+def test_what_stands_by_itself(path: Path, transaction: str, stands: bool, statements: tuple[str, ...]) -> None:
+    """R9: with request all of the request is one transaction; else DDL, and a savepoint that was released, stand, as
+    sqlite3 has it."""
+    with Database(f"sqlite:///{path}", transaction=transaction) as database:
+        fails(database, *statements)
+    with closing(sqlite3.connect(path)) as conn:
+        tables = conn.execute("SELECT name FROM sqlite_master WHERE name = 'another'").fetchall()
+    assert bool(tables or rows(path)) is stands
+
+
+@pytest.mark.parametrize("sql", ["SELECT n FROM kept", "PRAGMA user_version", "VACUUM", "EXPLAIN SELECT 1", "/* open"])
+def test_what_begins_none(path: Path, sql: str) -> None:
+    """C4: reading opens no transaction, and VACUUM cannot be in one."""
+    with Database(f"sqlite:///{path}", transaction="request") as database, database.connection() as conn:
+        conn.execute(sql).fetchall()
+        assert not conn.in_transaction
+
+
+def test_the_isolation_level_of_a_handler_counts(path: Path) -> None:
+    with Database(f"sqlite:///{path}", transaction="request") as database, database.connection() as conn:
+        conn.isolation_level = "IMMEDIATE"
+        conn.execute("CREATE TABLE another (n)")
+        other = sqlite3.connect(path, timeout=0)
+        with closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+
+
+class TestRunningAtRelease:
+    """R8: another thread is in the middle of something when the lease ends."""
+
+    @staticmethod
+    def script(conn: Any) -> None:
+        conn.executescript("SELECT wait(1); BEGIN; INSERT INTO kept VALUES (100)")
+
+    @staticmethod
+    def script_in_a_transaction(conn: Any) -> None:
+        conn.executescript("BEGIN; INSERT INTO kept VALUES (100); SELECT wait(1)")
+
+    @staticmethod
+    def statement(conn: Any) -> None:
+        conn.execute("INSERT INTO kept SELECT wait(100)")
+
+    @pytest.mark.parametrize("run", [script, script_in_a_transaction, statement])
+    def test_a_statement_or_script(self, path: Path, run: Any) -> None:
+        """The next request has another connection, at once, and nothing of the first one's is committed by it."""
+        entered, leave = threading.Event(), threading.Event()
+
+        def wait(n: int) -> int:
+            entered.set()
+            leave.wait(30)
+            return n
+
+        with Database(f"sqlite:///{path}?timeout=10", pool_size=1) as database:
+            with database.connection() as conn:
+                conn.create_function("wait", 1, wait)
+                thread = threading.Thread(target=_swallowing(getattr(run, "__func__", run)), args=(conn,))
+                thread.start()
+                assert entered.wait(30)
+            assert database.stats().discards == {"in the middle of a statement": 1}
+            with database.connection() as conn:
+                assert not conn.in_transaction
+                leave.set()
+                thread.join(30)
+                conn.execute("INSERT INTO kept VALUES (2)")
+                conn.commit()
+        assert rows(path) == [2]
+
+    def test_a_commit_that_waits_for_a_lock(self, path: Path) -> None:
+        """SQLite says of it that no transaction is open; when it fails, there is one."""
+        with closing(sqlite3.connect(path, check_same_thread=False)) as other:
+            other.executemany("INSERT INTO kept VALUES (?)", [(n,) for n in range(9)])
+            other.commit()
+            reading = other.execute("SELECT n FROM kept")
+            reading.fetchone()  # a reader's lock, for which a commit waits
+            with Database(f"sqlite:///{path}?timeout=1", pool_size=1) as database:
+                with database.connection() as conn:
+                    raw = conn.driver_connection
+                    conn.execute("INSERT INTO kept VALUES (100)")
+                    thread = threading.Thread(target=_swallowing(lambda conn: conn.commit()), args=(conn,))
+                    thread.start()
+                    until(lambda: raw.seen.busy)
+                thread.join(30)
+                assert database.stats().discards == {"in the middle of a statement": 1}
+                reading.close()
+                with database.connection() as conn:
+                    assert not conn.in_transaction
+                    conn.execute("INSERT INTO kept VALUES (2)")
+                    conn.commit()
+        assert 100 not in rows(path)
+
+    def test_a_fetch(self, path: Path) -> None:
+        """Nothing tells of it, so it is interrupted: the release does not wait for all of its rows."""
+        started = threading.Event()
+
+        def fetch(conn: Any) -> None:
+            cursor = conn.execute(ONE_ROW_OF_NO_END)
+            started.set()
+            cursor.fetchall()
+
+        with Database(f"sqlite:///{path}", pool_size=1) as database:
+            with database.connection() as conn:
+                told: list[BaseException] = []
+                thread = threading.Thread(target=_swallowing(fetch, told), args=(conn,), daemon=True)
+                thread.start()
+                assert started.wait(30)
+                time.sleep(0.05)  # so that it is in its midst, as a rule: nothing tells
+            thread.join(30)
+            assert not thread.is_alive()
+            assert len(told) == 1
+            with database.connection() as conn:
+                assert conn.execute("SELECT n FROM kept").fetchall() == []
+
+
+def _swallowing(run: Callable[[Any], object], told: list[BaseException] | None = None) -> Callable[[Any], None]:
+    def swallow(conn: Any) -> None:
+        try:
+            run(conn)
+        except (sqlite3.Error, ConnectionReturned) as error:
+            if told is not None:
+                told.append(error)
+
+    return swallow
+
+
+class TestFile:
+    """C2: what is written to a file that is no longer there is lost, and SQLite says nothing of it."""
+
+    @pytest.mark.parametrize("journal", ["delete", "wal"])
+    def test_replaced(self, path: Path, journal: str) -> None:
+        with closing(sqlite3.connect(path)) as conn:
+            conn.execute(f"PRAGMA journal_mode = {journal}")
+        with Database(f"sqlite:///{path}", pool_size=1) as database:
+            with database.connection() as conn:
+                conn.execute("INSERT INTO kept VALUES (1)")
+                conn.commit()
+            other = path.with_name("other")
+            shutil.copyfile(path, other)
+            os.replace(other, path)
+            for companion in ("-wal", "-shm"):
+                path.with_name(path.name + companion).unlink(missing_ok=True)
+            with database.connection() as conn:
+                conn.execute("INSERT INTO kept VALUES (2)")
+                conn.commit()
+            assert database.stats().discards == {"check failed": 1}
+        assert 2 in rows(path)
+
+    def test_removed(self, path: Path) -> None:
+        """The next request finds an empty database, rather than one that nobody else sees."""
+        with Database(f"sqlite:///{path}", pool_size=1) as database:
+            database.check()
+            path.unlink()
+            with database.connection() as conn, pytest.raises(sqlite3.OperationalError, match="no such table"):
+                conn.execute("SELECT n FROM kept")
+
+    def test_read_only(self, path: Path) -> None:
+        """discard_read_only: a connection that cannot write is not kept, whatever the handler makes of the error."""
+        with Database(f"sqlite:///{path}", pool_size=1) as database:
+            with database.connection() as conn:
+                conn.execute("PRAGMA query_only = 1")
+                with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                    conn.execute("INSERT INTO kept VALUES (1)")
+            assert database.stats().discards == {"server read-only or not ready": 1}
+            with database.connection() as conn:
+                conn.execute("INSERT INTO kept VALUES (2)")
+                conn.commit()
+        assert rows(path) == [2]
+
+    def test_other_errors_keep_it(self, path: Path) -> None:
+        with Database(f"sqlite:///{path}", pool_size=1) as database:
+            for sql in ("SELECT nothing", "INSERT INTO nowhere VALUES (1)"):
+                with database.connection() as conn, pytest.raises(sqlite3.OperationalError):
+                    conn.execute(sql)
+            assert (database.stats().connects, database.stats().discards) == (1, {})
+
+
+def test_a_cursor_of_a_function_is_refused(path: Path) -> None:
+    """R8: what it makes could not end with its lease."""
+    with (
+        Database(f"sqlite:///{path}") as database,
+        database.connection() as conn,
+        pytest.raises(TypeError, match="takes a class"),
+    ):
+        conn.cursor(lambda raw: sqlite3.Cursor(raw))
