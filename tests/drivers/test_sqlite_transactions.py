@@ -174,14 +174,16 @@ class TestRunningAtRelease:
                     conn.commit()
         assert 100 not in rows(path)
 
-    def test_a_fetch(self, path: Path) -> None:
-        """Nothing tells of it, so it is interrupted: the release does not wait for all of its rows."""
+    @pytest.mark.parametrize("how", ["fetchall", "fetchone", "fetchmany", "__next__"])
+    def test_a_fetch(self, path: Path, how: str) -> None:
+        """To close its cursor meanwhile would end the process, since Python 3.12."""
         started = threading.Event()
 
         def fetch(conn: Any) -> None:
             cursor = conn.execute(ONE_ROW_OF_NO_END)
             started.set()
-            cursor.fetchall()
+            while True:
+                getattr(cursor, how)()
 
         with Database(f"sqlite:///{path}", pool_size=1) as database:
             with database.connection() as conn:
@@ -189,10 +191,14 @@ class TestRunningAtRelease:
                 thread = threading.Thread(target=_swallowing(fetch, told), args=(conn,), daemon=True)
                 thread.start()
                 assert started.wait(30)
-                time.sleep(0.05)  # so that it is in its midst, as a rule: nothing tells
+                raw = conn.driver_connection
+                until(lambda: raw.seen.busy)
+                time.sleep(0.05)  # so that it is behind its first row
+                assert raw.seen.busy
             thread.join(30)
             assert not thread.is_alive()
             assert len(told) == 1
+            assert database.stats().discards == {"in the middle of a statement": 1}
             with database.connection() as conn:
                 assert conn.execute("SELECT n FROM kept").fetchall() == []
 

@@ -105,7 +105,6 @@ class SQLite(Driver):
         conn.settled()
 
     def commit(self, conn: Connection) -> None:
-        conn.look_back()
         if conn.in_transaction or conn.seen.lost is not None:
             conn.commit()
 
@@ -173,7 +172,6 @@ class SQLite(Driver):
         before, raw.orphaned = raw.orphaned, True
         if raw.seen.busy:
             return "in the middle of a statement"
-        raw.interrupt()  # another thread's fetch, of which nothing tells, and which close() would wait for
         try:
             cursor.close()
         except sqlite3.ProgrammingError:  # "Recursive use of cursors": another thread is in the middle of it

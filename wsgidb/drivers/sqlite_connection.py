@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 from ..activity import Activity
-from ..errors import TransactionLost
+from ..cursors import RETURNED
+from ..errors import ConnectionReturned, TransactionLost
 from .base import Clock
 
 LEGACY_TRANSACTION_CONTROL = -1
@@ -49,7 +50,36 @@ class Cursor(sqlite3.Cursor):
             raw.in_script = False
 
 
+    # A cursor must not be closed while another thread fetches from it: since Python 3.12 that ends the process.
+
+    def fetchone(self) -> Any:
+        return self.raw.run(super().fetchone, (), self.raw.was_open, statement=False)
+
+    def fetchmany(self, *size: Any, **by_name: Any) -> Any:
+        return self.raw.run(partial(super().fetchmany, *size, **by_name), (), self.raw.was_open, statement=False)
+
+    def fetchall(self) -> Any:
+        return self.raw.run(super().fetchall, (), self.raw.was_open, statement=False)
+
+    def __next__(self) -> Any:  # as run() does it, but for two calls less for each row
+        raw = self.raw
+        seen = raw.seen
+        outer, seen.busy = seen.busy, True
+        try:
+            if raw.orphaned:
+                raise ConnectionReturned(RETURNED)
+            return _next(self)
+        except sqlite3.Error as error:
+            raw.failed(raw.was_open, error)
+            raise
+        finally:
+            seen.busy = outer
+            if raw.orphaned:
+                raw.give_up(outer)
+
+
 raw_connection: Callable[[Cursor], Any] = vars(sqlite3.Cursor)["connection"].__get__
+_next: Callable[[Cursor], Any] = sqlite3.Cursor.__next__
 
 
 class Connection(sqlite3.Connection):
@@ -64,7 +94,7 @@ class Connection(sqlite3.Connection):
     settled_changes = 0
     in_script = False
     was_open = False
-    """A transaction was, when the last statement ended. Reading its rows may end it, which nothing here sees."""
+    """A transaction was, when the last statement ended; reading its rows may end it."""
     orphaned = False
     """The lease has ended, or is about to, while another thread may be in the middle of a statement."""
 
@@ -88,53 +118,55 @@ class Connection(sqlite3.Connection):
         """Run a statement. Some errors (a full disk, INSERT OR ROLLBACK) end the whole transaction."""
         seen = self.seen
         sql = args[0] if args and isinstance(args[0], str) else ""
-        self.look_back()
         if seen.lost is not None:
             self._go_on(sql)
         seen.touched += 1
         before = self.in_transaction
+        if not before and self.alone is not None and not self.in_script and self.legacy:
+            found = FIRST_WORD.match(sql)
+            if found is not None and found[1].upper() not in self.alone:
+                method, args = self._begun, (method, args)
+        return self.run(method, args, before or (self.in_script and "BEGIN" in sql.upper()))
+
+    def _begun(self, method: Callable[..., Any], args: Any) -> Any:
+        """sqlite3 begins for the four usual words only, and WITH … INSERT would stand by itself."""
+        sqlite3.Cursor(self).execute(f"BEGIN {self.isolation_level}")
+        return method(*args)
+
+    def run(self, method: Callable[..., Any], args: Any, before: bool, statement: bool = True) -> Any:
+        """Call what executes a `statement`, or reads its rows, which may execute the rest of it."""
+        seen = self.seen
         outer, seen.busy = seen.busy, True  # a statement's function may run another one
         began = self.clock()
         try:
-            if not before and self.alone is not None and not self.in_script and self.legacy:
-                self._begin(sql)
+            if self.orphaned:
+                raise ConnectionReturned(RETURNED)
             return method(*args)
         except sqlite3.Error as error:
-            seen.failed(error)
-            self._look_for_loss(before or (self.in_script and "BEGIN" in sql.upper()), error)
+            self.failed(before, error)
             raise
         finally:
-            self._ended(began, outer)
+            seen.busy = outer
+            if statement:
+                seen.statements += 1
+                seen.seconds += self.clock() - began
+                self.was_open = self.in_transaction
+                if not self.was_open:  # what was written stands, or is gone
+                    self.settled_changes = self.total_changes
+            if self.orphaned:
+                self.give_up(outer)
 
-    def _begin(self, sql: str) -> None:
-        """sqlite3 does so for the four usual words only, and WITH … INSERT would stand by itself."""
-        assert self.alone is not None
-        found = FIRST_WORD.match(sql)
-        if found is not None and found[1].upper() not in self.alone:
-            sqlite3.Cursor(self).execute(f"BEGIN {self.isolation_level}")
-
-    def _ended(self, began: float, outer: bool) -> None:
-        seen = self.seen
-        seen.busy = outer
-        seen.statements += 1
-        seen.seconds += self.clock() - began
-        self.was_open = self.in_transaction
-        if not self.was_open:  # what was written stands, or is gone
-            self.settled_changes = self.total_changes
-        if self.orphaned and not outer:  # nobody else will ever close this
+    def give_up(self, busy: bool) -> None:
+        """Close what nobody else will ever close, unless it is `busy` still."""
+        if not busy:
             super().rollback()  # before Python 3.12 a statement left over keeps the file's locks beyond close()
             self.close()
 
     # -- a transaction that SQLite has ended
 
-    def look_back(self) -> None:
-        """Whether the transaction has ended since the last statement."""
-        if self.was_open and not self.in_transaction:
-            self.was_open = False
-            if self.guarded and self.legacy:  # else the handler may have ended it by switching autocommit
-                self.seen.lost = "SQLite rolled the transaction back while rows were read, and the handler went on"
-
-    def _look_for_loss(self, before: bool, error: sqlite3.Error) -> None:
+    def failed(self, before: bool, error: sqlite3.Error) -> None:
+        """A statement has, in its midst or at its end; `before` it a transaction was open."""
+        self.seen.failed(error)
         if before and self.guarded and not self.in_transaction:
             self.seen.lost = f"SQLite rolled the transaction back with {error!r}, and the handler went on"
 
@@ -145,7 +177,6 @@ class Connection(sqlite3.Connection):
             raise TransactionLost(self.seen.lost)
 
     def refuse_loss(self) -> None:
-        self.look_back()
         if self.seen.lost is not None:
             raise TransactionLost(self.seen.lost)
 
@@ -161,15 +192,14 @@ class Connection(sqlite3.Connection):
         if self.in_script:
             return super().commit()  # of Python 3.10, which asks for it whether or not there is something to commit
         self.refuse_loss()
-        before = self.in_transaction
-        try:
-            self._end(super().commit)
-        except sqlite3.Error as error:
-            self._look_for_loss(before, error)
-            raise
+        self.run(self._settle, (super().commit,), before=self.in_transaction)
 
     def rollback(self) -> None:
-        self._end(super().rollback)
+        self.run(self._settle, (super().rollback,), before=False)
+
+    def _settle(self, method: Callable[[], None]) -> None:
+        method()
+        self.settled()
 
     def __exit__(self, kind: Any, *error: Any) -> Literal[False]:
         """The driver's own would go past the methods above."""
@@ -183,20 +213,6 @@ class Connection(sqlite3.Connection):
             self.rollback()
             raise
         return False
-
-    def _end(self, method: Callable[[], None]) -> None:
-        """Commit or roll back as a statement of the handler's."""
-        seen = self.seen
-        outer, seen.busy = seen.busy, True
-        began = self.clock()
-        try:
-            method()
-            self.settled()
-        except sqlite3.Error as error:
-            seen.failed(error)
-            raise
-        finally:
-            self._ended(began, outer)
 
     def settled(self) -> None:
         self.seen.settled()
