@@ -111,6 +111,15 @@ def test_the_isolation_level_of_a_handler_counts(path: Path) -> None:
             other.execute("BEGIN IMMEDIATE")
 
 
+def test_a_script_begins_by_itself(path: Path) -> None:
+    """It would only be committed at once, and may have to wait for a lock before."""
+    with Database(f"sqlite:///{path}?timeout=0", transaction="request") as database, database.connection() as conn:
+        conn.isolation_level = "IMMEDIATE"
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            conn.executescript("SAVEPOINT a; RELEASE a")
+
+
 class TestRunningAtRelease:
     """R8: another thread is in the middle of something when the lease ends."""
 
@@ -138,6 +147,7 @@ class TestRunningAtRelease:
 
         with Database(f"sqlite:///{path}?timeout=10", pool_size=1) as database:
             with database.connection() as conn:
+                raw = conn.driver_connection
                 conn.create_function("wait", 1, wait)
                 thread = threading.Thread(target=_swallowing(getattr(run, "__func__", run)), args=(conn,))
                 thread.start()
@@ -147,6 +157,7 @@ class TestRunningAtRelease:
                 assert not conn.in_transaction
                 leave.set()
                 thread.join(30)
+                assert is_closed(raw)
                 conn.execute("INSERT INTO kept VALUES (2)")
                 conn.commit()
         assert rows(path) == [2]
@@ -198,9 +209,39 @@ class TestRunningAtRelease:
             thread.join(30)
             assert not thread.is_alive()
             assert len(told) == 1
+            assert is_closed(raw)
             assert database.stats().discards == {"in the middle of a statement": 1}
             with database.connection() as conn:
                 assert conn.execute("SELECT n FROM kept").fetchall() == []
+
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda conn, cursor: conn.execute("SELECT 1"),
+            lambda conn, cursor: conn.commit(),
+            lambda conn, cursor: cursor.fetchone(),
+            lambda conn, cursor: next(cursor),
+        ],
+    )
+    def test_what_begins_too_late_is_refused(self, path: Path, use: Callable[[Any, Any], object]) -> None:
+        """A thread may be about to begin when the lease ends: it must not, and the connection ends with it."""
+        with Database(f"sqlite:///{path}") as database, database.connection() as conn:
+            raw = conn.driver_connection
+            cursor = conn.execute("SELECT 1 UNION SELECT 2")
+            raw.orphaned = True
+            with pytest.raises(ConnectionReturned):
+                use(conn, cursor)
+            assert is_closed(raw)
+
+
+def is_closed(raw: Any) -> bool:
+    """Whether a driver's connection is, though somebody has it still."""
+    try:
+        raw.total_changes  # noqa: B018 - a property that asks SQLite
+    except sqlite3.ProgrammingError as error:
+        return "closed" in str(error)
+    return False
 
 
 def _swallowing(run: Callable[[Any], object], told: list[BaseException] | None = None) -> Callable[[Any], None]:

@@ -176,12 +176,12 @@ def full_script(conn: Any, bank: Any) -> None:
     full_commit(conn, bank, lambda: conn.executescript("SELECT 1"))
 
 
-def interrupted_rows(conn: Any, bank: Any) -> None:
+def interrupted_rows(conn: Any, bank: Any, read: Callable[[Any], object] = lambda cursor: cursor.fetchall()) -> None:
     """A statement that writes and returns rows, and is interrupted while they are read."""
     cursor = conn.execute("INSERT INTO transfer (amount) VALUES (1), (2), (3) RETURNING amount")
     conn.set_progress_handler(lambda: 1, 1)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
-        cursor.fetchall()
+        read(cursor)
     conn.set_progress_handler(None, 1)
     assert not conn.in_transaction
 
@@ -203,6 +203,7 @@ UNSEEN: dict[str, Step] = {
     "a full disk at commit()": full_commit,
     "a full disk at the COMMIT of a script": full_script,
     "while rows are read": interrupted_rows,
+    "while a cursor is iterated": lambda conn, bank: interrupted_rows(conn, bank, list),
     "within a script": in_a_script,
     "WITH ... INSERT": with_insert,
 }
