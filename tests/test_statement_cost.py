@@ -111,16 +111,18 @@ def test_cursor_classes_behave(mariadb: MariaDB, kind: type[Cursor], rows: list[
             cursor.execute(ROWS)
 
 
-def test_fetching_from_sqlite_costs_nothing(tmp_path: Path) -> None:
-    """sqlite3's own functions, which are written in C."""
+def test_fetching_from_sqlite_enters_two_functions(tmp_path: Path) -> None:
+    """One for each row where a cursor is iterated: a cursor must not be closed while another thread fetches from it."""
     with Database(f"sqlite:///{tmp_path}/n.db") as database, database.connection() as conn:
         cursor = conn.execute(ROWS)
         assert isinstance(cursor, sqlite3.Cursor)
-        for name in (*FETCHES, "__next__"):
-            assert getattr(type(cursor), name) is getattr(sqlite3.Cursor, name)
+        assert type(cursor).__iter__ is sqlite3.Cursor.__iter__
         with entered() as names:
-            assert [cursor.fetchone(), *cursor] == [(1,), (2,)]
-        assert names == []
+            assert cursor.fetchone() == (1,)
+        assert names == ["fetchone", "run"]
+        with entered() as names:
+            assert list(cursor) == [(2,)]
+        assert names == ["__next__", "__next__"]
 
 
 def test_fetching_from_any_driver_calls_its_own_functions(fakedb: FakeDB) -> None:
