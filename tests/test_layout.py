@@ -19,7 +19,8 @@ PACKAGE = Path(wsgidb.__file__).parent
 ORDER = [
     *("errors", "values", "url", "settings", "optional", "activity", "cursors", "dbapi"),
     *("drivers.base", "drivers.sockets", "drivers.tls", "drivers.generic", "drivers.sqlalchemy_engine"),
-    *("drivers.sqlite_connection", "drivers.sqlite", "drivers.mysql_observed", "drivers.mysql"),
+    *("drivers.sqlite_words", "drivers.sqlite_cursor", "drivers.sqlite_connection", "drivers.sqlite"),
+    *("drivers.mysql_observed", "drivers.mysql"),
     *("drivers.mysqlclient_wire", "drivers.mysqlclient_statements"),
     *("drivers.mysqlclient_connection", "drivers.mysqlclient"),
     *("drivers.mysqlconnector_wire", "drivers.mysqlconnector_connection", "drivers.mysqlconnector"),

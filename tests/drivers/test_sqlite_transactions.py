@@ -175,7 +175,7 @@ class TestRunningAtRelease:
                     conn.execute("INSERT INTO kept VALUES (100)")
                     thread = threading.Thread(target=_swallowing(lambda conn: conn.commit()), args=(conn,))
                     thread.start()
-                    until(lambda: raw.seen.busy)
+                    until(lambda: raw.running)
                 thread.join(30)
                 assert database.stats().discards == {"in the middle of a statement": 1}
                 reading.close()
@@ -203,9 +203,9 @@ class TestRunningAtRelease:
                 thread.start()
                 assert started.wait(30)
                 raw = conn.driver_connection
-                until(lambda: raw.seen.busy)
+                until(lambda: raw.running)
                 time.sleep(0.05)  # so that it is behind its first row
-                assert raw.seen.busy
+                assert raw.running
             thread.join(30)
             assert not thread.is_alive()
             assert len(told) == 1
@@ -229,7 +229,9 @@ class TestRunningAtRelease:
         with Database(f"sqlite:///{path}") as database, database.connection() as conn:
             raw = conn.driver_connection
             cursor = conn.execute("SELECT 1 UNION SELECT 2")
-            raw.orphaned = True
+            raw.running.append(None)  # which release will find
+            raw.rests()
+            raw.running.pop()
             with pytest.raises(ConnectionReturned):
                 use(conn, cursor)
             assert is_closed(raw)

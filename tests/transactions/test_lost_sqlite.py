@@ -186,13 +186,6 @@ def interrupted_rows(conn: Any, bank: Any, read: Callable[[Any], object] = lambd
     assert not conn.in_transaction
 
 
-def in_a_script(conn: Any, bank: Any) -> None:
-    """A transaction that a script begins, and that ends within it."""
-    conn.rollback()
-    with pytest.raises(sqlite3.IntegrityError):
-        conn.executescript(f"BEGIN; {TAKE}; INSERT OR ROLLBACK INTO account VALUES (1, 0)")
-
-
 def with_insert(conn: Any, bank: Any) -> None:
     """A write that sqlite3 itself would begin no transaction for."""
     conflict(conn, bank)
@@ -204,7 +197,6 @@ UNSEEN: dict[str, Step] = {
     "a full disk at the COMMIT of a script": full_script,
     "while rows are read": interrupted_rows,
     "while a cursor is iterated": lambda conn, bank: interrupted_rows(conn, bank, list),
-    "within a script": in_a_script,
     "WITH ... INSERT": with_insert,
 }
 

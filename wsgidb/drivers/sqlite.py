@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from .. import values
@@ -15,7 +16,9 @@ from ..activity import Activity
 from ..errors import ConfigError
 from ..settings import Settings
 from .base import CLEAN, DIRTY, Check, Clock, Driver, State, refuse_owned, unknown_option
-from .sqlite_connection import BY_THEMSELVES, LEGACY_TRANSACTION_CONTROL, STANDING, Connection, raw_connection
+from .sqlite_connection import LEGACY_TRANSACTION_CONTROL, Connection
+from .sqlite_cursor import raw_connection
+from .sqlite_words import BY_THEMSELVES, STANDING
 
 OWNED = {
     "isolation_level": "transaction",
@@ -82,6 +85,7 @@ class SQLite(Driver):
         )
         conn.seen, conn.clock = Activity(), self.clock
         try:
+            conn.file = _identity(self._path)
             self.run(conn, (f"PRAGMA foreign_keys = {int(foreign_keys)}", *self.settings.init_sql))
             conn.commit()
         except BaseException:
@@ -113,21 +117,18 @@ class SQLite(Driver):
 
     def watch(self, conn: Connection) -> Check:
         """The file may have been replaced, or removed: what is then written to the open one is lost."""
-        path = self._path
-        before = os.stat(path)
+        path, before = self._path, conn.file
 
         def check(_timeout: int) -> bool:
             try:
-                now = os.stat(path)
+                return _identity(path) != before
             except OSError:
                 return True
-            return now.st_ino != before.st_ino or now.st_dev != before.st_dev
 
         return check
 
     def inspect(self, conn: Connection) -> State | str:
-        conn.orphaned = True  # told before it is known, so that the other thread cannot miss it
-        if conn.seen.busy:
+        if not conn.rests():
             return "in the middle of a statement"
         conn.orphaned = False
         try:
@@ -144,12 +145,11 @@ class SQLite(Driver):
     def abandon(self, conn: Connection) -> None:
         """There is no server to talk to. Closing frees the file's locks now; garbage collection would, too, but a
         traceback may keep the connection alive for long."""
-        if not conn.orphaned:
+        if not conn.condemned:
             return conn.close()
-        try:
-            conn.interrupt()  # the other thread's statement ends; its cursor keeps the connection until then
-        except sqlite3.ProgrammingError:
-            pass  # closed by the application
+        with suppress(sqlite3.ProgrammingError):  # closed meanwhile
+            conn.interrupt()  # the other thread's statement ends, and then the thread closes the connection
+        conn.close_at_rest()
 
     def is_disconnect(self, error: BaseException) -> bool:
         return False
@@ -162,19 +162,27 @@ class SQLite(Driver):
         return "readonly database" in str(error) if code is None else code & 0xFF == READ_ONLY
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
-        cursor.lease = conn
+        cursor._lease = conn
         return cursor
 
     def retire_cursor(self, cursor: Any) -> str | None:
         """An unfinished SELECT keeps its lock and its snapshot, in_transaction says nothing of it, and a rollback
         does not end it; closing its cursor does."""
         raw = raw_connection(cursor)
-        before, raw.orphaned = raw.orphaned, True
-        if raw.seen.busy:
-            return "in the middle of a statement"
-        try:
-            cursor.close()
-        except sqlite3.ProgrammingError:  # "Recursive use of cursors": another thread is in the middle of it
-            return "in the middle of a statement"
-        raw.orphaned = before
-        return super().retire_cursor(cursor)
+        fault = None
+        if raw.rests():
+            try:
+                sqlite3.Cursor.close(cursor)
+            except sqlite3.ProgrammingError:  # closed by the application, which `inspect` will find
+                pass
+            raw.orphaned = False
+        else:
+            raw.left.append(cursor)
+            fault = "in the middle of a statement"
+        return super().retire_cursor(cursor) or fault
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """Of the file that is there now."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino

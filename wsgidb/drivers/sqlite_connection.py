@@ -1,85 +1,20 @@
-"""sqlite3's connection and cursor, observed."""
+"""sqlite3's connection, observed: its statements, its transactions, and who else is at it when its lease ends."""
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable
-from functools import cache, partial
+from contextlib import suppress
 from typing import Any, Literal
 
 from ..activity import Activity
 from ..cursors import RETURNED
 from ..errors import ConnectionReturned, TransactionLost
 from .base import Clock
+from .sqlite_cursor import Cursor, ours
+from .sqlite_words import writes
 
 LEGACY_TRANSACTION_CONTROL = -1
-FIRST_WORD = re.compile(r"(?:[\s;]|--[^\n]*|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)
-BY_THEMSELVES = {
-    *("", "SELECT", "VALUES", "PRAGMA", "EXPLAIN", "BEGIN", "COMMIT", "END", "ROLLBACK", "RELEASE"),
-    *("VACUUM", "ATTACH", "DETACH"),
-}
-"""First words of statements that no transaction is begun for: they write nothing, or cannot be in one."""
-STANDING = BY_THEMSELVES | {"SAVEPOINT", "CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE"}
-"""The same where the handler commits: sqlite3 lets these stand by themselves, and so must we."""
-
-
-class Cursor(sqlite3.Cursor):
-    """The driver's cursor, observed; it names its lease, and can be refused after it."""
-
-    lease: Any = None
-    raw: Connection
-
-    @property
-    def connection(self) -> Any:  # the lease, not the raw one
-        return self.lease
-
-    def execute(self, *args: Any) -> Any:
-        return self.raw.observe(super().execute, args)
-
-    def executemany(self, *args: Any) -> Any:
-        return self.raw.observe(super().executemany, args)
-
-    def executescript(self, *args: Any) -> Any:
-        raw = self.raw
-        raw.before_script(args)
-        raw.in_script = True
-        try:
-            return raw.observe(super().executescript, args)
-        finally:
-            raw.in_script = False
-
-
-    # A cursor must not be closed while another thread fetches from it: since Python 3.12 that ends the process.
-
-    def fetchone(self) -> Any:
-        return self.raw.run(super().fetchone, (), self.raw.was_open, statement=False)
-
-    def fetchmany(self, *size: Any, **by_name: Any) -> Any:
-        return self.raw.run(partial(super().fetchmany, *size, **by_name), (), self.raw.was_open, statement=False)
-
-    def fetchall(self) -> Any:
-        return self.raw.run(super().fetchall, (), self.raw.was_open, statement=False)
-
-    def __next__(self) -> Any:  # as run() does it, but for two calls less for each row
-        raw = self.raw
-        seen = raw.seen
-        outer, seen.busy = seen.busy, True
-        try:
-            if raw.orphaned:
-                raise ConnectionReturned(RETURNED)
-            return _next(self)
-        except sqlite3.Error as error:
-            raw.failed(raw.was_open, error)
-            raise
-        finally:
-            seen.busy = outer
-            if raw.orphaned:
-                raw.give_up(outer)
-
-
-raw_connection: Callable[[Cursor], Any] = vars(sqlite3.Cursor)["connection"].__get__
-_next: Callable[[Cursor], Any] = sqlite3.Cursor.__next__
 
 
 class Connection(sqlite3.Connection):
@@ -87,23 +22,68 @@ class Connection(sqlite3.Connection):
 
     seen: Activity
     clock: Clock
+    file: tuple[int, int]
+    """What it was opened as: device and inode."""
     guarded = False
     """Whether a transaction that SQLite has ended must not be continued: the lease is to commit it as one."""
     alone: set[str] | None = None
     """First words of statements that no transaction is begun for; None: for no statement."""
     settled_changes = 0
     in_script = False
-    was_open = False
-    """A transaction was, when the last statement ended; reading its rows may end it."""
     orphaned = False
-    """The lease has ended, or is about to, while another thread may be in the middle of a statement."""
+    """The lease has ended, or is about to: nothing may begin."""
+    condemned = False
+    """Something was running then, and the connection is to be closed by whoever finds it at rest."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.running: list[None] = []  # an element for each call that is under way; appending and popping are atomic
+        self.left: list[sqlite3.Cursor] = []  # that could not be closed
+        self._closing = [None]  # who pops it closes
+        super().__init__(*args, **kwargs)
 
     def cursor(self, factory: Any = Cursor) -> Any:
         made: Any = super().cursor(ours(factory))
         if not isinstance(made, Cursor):
             raise TypeError("cursor() takes a class here: what a function makes could not end with its lease")
-        made.raw = self
+        made._raw = self
         return made
+
+    if hasattr(sqlite3.Connection, "blobopen"):  # from Python 3.11 on
+
+        def blobopen(self, *args: Any, **kwargs: Any) -> Any:
+            """A blob is written to in a transaction, like a row."""
+            if self._begins("UPDATE") and not kwargs.get("readonly"):
+                self._begin()
+            return super().blobopen(*args, **kwargs)  # type: ignore[misc]
+
+    # -- statements
+
+    def observe(self, method: Callable[..., Any], args: Any) -> Any:
+        """Run a statement. Some errors (a full disk, INSERT OR ROLLBACK) end the whole transaction."""
+        sql = args[0] if args and isinstance(args[0], str) else ""
+        if self.seen.lost is not None:
+            self._go_on(sql)
+        self.seen.touched += 1
+        return self.run(self._execute, (method, args, sql))
+
+    def _execute(self, method: Callable[..., Any], args: Any, sql: str) -> Any:
+        if self.in_script or not self._begins(sql):
+            return method(*args)
+        before = self.total_changes
+        self._begin()
+        try:
+            return method(*args)
+        except BaseException:
+            if self.total_changes == before and self.in_transaction:
+                super().rollback()  # sqlite3 itself begins when it knows that there is such a statement
+            raise
+
+    def _begins(self, sql: str) -> bool:
+        """sqlite3 begins for the four usual words only, and WITH … INSERT would stand by itself."""
+        return self.alone is not None and not self.in_transaction and self.legacy and writes(sql, self.alone)
+
+    def _begin(self) -> None:
+        sqlite3.Cursor(self).execute(f"BEGIN {self.isolation_level}")
 
     @property
     def legacy(self) -> bool:
@@ -114,52 +94,54 @@ class Connection(sqlite3.Connection):
     def _legacy_autocommit(self) -> bool:
         return bool(getattr(self, "autocommit", LEGACY_TRANSACTION_CONTROL) == LEGACY_TRANSACTION_CONTROL)
 
-    def observe(self, method: Callable[..., Any], args: Any) -> Any:
-        """Run a statement. Some errors (a full disk, INSERT OR ROLLBACK) end the whole transaction."""
-        seen = self.seen
-        sql = args[0] if args and isinstance(args[0], str) else ""
-        if seen.lost is not None:
-            self._go_on(sql)
-        seen.touched += 1
-        before = self.in_transaction
-        if not before and self.alone is not None and not self.in_script and self.legacy:
-            found = FIRST_WORD.match(sql)
-            if found is not None and found[1].upper() not in self.alone:
-                method, args = self._begun, (method, args)
-        return self.run(method, args, before or (self.in_script and "BEGIN" in sql.upper()))
-
-    def _begun(self, method: Callable[..., Any], args: Any) -> Any:
-        """sqlite3 begins for the four usual words only, and WITH … INSERT would stand by itself."""
-        sqlite3.Cursor(self).execute(f"BEGIN {self.isolation_level}")
-        return method(*args)
-
-    def run(self, method: Callable[..., Any], args: Any, before: bool, statement: bool = True) -> Any:
+    def run(self, method: Callable[..., Any], args: Any, statement: bool = True) -> Any:
         """Call what executes a `statement`, or reads its rows, which may execute the rest of it."""
         seen = self.seen
-        outer, seen.busy = seen.busy, True  # a statement's function may run another one
+        self.running.append(None)
         began = self.clock()
+        before = False
         try:
             if self.orphaned:
                 raise ConnectionReturned(RETURNED)
+            before = self.in_transaction
             return method(*args)
         except sqlite3.Error as error:
             self.failed(before, error)
             raise
         finally:
-            seen.busy = outer
             if statement:
                 seen.statements += 1
                 seen.seconds += self.clock() - began
-                self.was_open = self.in_transaction
-                if not self.was_open:  # what was written stands, or is gone
-                    self.settled_changes = self.total_changes
-            if self.orphaned:
-                self.give_up(outer)
+                with suppress(sqlite3.ProgrammingError):  # closed meanwhile
+                    if not self.in_transaction:  # what was written stands, or is gone
+                        self.settled_changes = self.total_changes
+            self.running.pop()
+            if self.condemned:
+                self.close_at_rest()
 
-    def give_up(self, busy: bool) -> None:
-        """Close what nobody else will ever close, unless it is `busy` still."""
-        if not busy:
-            super().rollback()  # before Python 3.12 a statement left over keeps the file's locks beyond close()
+    # -- the end of the lease
+
+    def rests(self) -> bool:
+        """Whether nothing is under way; nor may it begin then, until `orphaned` is set back."""
+        self.orphaned = True
+        if self.running:
+            self.condemned = True
+        return not self.condemned
+
+    def close_at_rest(self) -> None:
+        """Close what is condemned, once nothing is under way: by the thread whose statement it was, as a rule."""
+        if self.running:
+            return
+        try:
+            self._closing.pop()
+        except IndexError:
+            return
+        for cursor in self.left:  # an unfinished statement keeps the file's locks beyond close()
+            with suppress(sqlite3.Error):
+                sqlite3.Cursor.close(cursor)
+        with suppress(sqlite3.Error):
+            super().rollback()
+        with suppress(sqlite3.Error):
             self.close()
 
     # -- a transaction that SQLite has ended
@@ -192,14 +174,18 @@ class Connection(sqlite3.Connection):
         if self.in_script:
             return super().commit()  # of Python 3.10, which asks for it whether or not there is something to commit
         self.refuse_loss()
-        self.run(self._settle, (super().commit,), before=self.in_transaction)
+        self.run(self._settle, (super().commit,))
 
     def rollback(self) -> None:
-        self.run(self._settle, (super().rollback,), before=False)
+        self.run(self._settle, (super().rollback,))
 
     def _settle(self, method: Callable[[], None]) -> None:
         method()
         self.settled()
+
+    def settled(self) -> None:
+        self.seen.settled()
+        self.settled_changes = self.total_changes
 
     def __exit__(self, kind: Any, *error: Any) -> Literal[False]:
         """The driver's own would go past the methods above."""
@@ -213,16 +199,3 @@ class Connection(sqlite3.Connection):
             self.rollback()
             raise
         return False
-
-    def settled(self) -> None:
-        self.seen.settled()
-        self.was_open = False
-        self.settled_changes = self.total_changes
-
-
-@cache
-def ours(factory: Any) -> Any:
-    """A handler's own cursor class, made able to do what `Cursor` does."""
-    if not isinstance(factory, type) or issubclass(factory, Cursor):
-        return factory
-    return Cursor if factory is sqlite3.Cursor else type(factory.__name__, (factory, Cursor), {})
