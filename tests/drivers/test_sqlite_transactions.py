@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from support.waiting import until
-from wsgidb import ConnectionReturned, Database
+from wsgidb import ConnectionReturned, Database, DatabaseUnavailable
 
 ONE_ROW_OF_NO_END = """
     WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n WHERE x < 2 OR x < 0
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def rows(path: Path) -> list[int]:
+def rows(path: Path) -> list[Any]:
     """What everybody else sees."""
     with closing(sqlite3.connect(path, timeout=0)) as conn:
         return [n for (n,) in conn.execute("SELECT n FROM kept ORDER BY n")]
@@ -94,12 +94,54 @@ def test_what_stands_by_itself(path: Path, transaction: str, stands: bool, state
     assert bool(tables or rows(path)) is stands
 
 
-@pytest.mark.parametrize("sql", ["SELECT n FROM kept", "PRAGMA user_version", "VACUUM", "EXPLAIN SELECT 1", "/* open"])
-def test_what_begins_none(path: Path, sql: str) -> None:
+@pytest.mark.parametrize("transaction", MODES)
+@pytest.mark.parametrize("sql", ["SELECT n FROM kept", "WITH a AS (SELECT n FROM kept) SELECT n FROM a", "VACUUM"])
+def test_what_begins_none(path: Path, sql: str, transaction: str) -> None:
     """C4: reading opens no transaction, and VACUUM cannot be in one."""
-    with Database(f"sqlite:///{path}", transaction="request") as database, database.connection() as conn:
+    with Database(f"sqlite:///{path}", transaction=transaction) as database, database.connection() as conn:
         conn.execute(sql).fetchall()
         assert not conn.in_transaction
+
+
+@pytest.mark.parametrize("transaction", MODES)
+@pytest.mark.parametrize("sql", ["INSERT INTO nowhere VALUES (1)", "INSERT INTO kept VALUES (?)", "NONSENSE"])
+def test_a_statement_that_fails_leaves_no_transaction(path: Path, transaction: str, sql: str) -> None:
+    """As sqlite3 does it, which begins once it has understood the statement."""
+    with Database(f"sqlite:///{path}", transaction=transaction) as database, database.connection() as conn:
+        with pytest.raises(sqlite3.Error):
+            conn.execute(sql)
+        assert not conn.in_transaction
+
+
+def test_what_was_written_before_an_error_stays_in_the_transaction(path: Path) -> None:
+    """Many rows, of which the last one fails."""
+    with Database(f"sqlite:///{path}") as database, database.connection() as conn:
+        with pytest.raises(sqlite3.Error):
+            conn.executemany("INSERT INTO kept VALUES (?)", [(1,), (object(),)])
+        assert conn.in_transaction
+        conn.commit()
+    assert rows(path) == [1]
+
+
+@pytest.mark.skipif(not hasattr(sqlite3.Connection, "blobopen"), reason="Python 3.10 has no blobs")
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_blob_is_written_in_the_transaction(path: Path, readonly: bool) -> None:
+    """R9: like a row."""
+    with Database(f"sqlite:///{path}", transaction="request") as database:
+        with database.connection() as conn:
+            conn.execute("INSERT INTO kept VALUES (zeroblob(2))")
+
+        def request() -> None:
+            with database.connection() as conn:
+                with conn.blobopen("kept", "n", 1, readonly=readonly) as blob:
+                    assert conn.in_transaction is not readonly
+                    if not readonly:
+                        blob.write(b"ab")
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            request()
+    assert rows(path) == [b"\0\0"]
 
 
 def test_the_isolation_level_of_a_handler_counts(path: Path) -> None:
@@ -215,6 +257,84 @@ class TestRunningAtRelease:
                 assert conn.execute("SELECT n FROM kept").fetchall() == []
 
 
+    def test_with_rows_left_unread(self, path: Path) -> None:
+        """Another cursor's unfinished SELECT holds a lock beyond the connection's close: it is closed before."""
+        entered, leave = threading.Event(), threading.Event()
+
+        def wait() -> int:
+            entered.set()
+            leave.wait(30)
+            return 1
+
+        with closing(sqlite3.connect(path)) as other:
+            other.executemany("INSERT INTO kept VALUES (?)", [(n,) for n in range(9)])
+            other.commit()
+        with Database(f"sqlite:///{path}?timeout=0", pool_size=1) as database:
+            with database.connection() as conn:
+                conn.create_function("wait", 0, wait)
+                conn.execute("UPDATE kept SET n = 100 WHERE n = 1")
+                unread = conn.execute("SELECT n FROM kept")
+                unread.fetchone()
+                told: list[BaseException] = []
+                slow = _swallowing(lambda conn: conn.execute("SELECT wait()"), told)
+                running = threading.Thread(target=slow, args=(conn,))
+                running.start()
+                assert entered.wait(30)
+            leave.set()
+            running.join(30)
+            with database.connection() as conn:
+                conn.execute("INSERT INTO kept VALUES (200)")
+                conn.commit()
+            with pytest.raises(ConnectionReturned):
+                unread.fetchone()
+        assert 100 not in rows(path)
+        assert 200 in rows(path)
+
+    def test_two_at_once(self, path: Path) -> None:
+        """Not one thread at a time, as is documented: then the one that ends first must not hide the other."""
+        first, second, leave = threading.Event(), threading.Event(), threading.Event()
+
+        def wait(n: int) -> int:
+            (first, second)[n].set()
+            (second if n == 0 else leave).wait(30)
+            return n
+
+        with Database(f"sqlite:///{path}", pool_size=1) as database:
+            with database.connection() as conn:
+                one, other = (threading.Thread(target=_swallowing(_many(wait, n)), args=(conn,)) for n in (0, 1))
+                one.start()
+                assert first.wait(30)
+                other.start()
+                one.join(30)
+            assert database.stats().discards == {"in the middle of a statement": 1}
+            leave.set()
+            other.join(30)
+
+    @pytest.mark.parametrize("read", [list, lambda cursor: [cursor.fetchone() for _ in range(4)]])
+    def test_rows_that_come_too_late(self, path: Path, read: Callable[[Any], object]) -> None:
+        """R8: who iterates is told that the lease is over, and not that a database is closed."""
+        entered, leave = threading.Event(), threading.Event()
+
+        def wait(n: int) -> int:
+            if n == 2:
+                entered.set()
+                leave.wait(30)
+            return n
+
+        told: list[BaseException] = []
+        with Database(f"sqlite:///{path}", pool_size=1) as database:
+            with database.connection() as conn:
+                conn.create_function("wait", 1, wait)
+                cursor = conn.execute("SELECT wait(column1) FROM (VALUES (1), (2), (3), (4))")
+                thread = threading.Thread(target=_swallowing(read, told), args=(cursor,))
+                thread.start()
+                assert entered.wait(30)
+            leave.set()
+            thread.join(30)
+        assert len(told) == 1
+        assert isinstance(told[0], (ConnectionReturned, sqlite3.OperationalError))
+        assert "closed database" not in str(told[0])
+
     @pytest.mark.parametrize(
         "use",
         [
@@ -244,6 +364,11 @@ def is_closed(raw: Any) -> bool:
     except sqlite3.ProgrammingError as error:
         return "closed" in str(error)
     return False
+
+
+def _many(wait: Callable[[int], int], n: int) -> Callable[[Any], object]:
+    """A statement that runs for as long as its parameters are not there."""
+    return lambda conn: conn.executemany("INSERT INTO kept VALUES (?)", ((wait(n),) for _ in range(1)))
 
 
 def _swallowing(run: Callable[[Any], object], told: list[BaseException] | None = None) -> Callable[[Any], None]:
@@ -286,6 +411,13 @@ class TestFile:
             path.unlink()
             with database.connection() as conn, pytest.raises(sqlite3.OperationalError, match="no such table"):
                 conn.execute("SELECT n FROM kept")
+
+    def test_gone_while_connecting(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """R1: a 503 like any failed connect."""
+        with Database(f"sqlite:///{path}") as database:
+            monkeypatch.setattr("wsgidb.drivers.sqlite._identity", lambda path: os.stat("/nowhere"))
+            with pytest.raises(DatabaseUnavailable), database.connection():
+                pass
 
     def test_read_only(self, path: Path) -> None:
         """discard_read_only: a connection that cannot write is not kept, whatever the handler makes of the error."""

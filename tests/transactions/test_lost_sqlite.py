@@ -211,12 +211,13 @@ def test_a_loss_that_no_statement_tells_of(
     assert bank.state == BEFORE
 
 
-def test_a_script_that_fails_after_its_commit_loses_nothing(database: Database, bank: SQLiteBank) -> None:
-    """R10: what was done before it is committed by it; that is no loss."""
+@pytest.mark.parametrize("sql", ["NONSENSE", "BEGIN; COMMIT; NONSENSE", "CREATE TABLE begun (n); NONSENSE"])
+def test_a_script_that_fails_after_its_commit_loses_nothing(database: Database, bank: SQLiteBank, sql: str) -> None:
+    """R10: what was done before it is committed by it; that is no loss, and what a script begins is its own."""
 
     def script(conn: Any, bank: Any) -> None:
         with pytest.raises(sqlite3.OperationalError, match="syntax"):
-            conn.executescript("NONSENSE")
+            conn.executescript(sql)
 
     assert request(database, bank, script, note) == 200
     assert bank.state == (90, 100, 1)
@@ -243,7 +244,11 @@ def test_a_handler_that_switches_autocommit_on_loses_nothing(database: Database,
     """R10: sqlite3 commits for it, and SQLite then says that no transaction is open, as after a loss."""
 
     def switch(conn: Any, bank: Any) -> None:
+        conn.create_function("fail", 1, lambda n: n // (n - 2))
+        cursor = conn.execute("SELECT fail(column1) FROM (VALUES (1), (2), (3))")
         conn.isolation_level = None
+        with pytest.raises(sqlite3.OperationalError):
+            cursor.fetchall()
         run(conn, NOTE)
 
     assert request(database, bank, switch) == 200
