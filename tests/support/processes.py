@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from support.waiting import until
@@ -13,8 +13,12 @@ from support.waiting import until
 
 def states(*pids: int) -> set[str]:
     """The states of all their threads, a letter each: S sleeps, T is stopped."""
-    tasks = (task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir())
-    return {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks}
+    found = set()
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                found.add((task / "stat").read_text().rpartition(")")[2].split()[0])
+    return found
 
 
 def freeze(pid: int) -> None:
@@ -26,8 +30,8 @@ def freeze(pid: int) -> None:
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
     """What is done meanwhile, it sees all at once."""
-    freeze(pid)
     try:
+        freeze(pid)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
