@@ -139,6 +139,18 @@ def test_own_cursor_class(db: Database) -> None:
         cursor.shout()
 
 
+def test_own_cursor_class_that_runs_a_statement_when_it_is_made(db: Database) -> None:
+    """It is ours from its first moment."""
+
+    class Prepared(sqlite3.Cursor):
+        def __init__(self, connection: Any) -> None:
+            super().__init__(connection)
+            self.execute("SELECT name FROM town")
+
+    with db.connection() as conn:
+        assert conn.cursor(Prepared).fetchone() == ("Town 0",)
+
+
 def test_row_factory_is_put_back(db: Database) -> None:
     """C3: what a handler sets on its connection is nobody else's."""
     for attribute, value in (("row_factory", sqlite3.Row), ("text_factory", bytes)):

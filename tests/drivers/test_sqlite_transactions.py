@@ -257,8 +257,10 @@ class TestRunningAtRelease:
                 assert conn.execute("SELECT n FROM kept").fetchall() == []
 
 
-    def test_with_rows_left_unread(self, path: Path) -> None:
-        """Another cursor's unfinished SELECT holds a lock beyond the connection's close: it is closed before."""
+    @pytest.mark.parametrize("known", [True, False])
+    def test_with_rows_left_unread(self, path: Path, known: bool) -> None:
+        """Another cursor's unfinished SELECT holds a lock beyond the connection's close: it is closed before. Where
+        it was made behind wsgidb's back, the connection is closed all the same."""
         entered, leave = threading.Event(), threading.Event()
 
         def wait() -> int:
@@ -273,8 +275,9 @@ class TestRunningAtRelease:
             with database.connection() as conn:
                 conn.create_function("wait", 0, wait)
                 conn.execute("UPDATE kept SET n = 100 WHERE n = 1")
-                unread = conn.execute("SELECT n FROM kept")
-                unread.fetchone()
+                raw = conn.driver_connection
+                unread = conn.cursor() if known else sqlite3.Cursor(raw)
+                unread.execute("SELECT n FROM kept").fetchone()
                 told: list[BaseException] = []
                 slow = _swallowing(lambda conn: conn.execute("SELECT wait()"), told)
                 running = threading.Thread(target=slow, args=(conn,))
@@ -282,6 +285,9 @@ class TestRunningAtRelease:
                 assert entered.wait(30)
             leave.set()
             running.join(30)
+            assert is_closed(raw)
+            if not known:
+                return
             with database.connection() as conn:
                 conn.execute("INSERT INTO kept VALUES (200)")
                 conn.commit()
@@ -334,6 +340,19 @@ class TestRunningAtRelease:
         assert len(told) == 1
         assert isinstance(told[0], (ConnectionReturned, sqlite3.OperationalError))
         assert "closed database" not in str(told[0])
+        with pytest.raises(ConnectionReturned):
+            cursor.rowcount  # noqa: B018 - a use of it
+
+    def test_who_ends_in_time_leaves_it_to_the_release(self, path: Path) -> None:
+        """A statement that was found running may end before its connection is given up: then nobody else closes it."""
+        with Database(f"sqlite:///{path}") as database:
+            with database.connection() as conn:
+                raw = conn.driver_connection
+                raw.running.append(None)
+                assert not raw.rests()
+                raw.running.pop()
+            assert is_closed(raw)
+            assert database.stats().discards == {"in the middle of a statement": 1}
 
     @pytest.mark.parametrize(
         "use",

@@ -171,11 +171,8 @@ class SQLite(Driver):
         raw = raw_connection(cursor)
         fault = None
         if raw.rests():
-            try:
+            with suppress(sqlite3.ProgrammingError):  # closed by the application, which `inspect` will find
                 sqlite3.Cursor.close(cursor)
-            except sqlite3.ProgrammingError:  # closed by the application, which `inspect` will find
-                pass
-            raw.orphaned = False
         else:
             raw.left.append(cursor)
             fault = "in the middle of a statement"
