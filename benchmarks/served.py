@@ -48,7 +48,8 @@ def measure(
                 for city, patience in cities:
                     figures[city.row]["load"][clients].append(asdict(city.load(clients, seconds * patience)))
         for city, _ in cities:
-            figures[city.row]["siege"] = city.siege(1)["transaction_rate"]
+            a_seconds = median(of(figures, city.row, CLIENTS[-1], "rate"))
+            figures[city.row]["siege"] = city.siege(a_seconds)["transaction_rate"]
     return figures
 
 
