@@ -173,6 +173,7 @@ class SQLite(Driver):
         if raw.rests():
             with suppress(sqlite3.ProgrammingError):  # closed by the application, which `inspect` will find
                 sqlite3.Cursor.close(cursor)
+            raw.orphaned = False
         else:
             raw.left.append(cursor)
             fault = "in the middle of a statement"

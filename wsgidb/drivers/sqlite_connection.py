@@ -122,7 +122,7 @@ class Connection(sqlite3.Connection):
     # -- the end of the lease
 
     def rests(self) -> bool:
-        """Whether nothing is under way; nor may anything begin then, until `inspect` sets `orphaned` back."""
+        """Whether nothing is under way; nor may anything begin then, until `orphaned` is set back."""
         self.orphaned = True
         if self.running:
             self.condemned = True
