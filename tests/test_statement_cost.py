@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -39,12 +40,15 @@ def entered() -> Iterator[list[str]]:
         if event == "call" and frame.f_code.co_filename.startswith(OURS):
             names.append(frame.f_code.co_name)
 
+    gc.collect()  # what other tests have left is not the block's
+    gc.disable()
     before = sys.getprofile()
     sys.setprofile(note)
     try:
         yield names
     finally:
         sys.setprofile(before)
+        gc.enable()
 
 
 @pytest.mark.server

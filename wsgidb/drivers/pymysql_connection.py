@@ -54,7 +54,9 @@ class Connection(Wire, Observed):
         except Error as error:
             self._note_error(error, error.args[0] if error.args else None)
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, AttributeError) and self._sock is None:  # the lease ended before its thread could read
+                raise OperationalError(CR.CR_SERVER_LOST, "Lost connection: its lease is over") from error
             self._force_close()  # what is left of the reply would be taken for the next one
             raise
         seen = self._seen

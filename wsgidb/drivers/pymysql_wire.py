@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from io import BytesIO
 from socket import SHUT_RDWR, socket
 from typing import Any
 
@@ -43,8 +42,6 @@ Base: Any = pymysql.connections.Connection  # its stubs leave out what is privat
 class Wire(Base):  # type: ignore[misc]
     """The part of our connection that deals with the socket."""
 
-    _sock: Any
-    _rfile: Any
     _tls: ssl.SSLContext | None = None
     _tls_required = False
     _ahead: int
@@ -126,10 +123,4 @@ class Wire(Base):  # type: ignore[misc]
         if result is not None:  # else its finalizer would read the rest of the rows
             result.unbuffered_active = False
             result.connection = None
-        if not busy:
-            self._force_close()
-            return
-        sock, self._sock = self._sock, None
-        self._rfile = BytesIO()  # a reader that is only about to begin gets an end of file, too
-        if sock is not None:
-            sock.close()
+        self._force_close()
