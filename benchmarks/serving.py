@@ -145,7 +145,7 @@ class City:
         found: list[int] = []
         for _ in range(5):
             found.append(value(watcher, SESSIONS))
-            time.sleep(0.02)
+            time.sleep(0.02)  # the least of several looks counts, as no reply tells when that session is gone
         return min(found)
 
     def _rest(self, watcher: Any, others: int) -> int:

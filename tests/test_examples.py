@@ -252,23 +252,25 @@ def refusal(*arguments: str, **settings: str) -> str:
 
 
 GUNICORN = re.compile(r"    WSGIDB_URL=(\S+) (gunicorn .*)")
+COMMANDS = {path.stem: found.groups() for path in FRAMEWORKS if (found := GUNICORN.search(path.read_text()))}
+
+
+def test_who_has_a_command_of_its_own() -> None:
+    """All others are served as gunicorn does it."""
+    assert {path.stem for path in FRAMEWORKS} - COMMANDS.keys() == {"django_app", "flask_app", "pyramid_app"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", FRAMEWORKS, ids=lambda path: path.stem)
-def test_the_command_at_its_top_serves_it(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_command_at_its_top_serves_it(name: str, tmp_path: Path) -> None:
     """As it stands there, in a directory of its own where the cities were loaded as README.md says."""
-    command = GUNICORN.search(path.read_text())
-    if command is None:
-        assert path.stem in ("django_app", "flask_app", "pyramid_app"), "frameworks with a command of their own"
-        return
-    url, words = command[1], command[2].split()
+    url, command = COMMANDS[name]
     (tmp_path / "examples").symlink_to(EXAMPLES)
     loaded = [sys.executable, "examples/load_cities.py"]
     subprocess.run(loaded, env=environment(WSGIDB_URL=url), cwd=tmp_path, timeout=60, check=True)
     with bind() as reserved, (tmp_path / "log").open("w") as log:
         address = f"127.0.0.1:{reserved.getsockname()[1]}"
-        served = [sys.executable, "-m", *words, "--bind", address]
+        served = [sys.executable, "-m", *command.split(), "--bind", address]
         process = subprocess.Popen(served, env=environment(WSGIDB_URL=url), cwd=tmp_path, stderr=log)
         try:
             until(lambda: "Listening" in (tmp_path / "log").read_text(), 30)

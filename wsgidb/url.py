@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from .errors import ConfigError
 
 FORM = "driver://user:password@host:port/name?driver-option=value"
-ENCODING = (
+ADVICE = (
     "the port is a number; "
     "percent-encode special characters in user, password and name (@ is %40, / is %2F, ? is %3F, # is %23, % is %25)"
 )
@@ -37,7 +37,7 @@ class Url:
             raise ConfigError(f"url: takes a text of the form {FORM}, got {type(text).__name__}")
         found = _split(text)
         if found is None:  # raised here and not in there, where its context would quote the text
-            raise ConfigError(f"url: malformed; takes {FORM}; {ENCODING}")
+            raise ConfigError(f"url: malformed; takes {FORM}; {ADVICE}")
         parts, pairs = found
         query = dict(pairs)
         if len(query) != len(pairs):

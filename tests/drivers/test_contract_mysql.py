@@ -349,6 +349,6 @@ def test_killed_connection_is_dead(backend: Backend) -> None:
         conn = backend.connect(driver)
         number = session(conn)
         backend.query(f"KILL {number}")
-        until(lambda: number not in backend.sessions(), what="the session to end")  # noqa: B023
+        until(lambda: number not in backend.sessions(), what="the session to end")  # noqa: B023 - over before the next
         with pytest.raises(ERRORS):
             use(conn, soon())

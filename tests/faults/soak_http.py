@@ -58,7 +58,7 @@ class Web:
         self.log_in()
 
     def log_in(self) -> None:
-        """To the database, on one session for all questions: asking must not count."""
+        """To the database, on one session for all questions: asking must not count. Again after a restart."""
         self._watcher = connect(self.mariadb.url("root"), autocommit=True)
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ def run(strategy: str, requests: int, window: int, seed: int) -> tuple[list[Row]
                 row = rows.setdefault(name, Row(name))
                 seen = _window(web, fault, row, window, problems)
                 everything += seen
-                _audit_counters(web, row, said, seen, problems)
+                _audit_counters(web, fault, row, said, seen, problems)
                 _audit(web, row, everything, problems)
                 said = web.said
             web.site.tells_no_secrets()
@@ -194,7 +194,7 @@ def _window(web: Web, fault: Fault, row: Row, window: int, problems: list[str]) 
     return seen
 
 
-def _audit_counters(web: Web, row: Row, before: Said, seen: Seen, problems: list[str]) -> None:
+def _audit_counters(web: Web, fault: Fault, row: Row, before: Said, seen: Seen, problems: list[str]) -> None:
     """Hold them against each other, and against what clients were told. A worker that was killed, and a server that was
     restarted, have taken theirs with them."""
     now = web.said
@@ -213,12 +213,12 @@ def _audit_counters(web: Web, row: Row, before: Said, seen: Seen, problems: list
         return
     connections = now.server["Connections"] - before.server["Connections"]
     tried = grown["connects"] + grown["connect_failures"]
-    if row.fault == "refuse (HTTP)":  # the network's refusals do not reach the server
+    if fault.do is refuse:  # the network's refusals do not reach the server
         same("Connections, at least", min(connections, grown["connects"]), grown["connects"])
         same("Connections, at most", max(connections, tried), tried)
     else:
         same("Connections", connections, tried)
-    if row.fault != "deaf (HTTP)":  # who hears nothing for too long hangs up
+    if fault.do is not deaf:  # who hears nothing for too long hangs up
         resets = now.resets - before.resets
         try:
             until(lambda: web.said.server["Aborted_clients"] - before.server["Aborted_clients"] == resets, 5)

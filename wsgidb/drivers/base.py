@@ -170,8 +170,11 @@ class Driver(ABC):
         bury(cursor)
         return None
 
+    # -- for drivers
+
     def connect_args(self) -> dict[str, Any]:
-        """The option's arguments for one more connection; a callable is asked each time."""
+        """The option's arguments for one more connection; a callable is asked each time, and may block. Raises
+        ConfigError where it returns something else."""
         given = self.settings.connect_args
         found = given() if callable(given) else given
         if not isinstance(found, Mapping):
