@@ -18,7 +18,7 @@ from werkzeug.test import Client, TestResponse
 from support.client import connect
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
-from wsgidb import ConfigError, DatabaseMiddleware, DatabaseUnavailable, get_connection
+from wsgidb import ConfigError, ConnectionReturned, DatabaseMiddleware, DatabaseUnavailable, get_connection
 from wsgidb.testing import SandboxDatabase
 
 pytest_plugins = ["pytester"]
@@ -293,6 +293,20 @@ def test_a_creator_works_or_says_why_not(fakedb: FakeDB, tmp_path: Path) -> None
         bare.connection(),
     ):
         pass
+
+
+def test_a_creators_own_execute_gives_a_cursor_of_the_lease(tmp_path: Path) -> None:
+    """R8: as without a sandbox."""
+
+    class Own(sqlite3.Connection):
+        pass
+
+    with SandboxDatabase(creator=lambda: sqlite3.connect(tmp_path / "file.db", factory=Own)) as database:
+        with database.connection() as conn:
+            cursor = conn.execute("SELECT 1")
+            assert cursor.connection is conn
+        with pytest.raises(ConnectionReturned):
+            cursor.fetchone()
 
 
 class TestPlugin:
