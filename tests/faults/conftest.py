@@ -18,8 +18,8 @@ from support.servers import Server
 TESTS = Path(__file__).parents[1]
 PATH = [str(TESTS), str(Path(wsgidb.__file__).parents[1])]
 THREADS = 8
-READ_TIMEOUT = {"mysql+pymysql": 0.2, "mysql+mysqldb": 1, "mysql+mysqlconnector": 0.2}
-"""The shortest ones, by MySQL's drivers."""
+READ_TIMEOUT = {"mysql+pymysql": 0.5, "mysql+mysqldb": 1, "mysql+mysqlconnector": 0.5}
+"""Short ones, by MySQL's drivers, within which a busy machine still answers."""
 
 Serve = Callable[..., AbstractContextManager[Site]]
 

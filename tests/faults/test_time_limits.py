@@ -116,7 +116,8 @@ def test_late_reply(mariadb: MariaDB, keeping: str, scheme: str, before: str) ->
 def test_read_timeout(bank: MariaDBBank, keeping: str, swallows: bool) -> None:
     """read_timeout: nobody knows what became of the statement, so its connection goes, and with it the transaction;
     where the error was swallowed, the commit fails."""
-    with Database(bank.url, strategy=keeping, transaction="request", read_timeout=0.1) as database:
+    limit = READ_TIMEOUT["mysql+pymysql"]
+    with Database(bank.url, strategy=keeping, transaction="request", read_timeout=limit) as database:
         teller = Teller(database)
         teller.statements, teller.swallows = (TAKE, HANGS, NOTE), swallows
         assert teller.transfer() == 500
