@@ -159,6 +159,7 @@ def test_hung_ping_and_connect_share_one_deadline(make: MakeDatabase, networked:
     began = time.monotonic()
     assert get(DatabaseMiddleware(answer, database)).status_code == 503
     assert 0.4 <= time.monotonic() - began < 0.4 + SLACK
+    assert database.stats().pings_failed == 1
     networked.proxy.hear()
 
 
@@ -170,6 +171,7 @@ def test_hung_ping_is_over_at_acquire_timeout(make: MakeDatabase, networked: Wir
     began = time.monotonic()
     assert get(DatabaseMiddleware(answer, database)).status_code == 503
     assert 0.2 <= time.monotonic() - began < 0.2 + SLACK
+    assert database.stats().pings_failed == 1
     networked.proxy.hear()
 
 
