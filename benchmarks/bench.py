@@ -42,7 +42,8 @@ def made_by(server: Any, runs: int, seconds: float) -> dict[str, str]:
     processors = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     packages = [f"{name} {version(name)}" for name in PACKAGES]
     for command in (["wrk", "-v"], ["siege", "--version"]):
-        said = subprocess.run(command, capture_output=True, text=True)  # wrk counts it as a mistake
+        # wrk counts it as a mistake, and siege tells it as an error.
+        said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         packages.append(" ".join(said.stdout.split()[:2]))
     return {
         "command": " ".join(["python", "benchmarks/bench.py", *sys.argv[1:]]),
