@@ -16,7 +16,7 @@ help:
 	@echo "make demo    serve the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change it"
 	@echo "make test    lint, types and all tests, with MariaDB and PostgreSQL servers of their own"
 	@echo "make matrix  the built wheel under every Python, framework and oldest driver (tox)"
-	@echo "make mutants changes the code in every small way, to see whether the tests notice; ROOMS='backoff leaks' for a few"
+	@echo "make mutants changes the code in every small way, to see whether the tests notice; ROOMS='pool/backoff pool/leaks' for a few"
 	@echo "make bench   wsgidb beside other pools, in under half an hour; BENCH_ARGS=--quick in four minutes"
 	@echo "make lint | types | pytest   the parts of make test"
 	@echo "make clean   remove everything that these commands made"

@@ -27,7 +27,7 @@ import pymysql
 from pymysql.cursors import Cursor, SSCursor
 
 from wsgidb import Database
-from wsgidb.settings import Settings
+from wsgidb.config.settings import Settings
 
 ROUNDS = 300
 ROWS = 1000

@@ -12,7 +12,7 @@ import pytest
 
 from support.mariadb import MariaDB
 from support.wsgi import Call
-from wsgidb.settings import STRATEGIES
+from wsgidb.config.settings import STRATEGIES
 
 pytest_plugins = ["pytester"]
 
@@ -168,14 +168,14 @@ def defined(path: Path) -> set[str]:
 
 
 class TestArchitecture:
-    def test_it_names_every_room_and_no_other(self) -> None:
-        """The table has the modules of the package as they are; those of drivers/ and stores/ in one row each."""
+    def test_it_names_every_folder_and_no_other(self) -> None:
+        """The table has the package's folders, and the modules that stand outside of them."""
         named = {name for cells in rows(DOCS / "architecture.md", "## Where things live") for name in
                  re.findall(r"`(wsgidb/\S+)`", cells[0])}  # fmt: skip
         package = ROOT / "wsgidb"
         modules = {f"wsgidb/{path.name}" for path in package.glob("*.py")} - {"wsgidb/__init__.py"}
-        rooms = {f"wsgidb/{path.parent.name}/" for path in package.glob("*/__init__.py")}
-        assert named == modules | rooms
+        folders = {f"wsgidb/{path.parent.name}/" for path in package.glob("*/__init__.py")}
+        assert named == modules | folders
 
     def test_it_names_only_what_exists(self) -> None:
         """Files and directories of the project."""

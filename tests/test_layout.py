@@ -1,4 +1,4 @@
-"""Where things live: the order of the rooms, and what each of them alone may know."""
+"""Where things live: the order of the modules, and what each of them alone may know."""
 
 from __future__ import annotations
 
@@ -15,36 +15,42 @@ import wsgidb
 
 PACKAGE = Path(wsgidb.__file__).parent
 
-# Each room imports only rooms above it. A new room is given its place here.
+# Each module imports only modules above it. A new module is given its place here.
 ORDER = [
-    *("errors", "values", "url", "settings", "optional", "activity", "cursors", "dbapi"),
-    *("drivers.base", "drivers.sockets", "drivers.tls", "drivers.generic", "drivers.sqlalchemy_engine"),
-    *("drivers.sqlite_words", "drivers.sqlite_cursor", "drivers.sqlite_connection", "drivers.sqlite"),
-    *("drivers.mysql_observed", "drivers.mysql"),
-    *("drivers.mysqlclient_wire", "drivers.mysqlclient_statements"),
-    *("drivers.mysqlclient_connection", "drivers.mysqlclient"),
-    *("drivers.mysqlconnector_wire", "drivers.mysqlconnector_connection", "drivers.mysqlconnector"),
-    *("drivers.pymysql_wire", "drivers.pymysql_connection", "drivers.pymysql"),
-    *("drivers.psycopg_wire", "drivers.psycopg_session", "drivers.psycopg_cursor", "drivers.psycopg_connection"),
-    "drivers.psycopg",
+    *("errors", "dbapi"),
+    *("config.values", "config.url", "config.settings", "config.optional", "config"),
+    *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
+    *("strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy", "strategies.checked"),
+    "strategies",
+    *("drivers.activity", "drivers.cursors", "drivers.base", "drivers.sockets", "drivers.tls"),
+    *("drivers.generic", "drivers.sqlalchemy_engine"),
+    *("drivers.sqlite.statements", "drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
+    *("drivers.mysql.observed", "drivers.mysql.driver", "drivers.mysql"),
+    *("drivers.pymysql.wire", "drivers.pymysql.connection", "drivers.pymysql.driver"),
+    *("drivers.mysqlclient.wire", "drivers.mysqlclient.statements"),
+    *("drivers.mysqlclient.connection", "drivers.mysqlclient.driver"),
+    *("drivers.mysqlconnector.wire", "drivers.mysqlconnector.connection", "drivers.mysqlconnector.driver"),
+    *("drivers.psycopg.wire", "drivers.psycopg.session", "drivers.psycopg.cursor"),
+    *("drivers.psycopg.connection", "drivers.psycopg.driver"),
+    *("drivers.sqlite", "drivers.pymysql", "drivers.mysqlclient", "drivers.mysqlconnector", "drivers.psycopg"),
     "drivers",
-    *("stores.base", "stores.per_request", "stores.per_thread", "stores.thread_local", "stores.pooled"),
-    *("stores.library", "stores.dbutils", "stores.sqlalchemy", "stores.checked"),
-    "stores",
-    *("backoff", "process", "connector", "validation", "engine", "leaks", "stats", "connection", "proxies", "database"),
-    *("exchange", "response", "middleware"),
+    *("pool.backoff", "pool.process", "pool.connector", "pool.validation", "pool.engine", "pool.leaks", "pool.stats"),
+    "pool",
+    *("lease.proxy", "lease.classes", "lease"),
+    "database",
+    *("wsgi.exchange", "wsgi.response", "wsgi.middleware", "wsgi"),
     "wsgidb",
     *("testing", "pytest_plugin", "paste"),
 ]
 
-# An optional third-party package is imported by one room, which may have several files, and by no other.
+# An optional third-party package is imported by one folder or module, and by no other.
 THIRD_PARTY = {
-    "pymysql": {"drivers.pymysql", "drivers.pymysql_connection", "drivers.pymysql_wire"},
-    "MySQLdb": {f"drivers.mysqlclient{part}" for part in ("", "_wire", "_connection")},
-    "mysql": {f"drivers.mysqlconnector{part}" for part in ("", "_wire", "_connection")},
-    "dbutils": {"stores.dbutils"},
-    "sqlalchemy": {"stores.sqlalchemy"},
-    "psycopg": {f"drivers.psycopg{part}" for part in ("", "_wire", "_session", "_cursor", "_connection")},
+    "pymysql": {f"drivers.pymysql.{part}" for part in ("driver", "wire", "connection")},
+    "MySQLdb": {f"drivers.mysqlclient.{part}" for part in ("driver", "wire", "connection")},
+    "mysql": {f"drivers.mysqlconnector.{part}" for part in ("driver", "wire", "connection")},
+    "dbutils": {"strategies.dbutils"},
+    "sqlalchemy": {"strategies.sqlalchemy"},
+    "psycopg": {f"drivers.psycopg.{part}" for part in ("driver", "wire", "session", "cursor", "connection")},
     "pytest": {"pytest_plugin"},
 }
 # What `import wsgidb` takes from the standard library; a room that is loaded when first needed may take more.
@@ -135,8 +141,8 @@ def test_error_codes_of_a_server_live_with_its_driver() -> None:
 def test_locks_live_where_state_is_shared() -> None:
     """Layout, S1: in the stores and the state of a process, and a first use has one of its request's own."""
     assert users(*LOCKS) == {
-        *("stores.pooled", "stores.thread_local", "stores.dbutils", "stores.checked"),
-        *("process", "connection"),
+        *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
+        *("pool.process", "lease.proxy"),
     }
 
 
@@ -168,12 +174,12 @@ def test_the_environment_is_read_in_one_room() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr == "environ" and getattr(node.value, "id", "") == "os"
     }
-    assert readers == {"settings"}
+    assert readers == {"config.settings"}
 
 
 def test_start_response_is_known_to_the_wsgi_side_only() -> None:
     """Layout: the rest could serve another protocol."""
-    assert {"middleware"} <= users("start_response") <= {"middleware", "exchange"}
+    assert {"wsgi.middleware"} <= users("start_response") <= {"wsgi.middleware", "wsgi.exchange"}
 
 
 def test_importing_the_package_imports_no_driver_and_nothing_of_others() -> None:
@@ -188,7 +194,9 @@ def test_importing_the_package_imports_no_driver_and_nothing_of_others() -> None
     )
     loaded, heavy = (set(ast.literal_eval(line)) for line in done.stdout.splitlines())
     assert {name for name in loaded if name.partition(".")[0] != "wsgidb"} == set()
-    assert {name for name in loaded if name.startswith("wsgidb.drivers.")} <= {"wsgidb.drivers.base"}
+    assert {name for name in loaded if name.startswith("wsgidb.drivers.")} <= {
+        f"wsgidb.drivers.{name}" for name in ("activity", "base", "cursors")
+    }
     assert heavy == set()
     taken = {module for name in loaded for module in imports(name.removeprefix("wsgidb."), at_once=True)}
     assert {module for module in taken if not module.startswith("wsgidb")} == AT_START

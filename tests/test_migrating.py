@@ -16,7 +16,7 @@ from werkzeug.test import Client
 
 import wsgidb
 from support.mariadb import MariaDB
-from wsgidb.stores import dbutils
+from wsgidb.strategies import dbutils
 
 TEXT = (Path(__file__).parents[1] / "docs" / "migrating.md").read_text()
 SNIPPETS: dict[str, str] = dict(re.findall(r"^```python\n# (\w+)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE))

@@ -13,8 +13,8 @@ from .errors import (
     TransactionLost,
     WsgiDBError,
 )
-from .middleware import DatabaseMiddleware, get_connection
-from .stats import Stats
+from .pool.stats import Stats
+from .wsgi.middleware import DatabaseMiddleware, get_connection
 
 __all__ = [
     "ConfigError",

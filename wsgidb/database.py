@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar, cast
 
-from .connection import ConnectionProxy, interrupt, lazy, lease, settle
+from .config.settings import Settings
 from .dbapi import Connection
 from .drivers import Driver, make_driver
-from .engine import Engine
 from .errors import ConfigError, DatabaseUnavailable
-from .leaks import watched
-from .proxies import ProxyClasses
-from .settings import Settings
-from .stats import Stats, snapshot
-from .stores import Request
+from .lease.classes import ProxyClasses
+from .lease.proxy import ConnectionProxy, interrupt, lazy, lease, settle
+from .pool.engine import Engine
+from .pool.leaks import watched
+from .pool.stats import Stats, snapshot
+from .strategies import Request
 
 D = TypeVar("D", bound="Database")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .middleware import App, DatabaseMiddleware
+from .wsgi.middleware import App, DatabaseMiddleware
 
 
 def filter_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[[App], DatabaseMiddleware]:

@@ -19,14 +19,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from .activity import Activity
+from .config.settings import Settings
 from .database import Database
 from .drivers import Driver, make_driver
+from .drivers.activity import Activity
 from .drivers.base import DIRTY, SERVER_OPTIONS, Check, State
-from .engine import Engine
 from .errors import ConfigError, DatabaseUnavailable
-from .settings import Settings
-from .stores import Slot
+from .pool.engine import Engine
+from .strategies import Slot
 
 SAVEPOINT = "wsgidb_sandbox"
 ONE_CONNECTION = {"strategy": "pooled", "pool_size": 1, "max_lifetime": None, "max_idle": None, "ping_after": None}

@@ -17,7 +17,7 @@ from support.mariadb import MariaDB
 from support.waiting import until
 from support.wsgi import Call
 from wsgidb import ConfigError, Database, DatabaseMiddleware, DatabaseUnavailable
-from wsgidb.settings import OPTIONS
+from wsgidb.config.settings import OPTIONS
 
 MYSQL = "mysql://app@db.invalid/shop"
 TRANSACTIONS = ["manual", "autocommit", "request"]

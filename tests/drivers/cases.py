@@ -31,9 +31,9 @@ import pytest
 
 from support.mariadb import MariaDB
 from support.postgresql import PostgreSQL
+from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import DIRTY, Driver
-from wsgidb.settings import Settings
 
 SETUP = (
     "CREATE TABLE contract (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)",

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from drivers.cases import run
+from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import Driver
-from wsgidb.settings import Settings
 
 SCHEMES = {"mysqlclient": "mysql+mysqldb", "connector": "mysql+mysqlconnector"}
 Open = Callable[..., tuple[Driver, Any]]

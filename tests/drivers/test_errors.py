@@ -14,9 +14,9 @@ from support.client import connect
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from support.waiting import until
+from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import Driver
-from wsgidb.settings import Settings
 
 DRIVER = make_driver(Settings.of({"url": "mysql://guest@db.example/test", "ssl_mode": "disabled"}))
 

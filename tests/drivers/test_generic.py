@@ -13,9 +13,9 @@ import pytest
 
 from support.fakedb import FakeConnection, FakeDB
 from wsgidb import ConfigError, ConnectionReturned, Database
+from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import DIRTY, Driver
-from wsgidb.settings import Settings
 
 
 def driver_of(creator: Any, **options: Any) -> Driver:

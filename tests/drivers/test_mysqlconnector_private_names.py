@@ -12,9 +12,17 @@ import pytest
 
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
-from wsgidb.drivers import mysqlconnector, mysqlconnector_connection, mysqlconnector_wire
-from wsgidb.drivers.mysql_observed import Observed
-from wsgidb.drivers.mysqlconnector_wire import PRIVATE_NAMES
+from wsgidb.drivers.mysql.observed import Observed
+from wsgidb.drivers.mysqlconnector import (
+    connection as mysqlconnector_connection,
+)
+from wsgidb.drivers.mysqlconnector import (
+    driver as mysqlconnector,
+)
+from wsgidb.drivers.mysqlconnector import (
+    wire as mysqlconnector_wire,
+)
+from wsgidb.drivers.mysqlconnector.wire import PRIVATE_NAMES
 
 pytestmark = pytest.mark.server
 

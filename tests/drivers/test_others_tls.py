@@ -10,7 +10,7 @@ from drivers.cases import ERRORS, run
 from drivers.others import Open, driver_of, each_driver, soon
 from support.mariadb import MariaDB, tls_files
 from wsgidb import ConfigError
-from wsgidb.drivers.mysqlconnector_connection import Connection
+from wsgidb.drivers.mysqlconnector.connection import Connection
 
 pytestmark = [pytest.mark.server, each_driver]
 

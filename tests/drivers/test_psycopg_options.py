@@ -14,8 +14,8 @@ from drivers.cases import run, soon
 from drivers.deadlines import driver_of
 from support.postgresql import PASSWORDS, PostgreSQL
 from wsgidb import ConfigError, Database
-from wsgidb.drivers.psycopg import Psycopg
-from wsgidb.drivers.psycopg_connection import PRIVATE_NAMES, Connection
+from wsgidb.drivers.psycopg.connection import PRIVATE_NAMES, Connection
+from wsgidb.drivers.psycopg.driver import Psycopg
 
 URL = "postgresql://guest@127.0.0.1:1/test"
 server = pytest.mark.server

@@ -21,9 +21,9 @@ from support.mariadb import MariaDB
 from support.ports import bind
 from support.proxy import TCPProxy
 from support.waiting import until
+from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
-from wsgidb.drivers.pymysql_wire import Wire
-from wsgidb.settings import Settings
+from wsgidb.drivers.pymysql.wire import Wire
 
 READ_TIMEOUT = 7.0
 

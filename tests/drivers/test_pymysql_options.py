@@ -19,9 +19,9 @@ from support.mariadb import MariaDB
 from support.packets import error
 from support.proxy import TCPProxy
 from wsgidb import ConfigError, TransactionLost
+from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import CLEAN, Driver
-from wsgidb.settings import Settings
 
 
 def driver_of(url: str, **options: Any) -> Driver:

@@ -18,10 +18,11 @@ from pymysql.cursors import SSCursor
 from support.client import connect
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
-from wsgidb.drivers import pymysql as driver_room
-from wsgidb.drivers import pymysql_connection, pymysql_wire
-from wsgidb.drivers.mysql_observed import Observed
-from wsgidb.drivers.pymysql_wire import PRIVATE_NAMES
+from wsgidb.drivers.mysql.observed import Observed
+from wsgidb.drivers.pymysql import connection as pymysql_connection
+from wsgidb.drivers.pymysql import driver as driver_room
+from wsgidb.drivers.pymysql import wire as pymysql_wire
+from wsgidb.drivers.pymysql.wire import PRIVATE_NAMES
 
 Raw: Any = pymysql.connections.Connection
 VERSION = tuple(int(part) for part in pymysql.VERSION_STRING.split(".")[:2])

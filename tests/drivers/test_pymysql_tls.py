@@ -12,10 +12,10 @@ import pytest
 
 from support.mariadb import MariaDB, tls_files
 from wsgidb import ConfigError
+from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import Driver
-from wsgidb.drivers.pymysql_wire import Wire
-from wsgidb.settings import Settings
+from wsgidb.drivers.pymysql.wire import Wire
 
 WRONG_NAME = "127.1"
 """The same address, but a name that is not in the server's certificate."""

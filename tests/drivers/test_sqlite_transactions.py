@@ -429,7 +429,7 @@ class TestFile:
     def test_gone_while_connecting(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """R1: a 503 like any failed connect."""
         with Database(f"sqlite:///{path}") as database:
-            monkeypatch.setattr("wsgidb.drivers.sqlite._identity", lambda path: os.stat("/nowhere"))
+            monkeypatch.setattr("wsgidb.drivers.sqlite.driver._identity", lambda path: os.stat("/nowhere"))
             with pytest.raises(DatabaseUnavailable), database.connection():
                 pass
 

@@ -14,7 +14,7 @@ from support.clock import Clock
 from support.fakedb import FakeDB
 from support.wsgi import Call
 from wsgidb import Database, DatabaseMiddleware, PoolOverloaded
-from wsgidb.engine import Engine
+from wsgidb.pool.engine import Engine
 
 LIMIT = 10.0
 

@@ -13,7 +13,7 @@ from strategies.kit import Worker
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from support.waiting import until
-from wsgidb.backoff import LAST
+from wsgidb.pool.backoff import LAST
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -17,7 +17,7 @@ from support.client import connect
 from support.mariadb import PASSWORDS, MariaDB
 from support.proxy import TCPProxy
 from support.waiting import until
-from wsgidb.backoff import LAST
+from wsgidb.pool.backoff import LAST
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -9,7 +9,7 @@ from faults.soak import Soak, descriptors
 from faults.soak_faults import FAULTS
 from faults.soak_rows import Row
 from support.mariadb import MariaDB
-from wsgidb.backoff import LAST
+from wsgidb.pool.backoff import LAST
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -15,7 +15,8 @@ from strategies.kit import Bank, WiredBank, run, together
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.waiting import until
-from wsgidb import Database, DatabaseUnavailable, PoolOverloaded, PoolTimeout, backoff
+from wsgidb import Database, DatabaseUnavailable, PoolOverloaded, PoolTimeout
+from wsgidb.pool import backoff
 
 THREADS, ROUNDS, SIZE = 8, 60, 3
 

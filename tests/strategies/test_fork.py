@@ -20,8 +20,9 @@ from strategies.conftest import MakeDatabase
 from strategies.kit import AFTER, BEFORE, WiredBank, Worker, in_child, run, session_of
 from support.fakedb import FakeDB
 from support.waiting import until
-from wsgidb import Database, TransactionLost, engine
-from wsgidb.connection import settle
+from wsgidb import Database, TransactionLost
+from wsgidb.lease.proxy import settle
+from wsgidb.pool import engine
 
 PACKAGE = str(Path(wsgidb.__file__).parents[1])
 

@@ -23,7 +23,7 @@ from strategies.conftest import MakeDatabase
 from strategies.kit import BEFORE, STRATEGIES, MariaDBBank, get, run
 from support.fakedb import FakeDB
 from wsgidb import ConfigError, DatabaseMiddleware, PoolTimeout
-from wsgidb.stores import dbutils, sqlalchemy
+from wsgidb.strategies import dbutils, sqlalchemy
 
 TAKE = "UPDATE account SET balance = balance - 10 WHERE id = 1"
 GIVE = "UPDATE account SET balance = balance + 10 WHERE id = 2"

@@ -14,7 +14,7 @@ from support.clock import Clock
 from support.fakedb import FakeDB
 from support.waiting import until
 from wsgidb import Database, DatabaseMiddleware, DatabaseUnavailable
-from wsgidb.backoff import FIRST, LAST
+from wsgidb.pool.backoff import FIRST, LAST
 
 
 class Failing(FakeDB):

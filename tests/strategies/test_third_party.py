@@ -20,7 +20,7 @@ from wsgidb import ConfigError, Database, DatabaseMiddleware, DatabaseUnavailabl
 from wsgidb.drivers import Driver
 from wsgidb.drivers.base import Check
 from wsgidb.drivers.generic import Generic
-from wsgidb.stores import Slot, Store
+from wsgidb.strategies import Slot, Store
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "extending.md"
 
@@ -186,8 +186,8 @@ def test_nothing_to_wait_for(fake: MakeDatabase) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("strategy", dict, "strategy: dict is no subclass of wsgidb.stores.Store"),
-        ("strategy", "collections:OrderedDict", "strategy: OrderedDict is no subclass of wsgidb.stores.Store"),
+        ("strategy", dict, "strategy: dict is no subclass of wsgidb.strategies.Store"),
+        ("strategy", "collections:OrderedDict", "strategy: OrderedDict is no subclass of wsgidb.strategies.Store"),
         ("strategy", type("Half", (Store,), {"put": 1}), "strategy: Half has no close, take"),
         ("driver", dict, "driver: dict is no subclass of wsgidb.drivers.Driver"),
         ("driver", type("Half", (Driver,), {"name": "x", "ping": 1, "close": 1}), "driver: Half has no abandon, act"),

@@ -33,7 +33,7 @@ def test_a_place_that_becomes_free_in_backoff(
     fake: MakeDatabase, clock: Clock, monkeypatch: pytest.MonkeyPatch, impatient: bool
 ) -> None:
     """Who waits learns of it, and takes it when the back-off is over; also where who was first gave up before."""
-    monkeypatch.setattr("wsgidb.backoff.FIRST", 0.8)
+    monkeypatch.setattr("wsgidb.pool.backoff.FIRST", 0.8)
     database = fake(pool_size=2, clock=clock)
     process = database._engine.process
     store: Any = process.store

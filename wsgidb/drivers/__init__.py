@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 
+from ..config.optional import load, own
+from ..config.settings import Settings
+from ..config.values import nearest
 from ..errors import ConfigError
-from ..optional import load, own
-from ..settings import Settings
-from ..values import nearest
 from .base import Clock, Driver
 
 __all__ = ["DRIVERS", "SHORT", "Driver", "make_driver"]
 
 SHORT = {"mysql": "mysql+pymysql", "postgresql": "postgresql+psycopg"}
 DRIVERS = {
-    "mysql+pymysql": ("pymysql", "PyMySQL", "mysql"),
-    "mysql+mysqldb": ("mysqlclient", "MySQLClient", "mysqlclient"),
-    "mysql+mysqlconnector": ("mysqlconnector", "MySQLConnector", "mysqlconnector"),
-    "postgresql+psycopg": ("psycopg", "Psycopg", "postgresql"),
-    "sqlite": ("sqlite", "SQLite", None),
+    "mysql+pymysql": ("pymysql.driver", "PyMySQL", "mysql"),
+    "mysql+mysqldb": ("mysqlclient.driver", "MySQLClient", "mysqlclient"),
+    "mysql+mysqlconnector": ("mysqlconnector.driver", "MySQLConnector", "mysqlconnector"),
+    "postgresql+psycopg": ("psycopg.driver", "Psycopg", "postgresql"),
+    "sqlite": ("sqlite.driver", "SQLite", None),
 }
 """By scheme: the room, its class, and the extra that installs the package it needs."""
 ELSEWHERE = {"mysql+mysqlclient": "mysql+mysqldb", "mysqlclient": "mysql+mysqldb", "mariadb": "mysql"}

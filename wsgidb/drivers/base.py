@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar, Final
 
-from ..activity import Activity
-from ..cursors import bury
+from ..config.settings import Settings
+from ..config.values import nearest
 from ..errors import ConfigError
-from ..settings import Settings
-from ..values import nearest
+from .activity import Activity
+from .cursors import bury
 
 Clock = Callable[[], float]
 Check = Callable[[int], object]

@@ -9,10 +9,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from ..activity import Activity
-from ..cursors import CursorProxy
 from ..errors import ConfigError
+from .activity import Activity
 from .base import DIRTY, Check, Driver, State, silent
+from .cursors import CursorProxy
 from .sockets import shutdown, watch
 
 METHODS = ("cursor", "commit", "rollback", "close")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ssl
 
+from ..config.settings import Settings
 from ..errors import ConfigError
-from ..settings import Settings
 
 
 def context(settings: Settings) -> ssl.SSLContext:

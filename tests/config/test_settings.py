@@ -1,0 +1,279 @@
+"""The options: what is wrong is said at start-up, by name, and never with a password."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.fakedb import FakeDB
+from wsgidb import ConfigError, Database, DatabaseUnavailable
+from wsgidb.config.settings import OPTIONS, Settings
+
+SQLITE = "sqlite:////tmp/never-opened.sqlite3"
+MYSQL = "mysql://app:geheim@db.invalid/shop"
+SECRET = "geheim"
+
+
+def refusal(url: Any = SQLITE, /, **options: Any) -> str:
+    """The message of the ConfigError for these options; it shows no password, not even behind its back."""
+    with pytest.raises(ConfigError) as caught:
+        Database(url, **options)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert SECRET not in f"{error} {error!r}"
+        error = error.__cause__ or error.__context__
+    return str(caught.value)
+
+
+def test_an_unknown_option_is_named_with_the_nearest_known() -> None:
+    """Never guess: a misspelt option would be a default in disguise."""
+    assert refusal(pol_size=5) == "unknown option 'pol_size' (did you mean 'pool_size'?)"
+    assert refusal(xyzzy=5).startswith("unknown option 'xyzzy'; known: url, driver, creator,")
+    assert refusal(charset="utf8").endswith("; the driver's own go into the url")
+    assert refusal(pool_timeout=5) == "unknown option 'pool_timeout' (did you mean 'acquire_timeout'?)"
+    assert refusal(autocommit=True) == "unknown option 'autocommit' (did you mean 'transaction'?)"
+
+
+def test_a_url_is_given_once() -> None:
+    """Never guess which of two was meant."""
+    assert refusal(SQLITE, url=SQLITE) == "url: given twice"
+
+
+def test_an_error_is_a_value_error_too() -> None:
+    """A caller that knows nothing of wsgidb catches it."""
+    with pytest.raises(ValueError, match="pool_size"):
+        Database(SQLITE, pool_size=0)
+
+
+NUMBERS = [name for name, option in OPTIONS.items() if "number" in option.metadata["takes"].takes]
+BAD_NUMBERS = [-1, -0.5, float("nan"), float("inf"), float("-inf"), True, "", "five", "5s", "nan", "inf", b"5", [5], 1j]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", BAD_NUMBERS, ids=repr)
+def test_a_bad_number_is_refused_by_name(name: str, value: Any) -> None:
+    """The message names the option, what it takes and what it got; nothing is clamped."""
+    message = refusal(**{name: value})
+    assert message.startswith(f"{name}: takes a ")
+    assert message.endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_where_zero_means_nothing_it_is_refused(name: str) -> None:
+    """A pool of none, or no time at all, would never serve."""
+    if name in ("ping_after", "max_waiting", "retry_after"):
+        assert getattr(Settings.of({"url": SQLITE, name: 0}), name) == 0
+    else:
+        assert refusal(**{name: 0}).startswith(f"{name}: takes")
+
+
+@pytest.mark.parametrize("name", ["pool_size", "max_waiting", "retry_after"])
+def test_a_count_is_whole(name: str) -> None:
+    """1.5 connections are nobody's intention."""
+    assert "a whole number" in refusal(**{name: 1.5})
+    assert "a whole number" in refusal(**{name: "1.5"})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_none_is_taken_only_where_it_has_a_meaning(name: str) -> None:
+    """As the table says, in code and as text."""
+    takes_none = OPTIONS[name].metadata["takes"].takes.endswith("or none")
+    for value in (None, "none", "None"):
+        if takes_none:
+            assert getattr(Settings.of({"url": SQLITE, name: value}), name) is None
+        else:
+            assert refusal(**{name: value}).startswith(f"{name}: takes")
+
+
+@pytest.mark.parametrize("name", ["strategy", "transaction", "acquire", "ssl_mode"])
+def test_a_choice_lists_its_values(name: str) -> None:
+    """A mistyped strategy is not silently another one."""
+    assert "(did you mean 'required'?)" in refusal(ssl_mode="REQUIRED")
+    message = refusal(**{name: "pooold"})
+    assert message.startswith(f"{name}: takes one of ")
+    assert "'pooold'" in message
+
+
+PATHS = OPTIONS["exclude"].metadata["takes"].takes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"key": "conn"}, "key: takes an environ key with a dot in it"),
+        ({"key": ""}, "key: takes a text"),
+        ({"key": f"mysql://u:{SECRET}@h/d"}, "key: takes an environ key with a dot in it"),
+        ({"exclude": [f"mysql://u:{SECRET}@h/d"]}, "exclude: takes path prefixes that begin with /"),
+        ({"exclude": "static"}, f"exclude: takes {PATHS}, got 'static'"),
+        ({"exclude": ["/a", "b"]}, f"exclude: takes {PATHS}, got ['/a', 'b'] (namely 'b')"),
+        ({"exclude": "/"}, "exclude: takes path prefixes"),
+        ({"exclude": 5}, "exclude: takes path prefixes"),
+        ({"init_sql": [5]}, "init_sql: takes a list of statements"),
+        ({"on_unavailable": "nowhere:app"}, "on_unavailable: takes a callable"),
+        ({"on_unavailable": "json:nothing"}, "on_unavailable: takes a callable"),
+        ({"on_unavailable": 5}, "on_unavailable: takes a callable"),
+        ({"connect_args": "json:dumps.x"}, "connect_args: takes a dict"),
+        ({"connect_args": 5}, "connect_args: takes a dict"),
+        ({"connect_args": {5: 5}}, "connect_args: takes a dict"),
+        ({"connect_args": f'{{"password": "{SECRET}"}}'}, "connect_args: takes a dict"),
+        ({"connect_args": f"{SECRET}!:x"}, "connect_args: takes a dict"),
+        ({"connect_args": f"json://u:{SECRET}@h"}, "connect_args: takes a dict"),  # json is a module, too
+        ({"creator": FakeDB().connect}, "url and creator: give one of them"),
+        ({"ssl_ca": "/ca.pem"}, "ssl_ca: needs ssl_mode verify_ca or verify_identity"),
+        ({"ssl_key": "/key.pem"}, "ssl_key: needs ssl_cert"),
+        ({"ssl_cert": "/c", "ssl_mode": "disabled"}, "ssl_cert, ssl_key: ssl_mode is disabled"),
+        ({"read_timeout": 5}, "read_timeout: sqlite has no such option"),
+    ],
+)
+def test_other_bad_values(options: dict[str, Any], message: str) -> None:
+    """Each message begins with the option's name and says what it takes."""
+    assert refusal(**options).startswith(message)
+
+
+@pytest.mark.parametrize("none", [None, "none", "None"])
+@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if "none" in option.metadata["takes"].takes])
+def test_none_is_what_the_documentation_calls_it(name: str, none: object) -> None:
+    """Of these options none is the default, or may be given."""
+    default = getattr(Settings.of({"url": SQLITE}), name)
+    given = getattr(Settings.of({"url": SQLITE, name: none}), name)
+    assert given == (type(default)() if isinstance(default, (dict, tuple)) else None)
+
+
+def test_a_callable_that_returns_no_dict_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """connect_args is asked when a request needs a connection, so the log must say what is wrong."""
+    database = Database(SQLITE, connect_args=lambda: 5)
+    with pytest.raises(DatabaseUnavailable), database.connection():
+        pass
+    assert "connect_args: takes a callable that returns a dict, got int of it" in caplog.text
+
+
+TEXTS = ("ssl_ca", "ssl_cert", "ssl_key", "ping_query", "init_sql", "key", "url")  # these take any text
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in TEXTS])
+def test_a_url_in_the_wrong_place_is_not_repeated(name: str) -> None:
+    """``creator=url`` is an easy slip, and the message goes into a log."""
+    assert refusal(None if name == "creator" else SQLITE, **{name: MYSQL}).startswith(f"{name}: takes ")
+
+
+def test_neither_url_nor_creator() -> None:
+    """There is no default database."""
+    assert refusal(None) == "url and creator: give one of them"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (f"msql://u:{SECRET}@h/db", "url: unknown scheme 'msql' (did you mean 'mysql'?); takes "),
+        (f"mysqlclient://u:{SECRET}@h/db", "url: unknown scheme 'mysqlclient' (did you mean 'mysql+mysqldb'?)"),
+        (f"mariadb://u:{SECRET}@h/db", "url: unknown scheme 'mariadb' (did you mean 'mysql'?)"),
+        (f"oracle://u:{SECRET}@h/db", "url: unknown scheme 'oracle'; takes "),
+        (f"mysql://u:{SECRET}@/db", "url: mysql://u:***@/db names no host"),
+        (f"{MYSQL}?nonsense=1", "nonsense: PyMySQL has no such option"),
+        (f"{MYSQL}?charst=utf8", "charst: PyMySQL has no such option (did you mean 'charset'?)"),
+        (f"{MYSQL}?autocommit=1", "autocommit: cannot be given in the url or connect_args; use "),
+        (f"{MYSQL}?connect_timeout=1", "connect_timeout: cannot be given"),
+        (f"{MYSQL}?password={SECRET}", "password: belongs before the url's question mark"),
+        (f"{MYSQL}?max_allowed_packet=big", "max_allowed_packet: takes int, got 'big'"),
+        (f"{MYSQL}?local_infile=perhaps", "local_infile: takes bool, got 'perhaps'"),
+        (f"{MYSQL}?cursorclass=Nope", "cursorclass: PyMySQL has no cursor class 'Nope'"),
+        ("sqlite://", "url: sqlite:/// names no file"),
+        ("sqlite:///", "url: sqlite:/// names no file"),
+        ("sqlite://host/file", "url: sqlite://host/file names no file"),
+        ("sqlite:///:memory:", "url: sqlite:///:memory: would be a new, empty database for every connection; use a "),
+        ("sqlite:///x?timeout=long", "timeout: takes a number >= 0, got 'long'"),
+        ("sqlite:///x?timeout=-1", "timeout: takes a number >= 0, got '-1'"),
+        ("sqlite:///x?timeout=nan", "timeout: takes a number >= 0, got 'nan'"),
+        ("sqlite:///x?isolation_level=IMMEDIATE", "isolation_level: cannot be given"),
+        ("sqlite:///x?timout=1", "timout: sqlite has no such option (did you mean 'timeout'?)"),
+    ],
+)
+def test_what_is_wrong_with_a_url_is_known_at_start_up(url: str, message: str) -> None:
+    """Each driver looks at what is its own before any request comes."""
+    assert refusal(url).startswith(message)
+
+
+@pytest.mark.parametrize(("url", "name"), [(MYSQL, "autocommit"), (SQLITE, "isolation_level"), (SQLITE, "autocommit")])
+def test_autocommit_is_the_transaction_options_business(url: str, name: str) -> None:
+    """Setting it anywhere else would contradict it."""
+    assert refusal(url, connect_args={name: True}).startswith(f"{name}: cannot be given in the url or connect")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "package", "extra"),
+    [
+        ("mysql+pymysql", "pymysql", "mysql"),
+        ("mysql+mysqldb", "MySQLdb", "mysqlclient"),
+        ("mysql+mysqlconnector", "mysql", "mysqlconnector"),
+        ("postgresql+psycopg", "psycopg", "postgresql"),
+    ],
+)
+def test_a_missing_driver_package_names_the_extra(scheme: str, package: str, extra: str) -> None:
+    """Known at start-up, with the command that helps."""
+    expected = f"url: {scheme} needs the package {package}: pip install 'wsgidb[{extra}]'\n"
+    assert without(scheme, package, f"ModuleNotFoundError(name={package!r})") == expected
+
+
+def test_a_driver_package_that_cannot_be_loaded() -> None:
+    """psycopg without libpq, say: what it says itself comes with the option's name."""
+    expected = "url: postgresql+psycopg cannot be loaded: no pq wrapper available\n"
+    assert without("postgresql+psycopg", "psycopg", "ImportError('no pq wrapper available')") == expected
+
+
+def without(scheme: str, package: str, error: str) -> str:
+    """What the ConfigError says where importing a package raises this error; in a process of its own."""
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, *rest):
+        if name == {package!r}:
+            raise {error}
+sys.meta_path.insert(0, Absent())
+import wsgidb
+try:
+    wsgidb.Database("{scheme}://app@db.invalid/shop")
+except wsgidb.ConfigError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=root())
+    assert done.stderr == ""
+    return done.stdout
+
+
+def root() -> Path:
+    """Where the package under test lies, be that a checkout or site-packages."""
+    import wsgidb
+
+    return Path(wsgidb.__file__).parents[1]
+
+
+def test_every_option_is_in_the_table() -> None:
+    """One table: a field of the settings without a row would have no parser and no documentation."""
+    assert {field.name for field in fields(Settings)} - OPTIONS.keys() == {"given"}
+    for name, option in OPTIONS.items():
+        assert option.metadata["meaning"], name
+        assert option.metadata["of"] in ("database", "middleware"), name
+
+
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.just(len)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+    max_leaves=4,
+)
+MADE: list[Callable[[dict[str, Any]], object]] = [Settings.of, lambda options: Database(**options)]
+
+
+@given(st.dictionaries(st.one_of(st.sampled_from(list(OPTIONS)), st.text()), VALUES, max_size=4), st.sampled_from(MADE))
+def test_any_options_are_taken_or_a_config_error(options: dict[str, Any], make: Any) -> None:
+    """Nothing but ConfigError comes out at start-up, whatever goes in."""
+    with suppress(ConfigError):
+        make({"url": SQLITE, **options})

@@ -1,0 +1,166 @@
+"""The url: what it takes, and that no part of a malformed one is ever shown."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsgidb import ConfigError
+from wsgidb.config.url import Url
+
+SECRET = "geheim"
+
+
+def chain(error: BaseException) -> str:
+    """All that a traceback, or a tool that looks behind ``from None``, could show of an error."""
+    texts, todo = [], [error]
+    while todo:
+        one = todo.pop()
+        texts.append(f"{one!r} {one}")
+        todo += [other for other in (one.__cause__, one.__context__) if other is not None]
+    return "\n".join(texts)
+
+
+def test_all_parts() -> None:
+    """A complete url is taken apart."""
+    url = Url.parse("mysql+pymysql://app:pw@db.example:3307/shop?charset=utf8mb4&local_infile=")
+    assert url == Url(
+        scheme="mysql+pymysql",
+        user="app",
+        password="pw",
+        host="db.example",
+        port=3307,
+        name="shop",
+        query={"charset": "utf8mb4", "local_infile": ""},
+    )
+
+
+@pytest.mark.parametrize("password", ["p@ss", "a/b", "50%", "a:b", "a#b", "a?b=c", "ключ", " ", "%40", "[x]", "+"])
+def test_a_percent_encoded_password_comes_out_as_it_was(password: str) -> None:
+    """Every character works, percent-encoded; so in a user's and a database's name."""
+    coded = quote(password, safe="")
+    url = Url.parse(f"mysql://{coded}:{coded}@h/{coded}")
+    assert (url.user, url.password, url.host, url.name) == (password, password, "h", password)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("mysql://u@[::1]:3307/db", "::1", 3307),
+        ("mysql://u@[fe80::1%25eth0]/db", "fe80::1%eth0", None),
+        ("mysql://127.0.0.1/db", "127.0.0.1", None),
+        ("mysql://h:0/db", "h", 0),
+    ],
+)
+def test_hosts(text: str, host: str, port: int | None) -> None:
+    """IPv6 in brackets, with and without a port."""
+    url = Url.parse(text)
+    assert (url.host, url.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "password"),
+    [
+        ("mysql://:pw@h/db", None, "pw"),
+        ("mysql://@h/db", None, None),
+        ("mysql://u:@h/db", "u", ""),
+        ("mysql://u@h/db", "u", None),
+    ],
+)
+def test_an_empty_user_or_password(text: str, user: str | None, password: str | None) -> None:
+    """None is left to the driver's default; an empty password is one."""
+    url = Url.parse(text)
+    assert (url.user, url.password) == (user, password)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"mysql://app:{SECRET}@h:1/db?ssl_key_password={SECRET}", "mysql://app:***@h:1/db"),
+        (f"mysql://:{SECRET}@[::1]/db", "mysql://:***@[::1]/db"),
+        ("mysql://app@h/db", "mysql://app@h/db"),
+        ("sqlite:////var/lib/app.db", "sqlite:////var/lib/app.db"),
+    ],
+)
+def test_its_text_shows_no_password(text: str, shown: str) -> None:
+    """str() is what a log line shows, repr() what a debugger does."""
+    url = Url.parse(text)
+    assert str(url) == shown
+    assert SECRET not in repr(url)
+
+
+MALFORMED = [
+    "",
+    SECRET,
+    f"//u:{SECRET}@h/db",
+    f"mysql:u:{SECRET}@h/db",
+    f"mysql:/u:{SECRET}@h/db",
+    f"mysql:u:{SECRET}@h//db",
+    f"mysql:///u:{SECRET}@h/db",  # one slash too many
+    f"mysql://u:1/{SECRET}@h/db",  # a / that looks like the end of a port
+    f"mysql://u:{SECRET}/x@h/db",
+    f"mysql://u:{SECRET}#x@h/db",
+    f"mysql://u:1#{SECRET}@h/db",
+    f"mysql://u:{SECRET}?x@h/db",
+    f"mysql://u:1?{SECRET}@h/db",
+    f"mysql://u:12?{SECRET}=1@h/db",  # a ? that looks like a query behind a port
+    f"mysql://u:{SECRET}%@h/db",
+    f"mysql://u:{SECRET}%zz@h/db",
+    f"mysql://u:{SECRET}%FF@h/db",  # no UTF-8
+    f"mysql://u:{SECRET}@h:port/db",
+    f"mysql://u:{SECRET}@h:99999/db",
+    f"mysql://u:{SECRET}@[::1/db",
+    f"mysql://u:{SECRET}@::1]/db",
+    f"mysql://u:{SECRET}@h\u2100/db",  # urlsplit's own message quotes the whole of it
+    f"mysql://u:{SECRET}@h/db?charset",
+    f"mysql://u:{SECRET}@h/db?a=1&a=2",
+]
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_a_malformed_url_is_a_clear_message_without_a_piece_of_it(text: str) -> None:
+    """The message names the option and the form it takes; not even its hidden context quotes the text."""
+    with pytest.raises(ConfigError, match=r"^url: ") as caught:
+        Url.parse(text)
+    assert SECRET not in chain(caught.value)
+
+
+def test_a_malformed_url_is_told_how_to_encode() -> None:
+    """A special character in a password is the commonest reason."""
+    with pytest.raises(ConfigError, match=r"percent-encode.*@ is %40, / is %2F"):
+        Url.parse("mysql://u:a/b@h/db")
+
+
+@pytest.mark.parametrize("value", [5, b"mysql://u:geheim@h/db", ["mysql://u:geheim@h/db"], object()])
+def test_what_is_no_text_is_named_by_its_type(value: Any) -> None:
+    """Its value may be a password in disguise."""
+    with pytest.raises(ConfigError, match=type(value).__name__) as caught:
+        Url.parse(value)
+    assert SECRET not in chain(caught.value)
+
+
+PARTS = st.sampled_from(["mysql", "sqlite", *"/:@%[]?#&=", "//", "%4", "%40", SECRET])
+
+
+@given(st.one_of(st.text(), st.lists(st.one_of(PARTS, st.text(max_size=3)), max_size=15).map("".join)))
+def test_any_text_is_a_url_or_a_config_error(text: str) -> None:
+    """Nothing but ConfigError comes out, without a context to quote from."""
+    behind: list[Any] = []
+    try:
+        str(Url.parse(text))
+    except ConfigError as error:
+        behind += [error.__cause__, error.__context__]
+    assert behind in ([], [None, None])
+
+
+@given(st.text(min_size=1), st.text(), st.text(min_size=1))
+def test_every_login_survives_its_encoding(user: str, password: str, name: str) -> None:
+    """Whatever the characters, what was quoted comes back."""
+    user, password, name = (text.encode(errors="ignore").decode() for text in (user, password, name))
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    url = Url.parse(f"mysql://{login}@h/{quote(name, safe='')}")
+    assert (url.user or "", url.password, url.name) == (user, password, name)

@@ -1,0 +1,1 @@
+"""Configuration: the option table, and settings from keywords, URL and environment."""

@@ -1,0 +1,1 @@
+"""What the three MySQL drivers share: options, error numbers, the observed connection."""

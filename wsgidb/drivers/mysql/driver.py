@@ -1,0 +1,209 @@
+"""What the drivers of MySQL and MariaDB have in common: their options, and what is done with a connection."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from ...config import values
+from ...config.settings import Settings
+from ...errors import ConfigError, TransactionLost
+from ..activity import Activity
+from ..base import SERVER_OPTIONS, Clock, Driver, State, refuse_owned, unknown_option
+from .observed import DISCONNECTS, READ_ONLY, UNKNOWN
+
+IN_URL = frozenset(("user", "password", "passwd", "host", "port", "database", "db"))
+OWNED = {
+    "autocommit": "transaction",
+    "connect_timeout": "connect_timeout",
+    "read_timeout": "read_timeout",
+    "write_timeout": "write_timeout",
+    "ssl": "ssl_mode",
+    "ssl_mode": "ssl_mode",
+    "ssl_ca": "ssl_ca",
+    "ssl_cert": "ssl_cert",
+    "ssl_key": "ssl_key",
+    "ssl_disabled": "ssl_mode",
+    "ssl_key_password": "ssl_key",
+    "ssl_verify_cert": "ssl_mode",
+    "ssl_verify_identity": "ssl_mode",
+}
+"""Options that drivers have, and that wsgidb has one of its own for."""
+ALIASES = {"db": "database", "passwd": "password"}
+"""Older names of options, which some drivers take."""
+
+
+class MySQLDriver(Driver):
+    """A driver whose connections are `Observed`."""
+
+    clears_sessions = True
+    options: ClassVar[frozenset[str]] = SERVER_OPTIONS
+    owned: ClassVar[dict[str, str]] = OWNED
+    parameters: ClassVar[Mapping[str, Callable[[str], Any] | None]]
+    """What the driver can be given, by name, and how a url's text becomes it, if a text can."""
+    disconnects: ClassVar[frozenset[Any]] = DISCONNECTS
+    error: ClassVar[type[Exception]]
+    """The class of the driver's own errors."""
+
+    def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
+        super().__init__(settings, clock)
+        url = settings.url
+        assert url is not None, "made for urls only"
+        if not url.host and "unix_socket" not in url.query:
+            raise ConfigError(f"url: {url} names no host (and its query no unix_socket)")
+        given = {
+            "user": url.user,
+            "password": url.password,
+            "host": url.host,
+            "port": url.port,
+            "database": url.name or None,
+            **{name: self._converted(name, text) for name, text in url.query.items()},
+        }
+        self._arguments: dict[str, Any] = given
+        if not callable(settings.connect_args):
+            self._checked(settings.connect_args)
+        self._whole_session = settings.reset == "session"
+        self._tls_required = settings.ssl_mode not in ("disabled", "preferred")
+        # Nobody listens in on a Unix socket.
+        self._tls_off = settings.ssl_mode == "disabled" or (
+            settings.ssl_mode == "preferred" and "unix_socket" in url.query
+        )
+
+    def _converted(self, name: str, text: str) -> Any:
+        """A url query's value as the driver wants it."""
+        if name in IN_URL:
+            raise ConfigError(f"{name}: belongs before the url's question mark")
+        self._check_name(name)
+        convert = self.parameters[name]
+        if convert is None:
+            raise ConfigError(f"{name}: is no text; give it by connect_args")
+        try:
+            return convert(text)
+        except ConfigError:
+            raise
+        except ValueError:
+            takes = "bool" if convert is values.boolean else getattr(convert, "__name__", "text")
+            raise ConfigError(f"{name}: takes {takes}, got {text!r}") from None
+
+    def _check_name(self, name: str) -> None:
+        refuse_owned(name, self.owned)
+        if name not in self.parameters and name not in IN_URL:
+            raise unknown_option(name, {*self.parameters, *IN_URL}, self.name)
+
+    def _checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        for name in arguments:
+            self._check_name(name)
+        return arguments
+
+    def _given(self) -> dict[str, Any]:
+        """The driver's arguments for one more connection."""
+        checked = self._checked(self.connect_args())
+        return {**self._arguments, **{ALIASES.get(name, name): value for name, value in checked.items()}}
+
+    @abstractmethod
+    def operational_error(self, code: int, text: str) -> Exception:
+        """An error as the driver raises it."""
+
+    # -- may block
+
+    def _run_init_sql(self, conn: Any) -> None:
+        self.run(conn, self.settings.init_sql)
+        if self.settings.init_sql and not self.autocommit:
+            conn.commit()
+
+    def ping(self, conn: Any, deadline: float) -> None:
+        seen = conn._seen
+        statements, seconds = seen.statements, seen.seconds
+        with conn._within(deadline, self.clock):
+            if self.settings.ping_query is not None:
+                self.run(conn, (self.settings.ping_query,))
+            else:
+                conn._unseen_ping()
+        seen.statements, seen.seconds = statements, seconds
+
+    def rollback(self, conn: Any, deadline: float) -> None:
+        with self._own_work(conn, deadline):
+            self._roll_back(conn)
+            self._restore_autocommit(conn)
+
+    def reset(self, conn: Any, deadline: float) -> None:
+        with self._own_work(conn, deadline):
+            conn._reset_session()
+            self._restore_autocommit(conn)
+            self._run_init_sql(conn)
+        conn._seen.used = False
+
+    def put_back(self, conn: Any, attributes: Mapping[str, Any], deadline: float) -> None:
+        with self._own_work(conn, deadline):
+            super().put_back(conn, attributes, deadline)
+
+    def _roll_back(self, conn: Any) -> None:
+        conn.rollback()
+
+    @abstractmethod
+    def _restore_autocommit(self, conn: Any) -> None:
+        """Make it what it was at first, if it is not."""
+
+    @contextmanager
+    def _own_work(self, conn: Any, deadline: float) -> Iterator[None]:
+        """Statements of wsgidb's own, before the deadline; they are not counted as a handler's."""
+        seen = conn._seen
+        statements, seconds, used = seen.statements, seen.seconds, seen.used
+        with conn._within(deadline, self.clock):
+            yield
+        if conn._still_open():  # with completion_type=CHAIN each ROLLBACK begins another one
+            raise self.operational_error(UNKNOWN, "a transaction is still open")
+        seen.settled()
+        seen.statements, seen.seconds, seen.used = statements, seconds, used
+
+    def commit(self, conn: Any) -> None:
+        seen = conn._seen
+        if not seen.touched:
+            return
+        reason = conn._unusable()
+        if reason is not None:
+            raise TransactionLost(f"cannot commit: {reason}")
+        conn.commit()
+
+    # -- never block
+
+    def inspect(self, conn: Any) -> State | str:
+        state: State | str = conn._state(self.autocommit, self._whole_session)
+        return state
+
+    def activity(self, conn: Any) -> Activity:
+        seen: Activity = conn._seen
+        return seen
+
+    def abandon(self, conn: Any) -> None:
+        conn._abandon(conn._seen.busy)
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        return isinstance(error, self.error) and bool(error.args) and error.args[0] in self.disconnects
+
+    def is_read_only(self, error: BaseException) -> bool:
+        if not isinstance(error, self.error) or len(error.args) < 2:
+            return False
+        sign = READ_ONLY.get(error.args[0])
+        return sign is not None and sign.search(str(error.args[1])) is not None
+
+
+def cursor_class(driver: str, module: Any, base: type) -> Callable[[str], Any]:
+    """The converter of a cursor class that is given by its name in a url."""
+
+    def convert(text: str) -> Any:
+        found = getattr(module, text, None)
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise ConfigError(f"cursorclass: {driver} has no cursor class {text!r}")
+        return found
+
+    return convert
+
+
+def converter(default: Any) -> Callable[[str], Any]:
+    """The converter of an option with that default."""
+    kind = type(default)
+    return values.boolean if kind is bool else int if kind is int else str

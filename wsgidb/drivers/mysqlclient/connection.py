@@ -1,0 +1,243 @@
+"""mysqlclient's connection, observed: what it did since it was last settled, without asking the server.
+
+Its C library keeps the server's status to itself, all but the autocommit flag and whether more results follow. So the
+words of each statement tell whether a transaction may be open, and in doubt one is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from MySQLdb import MySQLError, NotSupportedError
+
+from ..activity import Activity
+from ..base import CLEAN, DIRTY, Clock, State
+from ..mysql.observed import DISCONNECTS, MALFORMED, OUT_OF_SYNC, Observed
+from .statements import BEGINS, COMMITS, ENDS, UNKNOWN, WRITES, Effect, effect_of, may_chain
+from .wire import Wire
+
+GONE = DISCONNECTS - {OUT_OF_SYNC}
+
+# How to ask whether a transaction is open: MariaDB's way, and what MySQL can tell after a lock timeout.
+QUESTIONS = ("SELECT @@in_transaction", "SELECT NOT @@innodb_rollback_on_timeout")
+
+
+class Connection(Wire, Observed):
+    """Notes each statement's start, end and error in its `Activity`."""
+
+    _begun = False
+    """BEGIN was said, and neither COMMIT nor ROLLBACK since."""
+    _opaque = False
+    """Something was said that may have opened a transaction, since wsgidb's last rollback."""
+    _chains = False
+    """Something was said in this session that may have changed completion_type."""
+    _other_user = False
+    _incomplete = False
+    """Of the last reply there may be more than was read, or an error that nobody has seen."""
+
+    def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
+        self._seen, self._clock = Activity(), clock
+        super().__init__(deadline, clock, **arguments)
+        self._own_thread = self.thread_id()
+        self._own_settings = arguments
+
+    def __delattr__(self, name: str) -> None:
+        """The C class refuses it for all names, also for what an application has set."""
+        try:
+            del self.__dict__[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    # -- the handler's statements
+
+    def query(self, query: Any) -> None:
+        effect = self._begin(query)
+        try:
+            if self._deadline is None:
+                super().query(query)
+            else:
+                self._query_before(query, *self._deadline)
+        except MySQLError as error:
+            self._failed(error)
+            raise
+        self._seen.ended(self._clock())
+        self._succeeded(effect)
+
+    def send_query(self, query: Any) -> None:
+        """The first half of `query`, for applications that wait for the reply in ways of their own."""
+        self._begin(query)
+        super().send_query(query)
+
+    def read_query_result(self) -> None:
+        try:
+            super().read_query_result()
+        except MySQLError as error:
+            self._failed(error)
+            raise
+        self._seen.ended(self._clock())
+
+    def _begin(self, query: Any) -> Effect:
+        seen = self._seen
+        self._look_for_error()
+        if self._guarded and self._lost():
+            seen.go_on(query)
+        effect = effect_of(query)
+        if effect is BEGINS:
+            self._begun = True
+        elif effect is UNKNOWN:
+            self._opaque = True
+            self._chains = self._chains or may_chain(query)
+        self._incomplete = True
+        seen.busy = seen.used = True
+        seen.touched += 1
+        seen.statements += 1
+        seen.began = self._clock()
+        return effect
+
+    def _succeeded(self, effect: Effect) -> None:
+        seen = self._seen
+        if effect is ENDS:
+            self._begun = False
+            self._opaque = self._opaque or self._chains
+            seen.settled()
+        elif effect is COMMITS or effect is BEGINS:
+            seen.written = 0
+        elif effect is WRITES and (self._begun or not self.get_autocommit()):
+            seen.written += max(self.affected_rows(), 0)
+
+    def store_result(self) -> Any:
+        """Cursors read every reply by it, unless they are unbuffered."""
+        result = super().store_result()
+        self._incomplete = bool(self.more_results())
+        return result
+
+    def next_result(self) -> int:
+        """Of several statements in one the first alone is in `query`; the library forgets an error of the others with
+        the next result that it is asked for.
+
+        Cursors ask before each statement and when they are closed. Where nothing can follow the library is not asked,
+        as it would let go of the interpreter lock."""
+        if not self._incomplete:
+            return -1
+        self._look_for_error()
+        try:
+            found: int = super().next_result()
+        finally:
+            self._look_for_error()
+        return found
+
+    def commit(self) -> None:
+        self.query("COMMIT")
+
+    def rollback(self) -> None:
+        self.query("ROLLBACK")
+
+    def autocommit(self, on: Any) -> None:
+        if self.get_autocommit() is not bool(on):
+            opaque = self._opaque
+            self.query(f"SET AUTOCOMMIT = {int(bool(on))}")
+            self._opaque = opaque
+            self._seen.written = 0
+
+    def ping(self, reconnect: bool = False) -> None:
+        if reconnect:
+            raise NotSupportedError("ping(reconnect=True) would go on in another session, and lose the transaction")
+        if self._deadline is None:
+            super().ping()
+        else:
+            self._query_before("DO 0", *self._deadline)
+
+    def change_user(self, *args: Any, **arguments: Any) -> None:
+        self._other_user = True
+        super().change_user(*args, **arguments)
+
+    # -- replies
+
+    def _failed(self, error: MySQLError) -> None:
+        code = error.args[0] if error.args else None
+        if not isinstance(code, int):
+            return  # another thread is in the middle of a statement
+        if code in GONE:
+            self._gone = True
+        if code == MALFORMED:
+            self._drop_descriptor()  # the library would go on, and take what is left of the reply for the next one
+        self._note_error(error, code)
+
+    def _look_for_error(self) -> None:
+        """An error among a result's rows goes past the methods above: the library has it until its next call."""
+        if self.open and not self._seen.busy and (code := self.errno()):
+            self._failed(MySQLError(code, self.error()))
+
+    def _ask_whether_open(self) -> bool:
+        for question in QUESTIONS:
+            try:
+                super().query(question)
+            except MySQLError:
+                continue  # not a variable of this server's
+            return bool(int(self.store_result().fetch_row()[0][0]))
+        return False
+
+    def _still_open(self) -> bool:
+        return False  # a rollback names NO CHAIN wherever one might be
+
+    def _lost(self) -> bool:
+        if self._seen.lost is None and self._gone:
+            self._seen.lost = "the connection was lost, and the handler went on"
+        return self._seen.lost is not None
+
+    def _unseen_ping(self) -> None:
+        self.ping()
+
+    # -- what became of it
+
+    def _state(self, autocommit: bool, whole_session: bool) -> State | str:
+        seen = self._seen
+        self._look_for_error()
+        reason = self._unusable()
+        if reason is not None:
+            return reason
+        if not seen.touched:
+            untouched = not self._opaque and not (whole_session and seen.used)
+            return CLEAN if untouched and self.get_autocommit() is autocommit else DIRTY
+        if self._unread():
+            return "unread rows"
+        if seen.unknown or self._begun or self._opaque or self.get_autocommit() is not autocommit:
+            return DIRTY
+        return CLEAN if autocommit and not whole_session else DIRTY
+
+    def _unread(self) -> bool:
+        """Where nothing is left to read the library says -1; only where something is, it would have to read."""
+        if not self._incomplete:
+            return False
+        try:
+            return bool(self.more_results()) or super().next_result() != -1
+        except MySQLError:
+            return True
+
+    def _unusable(self) -> str | None:
+        if not self.open or self._gone:
+            return "closed by the application or the driver"
+        if self._seen.busy:
+            return "in the middle of a statement"
+        if self._other_user:
+            return "given to another user by the application"
+        return None if self.thread_id() == self._own_thread else "reconnected by the application"
+
+    def _clean_up(self) -> None:
+        """Roll back, whatever a handler has set completion_type to."""
+        self.query("ROLLBACK AND NO CHAIN" if self._chains else "ROLLBACK")
+        self._begun = self._opaque = False
+
+    def _reset_session(self) -> None:
+        """COM_CHANGE_USER to the same user, and what it takes back of connecting. The library has no deadline for it:
+        so a server that does not answer is found out by the rollback before."""
+        self._clean_up()
+        given = self._own_settings
+        super().change_user(given.get("user", ""), given.get("password", ""), given.get("database", ""))
+        self._chains = False
+        self.set_character_set(given["charset"], given.get("collation"))
+        if given.get("sql_mode"):
+            self.set_sql_mode(given["sql_mode"])
+        if given.get("init_command"):
+            self.query(given["init_command"])
+            self.store_result()

@@ -1,0 +1,95 @@
+"""mysqlclient's connection on the wire: deadlines that its C library does not know, and ways out without a goodbye."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import MySQLdb.connections
+from MySQLdb import MySQLError, OperationalError
+
+from .. import sockets
+from ..base import Clock
+from ..mysql.observed import LOST
+
+_Raw: Any = MySQLdb.connections.Connection
+
+
+class Wire(_Raw):  # type: ignore[misc]
+    """The part of our connection that deals with the socket."""
+
+    _gone = False
+    """The server, or the way to it, was found to be lost."""
+    _deadline: tuple[float, Clock] | None = None
+    _identity: tuple[int, int] | None = None
+    """Of the socket: the library may have closed its descriptor, and the number be somebody else's by now."""
+
+    def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
+        self._pid = os.getpid()
+        with self._within(deadline, clock):
+            super().__init__(**arguments)
+        self._descriptor = self.fileno()
+        self._identity = _identity(self._descriptor)
+
+    @contextmanager
+    def _within(self, deadline: float, clock: Clock) -> Iterator[None]:
+        """The library's own timeouts are whole seconds, and those of statements: so the reply is waited for outside."""
+        self._deadline = deadline, clock
+        try:
+            yield
+        finally:
+            self._deadline = None
+
+    def _query_before(self, query: Any, deadline: float, clock: Clock) -> None:
+        super().send_query(query)
+        if not sockets.wait_readable(self.fileno(), sockets.remaining(deadline, clock)):
+            self._gone = True
+            raise OperationalError(LOST, "Lost connection to MySQL server (timed out)")
+        super().read_query_result()
+
+    def _abandon(self, busy: bool) -> None:
+        """The library can only close with a goodbye: so it gets to say that to nobody."""
+        if not self.open:
+            return
+        if busy:
+            return self._wake_reader()
+        self._drop_descriptor()
+        self.close()
+
+    def _wake_reader(self) -> None:
+        """The thread that waits for a reply gets an end of file; the descriptor is the library's to close."""
+        try:
+            copy = os.dup(self._descriptor)
+        except OSError:
+            return
+        if _identity(copy) != self._identity:
+            return os.close(copy)
+        with socket.socket(fileno=copy) as line:
+            try:
+                line.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # not connected any more, which is what was wanted
+
+    def _drop_descriptor(self) -> None:
+        """Close the socket without a word, by putting another file in its place."""
+        try:
+            number = self.fileno()
+            if _identity(number) == self._identity:
+                nobody = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nobody, number, inheritable=False)
+                os.close(nobody)
+        except (OSError, MySQLError):
+            pass  # closed already
+
+    def __del__(self) -> None:
+        """In a forked child the library's goodbye would end the parent's session."""
+        if self._identity is not None and os.getpid() != self._pid:
+            self._drop_descriptor()
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino

@@ -1,0 +1,116 @@
+"""MySQL and MariaDB through MySQL Connector/Python 9.2 or newer, its pure implementation.
+
+Its C implementation keeps the socket and the server's status to itself: no free check, no deadline shorter than whole
+seconds, and no statement can be cut short.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import Any, ClassVar
+
+import mysql.connector.cursor
+from mysql.connector.constants import DEFAULT_CONFIGURATION
+from mysql.connector.errors import Error, OperationalError, ReadTimeoutError, WriteTimeoutError
+
+from ...config.settings import Settings
+from .. import sockets, tls
+from ..activity import Activity
+from ..base import Check, Clock
+from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
+from ..mysql.observed import NO_TLS
+from .connection import Connection
+
+GOODBYE = 0.1
+"""Seconds that sending COM_QUIT may take: only a full send buffer makes it wait."""
+NOT_AVAILABLE = "MySQL Connection not available"
+"""What the driver says, without a number, of a connection that was closed."""
+
+IGNORED = frozenset(("dsn", "dns_srv", "force_ipv6"))
+"""Options that would have no effect here: wsgidb finds the server's addresses itself."""
+
+_module: Any = mysql.connector.cursor
+
+
+class MySQLConnector(MySQLDriver):
+    name = "mysql-connector-python"
+    connection_class = Connection
+    owned: ClassVar[dict[str, str]] = {
+        **OWNED,
+        "connection_timeout": "connect_timeout",
+        "ssl_cipher": "ssl_mode",
+        "tls_versions": "ssl_mode",
+        "tls_ciphersuites": "ssl_mode",
+        "use_pure": "",
+    }
+    parameters: ClassVar[dict[str, Any]] = {
+        **{name: converter(each) for name, each in DEFAULT_CONFIGURATION.items() if name not in IGNORED},
+        "converter_class": None,
+        "conn_attrs": None,
+        "webauthn_callback": None,
+        "cursorclass": cursor_class("mysql-connector-python", _module, _module.MySQLCursor),
+    }
+    error: ClassVar[type[Exception]] = Error
+
+    def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
+        super().__init__(settings, clock)
+        self._context = None if self._tls_off else tls.context(settings)
+
+    def operational_error(self, code: int, text: str) -> Exception:
+        return OperationalError(errno=code, msg=text)
+
+    def connect(self, deadline: float) -> Connection:
+        """TCP, greeting, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
+        arguments = {name: value for name, value in self._given().items() if value is not None}
+        conn = Connection()
+        conn._seen, conn._clock = Activity(), self.clock
+        conn._tls, conn._tls_required = self._context, self._tls_required
+        conn._cursorclass = arguments.pop("cursorclass", None)
+        try:
+            with self._own_work(conn, deadline):
+                conn.connect(**arguments, autocommit=self.autocommit, ssl_disabled=self._context is None)
+                if self._tls_required and not isinstance(conn._socket.sock, ssl.SSLSocket):
+                    raise self.operational_error(NO_TLS, f"{self.name} connected without TLS, but ssl_mode requires it")
+                self._run_init_sql(conn)
+        except BaseException:
+            conn._abandon(busy=False)
+            raise
+        conn._connected()
+        # The driver's own check would want whole seconds here.
+        conn._read_timeout, conn._write_timeout = self.settings.read_timeout, self.settings.write_timeout
+        conn._guarded = self.settings.transaction == "request"
+        conn._seen.used = False
+        return conn
+
+    def _restore_autocommit(self, conn: Connection) -> None:
+        conn.autocommit = self.autocommit  # says nothing where it is so already
+
+    def close(self, conn: Connection) -> None:
+        if conn._unusable() is not None:
+            return self.abandon(conn)
+        with conn._within(self.clock() + GOODBYE, self.clock):
+            conn.close()
+
+    def watch(self, conn: Connection) -> Check:
+        return sockets.watch(conn._socket.sock.fileno())
+
+    def readable_is_dead(self, conn: Connection) -> bool:
+        return not isinstance(conn._socket.sock, ssl.SSLSocket)  # TLS 1.3 may send session tickets at any time
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        timed_out = isinstance(error, (ReadTimeoutError, WriteTimeoutError))  # with the number of a server's time limit
+        return timed_out or super().is_disconnect(error) or (isinstance(error, Error) and str(error) == NOT_AVAILABLE)
+
+    def adopt(self, cursor: Any, conn: Any) -> Any:
+        cursor.connection = conn  # its own reference is weak, and to the raw connection
+        return cursor
+
+    def run(self, conn: Connection, statements: tuple[str, ...]) -> None:
+        """With all rows read: the driver's usual cursors refuse to be closed before."""
+        for statement in statements:
+            cursor = conn.cursor(buffered=True)
+            try:
+                cursor.execute(statement)
+            finally:
+                cursor.close()

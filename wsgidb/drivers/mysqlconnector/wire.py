@@ -1,0 +1,213 @@
+"""MySQL Connector/Python's connection on the wire: one deadline over many reads and writes, one TLS context for all.
+
+Private names of the driver that this and the observed connection rely on are listed in `PRIVATE_NAMES`; a test holds
+them against every supported version.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mysql.connector.connection import MySQLConnection
+from mysql.connector.constants import ClientFlag
+from mysql.connector.errors import InterfaceError, OperationalError, ReadTimeoutError, WriteTimeoutError
+from mysql.connector.network import MySQLSocket
+
+from .. import sockets
+from ..base import Clock
+from ..mysql.observed import LOST, NO_TLS
+
+PRIVATE_NAMES = (
+    "_autocommit",
+    "_charset_id",
+    "_database",
+    "_do_handshake",
+    "_get_connection",
+    "_handle_binary_ok",
+    "_handle_binary_result",
+    "_handle_eof",
+    "_handle_ok",
+    "_handle_result",
+    "_handle_server_status",
+    "_handshake",
+    "_have_next_result",
+    "_host",
+    "_init_command",
+    "_port",
+    "_post_connection",
+    "_read_timeout",
+    "_send_cmd",
+    "_socket",
+    "_sql_mode",
+    "_ssl_disabled",
+    "_time_zone",
+    "_unix_socket",
+    "_unread_result",
+    "_write_timeout",
+)
+
+_Base: Any = MySQLConnection
+_BaseSocket: Any = MySQLSocket
+HOW_LONG = 10.0
+"""Seconds for a reconnect by the application, which no deadline of wsgidb's covers; the driver's own default."""
+
+
+class Limited:
+    """A socket whose every step gets what is left of one deadline."""
+
+    def __init__(self, sock: Any, deadline: float, clock: Clock) -> None:
+        self._sock, self._deadline, self._clock = sock, deadline, clock
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.settimeout(sockets.remaining(self._deadline, self._clock))
+        self._sock.sendall(data)
+
+    def recv_into(self, buffer: Any, size: int) -> int:
+        self._sock.settimeout(sockets.remaining(self._deadline, self._clock))
+        received: int = self._sock.recv_into(buffer, size)
+        if self._clock() >= self._deadline and received < size:
+            raise TimeoutError("the server answers too slowly")
+        return received
+
+
+class Socket(_BaseSocket):  # type: ignore[misc]
+    """Where the connection's packets go; made anew for each physical connection."""
+
+    def __init__(self, conn: Any) -> None:
+        super().__init__()
+        self._conn_clock: Clock = conn._clock
+        self._context: ssl.SSLContext | None = conn._tls
+        self._deadline: float | None = None
+        self._target = (conn._unix_socket, conn._host, conn._port)
+
+    @property
+    def address(self) -> str:
+        path, host, port = self._target
+        return str(path) if path else f"{host}:{port}"
+
+    def open_connection(self) -> None:
+        """The driver's own would try one of the host's addresses only."""
+        path, host, port = self._target
+        deadline = self._conn_clock() + HOW_LONG if self._deadline is None else self._deadline
+        try:
+            if path:
+                self.sock = sockets.connect_unix(path, deadline, self._conn_clock)
+            else:
+                self.sock = sockets.connect_tcp(host, port, deadline, self._conn_clock)
+        except OSError as error:
+            raise OperationalError(errno=2003, msg=f"cannot connect to {self.address} ({error})") from error
+
+    def build_ssl_context(self, **options: Any) -> Any:
+        return self._context
+
+    def switch_to_ssl(self, ssl_context: Any, host: str) -> None:
+        try:
+            self.sock = ssl_context.wrap_socket(self.sock, server_hostname=host)
+        except OSError as error:
+            raise InterfaceError(errno=2026, msg=f"no TLS with {self.address} ({error})") from error
+
+    def limit(self, deadline: float) -> None:
+        """One deadline for all until `unlimit`. Instance attributes hide the two methods only meanwhile, so that
+        statements and rows pay nothing."""
+        self._deadline = deadline
+        self.send, self.recv = self._send_before, self._recv_before
+
+    def unlimit(self) -> None:
+        if self._deadline is not None:
+            self._deadline = None
+            del self.send, self.recv
+
+    def _send_before(self, payload: bytes, *numbers: Any, **_: Any) -> None:
+        assert self._deadline is not None
+        self._before(self._netbroker.send, payload, *numbers[:2])
+
+    def _recv_before(self, *_: Any, **__: Any) -> Any:
+        return self._before(self._netbroker.recv)
+
+    def _before(self, method: Any, *args: Any) -> Any:
+        assert self._deadline is not None
+        try:
+            return method(Limited(self.sock, self._deadline, self._conn_clock), self.address, *args)
+        except (ReadTimeoutError, WriteTimeoutError) as error:
+            self.close_connection()
+            raise OperationalError(errno=LOST, msg="Lost connection to MySQL server (timed out)") from error
+        except BaseException:
+            self.close_connection()
+            raise
+
+    @property
+    def open(self) -> bool:
+        sock: socket.socket | None = self.sock
+        return sock is not None and sock.fileno() >= 0
+
+    def abandon(self, busy: bool) -> None:
+        if busy and self.open:
+            try:
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # a reader gets an end of file
+            except OSError:
+                pass  # not connected any more, which is what was wanted
+        self.close_connection()
+
+    def __del__(self) -> None:
+        # The driver's own shuts the connection down, which in a forked child would be the parent's.
+        self.close_connection()
+
+
+class Wire(_Base):  # type: ignore[misc]
+    """The part of our connection that deals with the socket."""
+
+    _cursorclass: Any = None
+    _vouched = False
+    _deadline: float | None = None
+    _tls: ssl.SSLContext | None = None
+    _tls_required = False
+
+    def _get_connection(self) -> Socket:
+        made = Socket(self)
+        if self._deadline is not None:
+            made.limit(self._deadline)
+        self._ssl_disabled = self._tls is None  # the driver would have no TLS on a Unix socket
+        return made
+
+    def _do_handshake(self) -> None:
+        super()._do_handshake()
+        if self._tls_required and not self._handshake["capabilities"] & ClientFlag.SSL:
+            raise OperationalError(errno=NO_TLS, msg="the server offers no TLS, but ssl_mode requires it")
+
+    @contextmanager
+    def _within(self, deadline: float, clock: Clock) -> Iterator[None]:
+        self._deadline = deadline
+        if self._socket is not None:
+            self._socket.limit(deadline)
+        try:
+            yield
+        finally:
+            self._deadline = None
+            if self._socket is not None:
+                self._socket.unlimit()
+
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        """The driver's own pings the server for every cursor."""
+        if self._cursorclass is not None and not args and not options:
+            options["cursor_class"] = self._cursorclass
+        for name in ("read_timeout", "write_timeout"):
+            if name in options and options[name] is getattr(self, f"_{name}"):
+                del options[name]  # ours may be a fraction, which cursors refuse; the connection's counts anyway
+        self._vouched = True
+        try:
+            return super().cursor(*args, **options)
+        finally:
+            self._vouched = False
+
+    def is_connected(self) -> bool:
+        if not self._vouched:
+            return bool(super().is_connected())
+        return self._socket is not None and bool(self._socket.open)
+
+    def _abandon(self, busy: bool) -> None:
+        if self._socket is not None:
+            self._socket.abandon(busy)

@@ -1,0 +1,229 @@
+"""PostgreSQL through psycopg 3.1.20 or newer.
+
+What psycopg sends by itself, beside a handler's statements: without autocommit, a BEGIN before the first statement
+of each transaction; and after a ROLLBACK, where it had prepared statements on the server (those that were executed
+five times; see its prepare_threshold), a DEALLOCATE ALL.
+
+SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import pq
+
+from ...config import values
+from ...config.settings import Settings
+from ...errors import ConfigError, TransactionLost
+from .. import sockets, tls
+from ..activity import Activity
+from ..base import SERVER_OPTIONS, Check, Clock, Driver, State, refuse_owned, unknown_option
+from .connection import Connection
+from .cursor import Cursor
+from .wire import WRITE, Limit, connect
+
+DISCONNECTS = frozenset(
+    (
+        "57P01",  # admin_shutdown: also pg_terminate_backend
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now
+        "57P05",  # idle_session_timeout
+        "25P03",  # idle_in_transaction_session_timeout
+        "25P04",  # transaction_timeout
+    )
+)
+UNHARMED = (psycopg.errors.PipelineAborted, getattr(psycopg.errors, "_WaitTimeout", psycopg.errors.PipelineAborted))
+"""Errors without an SQLSTATE that leave the connection as it was. The second, private one ends notifies(timeout=…)."""
+SSL_MODES = {
+    "disabled": "disable",
+    "preferred": "prefer",
+    "required": "require",
+    "verify_ca": "verify-ca",
+    "verify_identity": "verify-full",
+}
+OWNED = {
+    "autocommit": "transaction",
+    "connect_timeout": "connect_timeout",
+    "sslmode": "ssl_mode",
+    "requiressl": "ssl_mode",
+    "sslrootcert": "ssl_ca",
+    "sslcert": "ssl_cert",
+    "sslkey": "ssl_key",
+    "conninfo": "url",
+    "service": "url",
+}
+IN_URL = ("user", "password", "port", "dbname")
+PYTHON = ("prepare_threshold", "row_factory", "cursor_factory", "context")
+"""What psycopg takes beside libpq's own parameters."""
+PARAMETERS = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {*PYTHON}
+
+
+class Psycopg(Driver):
+    name = "psycopg"
+    clears_sessions = True
+    options: ClassVar[frozenset[str]] = SERVER_OPTIONS
+    connection_class = Connection
+    cursor_methods: ClassVar[tuple[str, ...]] = ("execute",)
+
+    def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
+        super().__init__(settings, clock)
+        url = settings.url
+        assert url is not None, "made for urls only"
+        if url.host and "host" in url.query:
+            raise ConfigError("host: belongs before the url's question mark, where there is one already")
+        if not url.host and "host" not in url.query:
+            raise ConfigError(f"url: {url} names no host (and its query no host=/directory of a socket)")
+        for name in ("ssl_ca", "ssl_cert"):
+            if getattr(settings, name) is not None:
+                tls.context(settings)  # for its errors, which name the file
+                break
+        given = {
+            "user": url.user,
+            "password": url.password,
+            "host": url.host,
+            "port": url.port,
+            "dbname": url.name or None,
+            "sslmode": SSL_MODES[settings.ssl_mode],
+            "sslrootcert": settings.ssl_ca,
+            "sslcert": settings.ssl_cert,
+            "sslkey": settings.ssl_key or settings.ssl_cert,  # one file may hold both
+        }
+        self._arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        self._arguments.update((name, self._converted(name, text)) for name, text in url.query.items())
+        if not callable(settings.connect_args):
+            self._checked(settings.connect_args)
+        self._whole_session = settings.reset == "session"
+        self._tls_required = settings.ssl_mode not in ("disabled", "preferred")
+        self._limit = self._statement_limit()
+
+    def _statement_limit(self) -> Limit | None:
+        read, write = self.settings.read_timeout, self.settings.write_timeout
+        if read is None and write is None:
+            return None
+        return lambda wanted: write if wanted & WRITE else read
+
+    @staticmethod
+    def _converted(name: str, text: str) -> Any:
+        """A url query's value as psycopg wants it."""
+        if name in IN_URL:
+            raise ConfigError(f"{name}: belongs before the url's question mark")
+        Psycopg._checked({name: text})
+        if name == "prepare_threshold":
+            try:
+                return None if values.is_none(text) else int(text)
+            except ValueError:
+                raise ConfigError(f"{name}: takes a whole number or none, got {text!r}") from None
+        if name == "cursor_factory":
+            found = getattr(psycopg, text, None)
+            if not (isinstance(found, type) and issubclass(found, psycopg.Cursor)):
+                raise ConfigError(f"{name}: psycopg has no cursor class {text!r}")
+            return found
+        if name == "row_factory":
+            found = getattr(psycopg.rows, text, None)
+            if not (callable(found) and text.endswith("_row")):
+                raise ConfigError(f"{name}: psycopg.rows has no row factory {text!r}")
+            return found
+        if name == "context":
+            raise ConfigError(f"{name}: cannot be given as text; use connect_args")
+        return text
+
+    @staticmethod
+    def _checked(arguments: dict[str, Any]) -> dict[str, Any]:
+        for name in arguments:
+            refuse_owned(name, OWNED)
+            if name not in PARAMETERS:
+                raise unknown_option(name, PARAMETERS - OWNED.keys(), Psycopg.name)
+        return arguments
+
+    # -- may block
+
+    def connect(self, deadline: float) -> Connection:
+        """TCP, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
+        arguments = {**self._arguments, **self._checked(self.connect_args())}
+        own = {name: arguments.pop(name) for name in PYTHON if name in arguments}
+        conn = Connection(connect(arguments, deadline, self.clock))
+        try:
+            if self._tls_required and not conn.pgconn.ssl_in_use:
+                raise psycopg.OperationalError("connected without TLS, but ssl_mode requires it")
+            conn._clock, conn._limit, conn._context = self.clock, self._limit, own.pop("context", None)
+            conn._autocommit = self.autocommit
+            conn.renew_adapters()
+            for name, value in own.items():
+                setattr(conn, name, value)
+            conn.own(conn.initialize(self.settings.init_sql, self.autocommit), deadline, self.clock)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    def ping(self, conn: Connection, deadline: float) -> None:
+        conn.own(conn.ask(self.settings.ping_query or ""), deadline, self.clock)
+
+    def rollback(self, conn: Connection, deadline: float) -> None:
+        conn.own(conn.clean(self.autocommit), deadline, self.clock)
+
+    def reset(self, conn: Connection, deadline: float) -> None:
+        conn.own(conn.renew(self.settings.init_sql, self.autocommit), deadline, self.clock)
+
+    def commit(self, conn: Connection) -> None:
+        if not conn._seen.touched:
+            return
+        reason = conn.unusable()
+        if reason is not None:
+            raise TransactionLost(f"cannot commit: {reason}")
+        conn.commit()
+
+    def close(self, conn: Connection) -> None:
+        """Never blocks: libpq's socket is non-blocking, so a goodbye that cannot be sent at once is not sent."""
+        if conn.in_use:
+            return self.abandon(conn)
+        conn.close()
+
+    # -- never block
+
+    def watch(self, conn: Connection) -> Check:
+        return sockets.watch(conn.pgconn.socket)
+
+    def readable_is_dead(self, conn: Connection) -> bool:
+        """A notification, a changed parameter or a notice is no bad news; reading it does not wait."""
+        return conn.is_at_its_end()
+
+    def inspect(self, conn: Connection) -> State | str:
+        return conn.state(self.autocommit, self._whole_session)
+
+    def activity(self, conn: Connection) -> Activity:
+        return conn._seen
+
+    def abandon(self, conn: Connection) -> None:
+        """libpq would say goodbye, so the socket is taken away from it first. This process's descriptor of it is
+        closed by that, and a parent's is left alone."""
+        if conn.in_use:  # libpq's memory must last until the other thread, which hears the line end, lets go of it
+            return conn.hang_up()
+        if not conn.closed:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.dup2(null, conn.pgconn.socket, inheritable=False)
+            finally:
+                os.close(null)
+        conn.pgconn.finish()
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        if not isinstance(error, psycopg.Error):
+            return False
+        if error.sqlstate is None:  # libpq's or psycopg's own, like "the connection is closed"
+            return isinstance(error, psycopg.OperationalError) and not isinstance(error, UNHARMED)
+        return error.sqlstate.startswith("08") or error.sqlstate in DISCONNECTS
+
+    def is_read_only(self, error: BaseException) -> bool:
+        return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+
+    def adopt(self, cursor: Any, conn: Any) -> Any:
+        if isinstance(cursor, Cursor):
+            cursor._lease = conn
+        else:  # of a factory that is no class
+            cursor._conn = conn
+        return cursor

@@ -1,0 +1,110 @@
+"""psycopg on the wire: connecting and waiting within limits.
+
+psycopg does its work in generators that yield when there is something to wait for, and leave that to their caller.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import select
+import socket
+from collections.abc import Callable, Generator
+from typing import Any
+
+import psycopg
+from psycopg import generators
+from psycopg.conninfo import make_conninfo
+
+from ..base import Clock
+
+READ, WRITE = 1, 2  # of psycopg.waiting.Wait and Ready
+
+Work = Generator[Any, Any, Any]
+"""What psycopg does, as a generator that yields when it has to wait for the socket."""
+Limit = Callable[[int], "float | None"]
+"""How many seconds may be waited for READ or WRITE. Raises where that is none."""
+
+
+def drive(work: Work, limit: Limit, descriptor: int = -1) -> Any:
+    """Do the work, and return its result. Blocks as long as `limit` allows; raises psycopg.OperationalError then.
+
+    psycopg's own waiting has a time limit since 3.3 only, and for connecting in whole seconds."""
+    poll = select.poll()  # looked up now: gevent may have replaced it
+    known = -1
+    try:
+        wanted = next(work)
+        while True:
+            if type(wanted) is tuple:  # while connecting, the socket may change
+                descriptor, wanted = wanted
+            if known not in (descriptor, -1):
+                poll.unregister(known)
+            poll.register(descriptor, (wanted & READ and select.POLLIN) | (wanted & WRITE and select.POLLOUT))
+            known = descriptor
+            seconds = limit(wanted)
+            events = poll.poll(None if seconds is None else math.ceil(seconds * 1000))
+            if not events:
+                raise psycopg.OperationalError("the server did not answer in time")
+            heard = events[0][1]
+            ready = (READ if heard & select.POLLIN else 0) | (WRITE if heard & select.POLLOUT else 0)
+            wanted = work.send(ready or wanted)  # an error on the line is libpq's to find
+    except StopIteration as end:
+        return end.value
+    finally:
+        work.close()
+
+
+def before(deadline: float, clock: Clock) -> Limit:
+    """All of the work before one deadline."""
+
+    def limit(wanted: int) -> float:
+        left = deadline - clock()
+        if left <= 0:
+            raise psycopg.OperationalError("the server answers too slowly")
+        return left
+
+    return limit
+
+
+def connect(arguments: dict[str, Any], deadline: float, clock: Clock) -> Any:
+    """libpq's connection, before the deadline. It has time limits for each of a host's addresses, if at all, so they
+    are tried here: one that is deaf leaves time for the next."""
+    failure = psycopg.OperationalError("no time left to connect")
+    places = _places(arguments)
+    for position, place in enumerate(places):
+        left = deadline - clock()
+        if left <= 0:
+            break
+        share = left / (len(places) - position)
+        conninfo = make_conninfo("", **{**arguments, **place})
+        try:
+            return drive(generators.connect(conninfo), before(deadline - left + share, clock))
+        except psycopg.OperationalError as error:
+            failure = error
+    raise failure.with_traceback(None)
+
+
+def _places(arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each address of each host as libpq's parameters. Looking names up may take as long as the resolver likes."""
+    if "hostaddr" in arguments:
+        return [{}]
+    hosts = str(arguments["host"]).split(",")
+    ports = str(arguments.get("port", "")).split(",")
+    found: list[dict[str, Any]] = []
+    failure: OSError | None = None
+    for position, host in enumerate(hosts):
+        place = {"host": host, "port": ports[min(position, len(ports) - 1)] or None}
+        if host.startswith(("/", "@")):  # a Unix socket
+            found.append(place)
+            continue
+        try:
+            addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            failure = error
+            continue
+        found += [{**place, "hostaddr": address[4][0]} for address in addresses]
+    if failure is not None and not found:
+        raise psycopg.OperationalError(f"cannot find {arguments['host']} ({failure})") from failure
+    if arguments.get("load_balance_hosts") == "random":
+        random.shuffle(found)
+    return found

@@ -1,0 +1,114 @@
+"""MySQL and MariaDB through PyMySQL 1.1.2 or newer."""
+
+from __future__ import annotations
+
+import inspect as introspect
+import socket
+import ssl
+import time
+from typing import Any, ClassVar
+
+import pymysql
+from pymysql.err import Error, OperationalError
+
+from ...config.settings import Settings
+from .. import sockets, tls
+from ..activity import Activity
+from ..base import Check, Clock
+from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
+from ..mysql.observed import DISCONNECTS, NO_TLS
+from .connection import Connection
+
+GOODBYE = 0.1
+"""Seconds that sending COM_QUIT may take: only a full send buffer makes it wait."""
+
+PARAMETERS = introspect.signature(pymysql.connections.Connection.__init__).parameters
+
+
+class PyMySQL(MySQLDriver):
+    name = "PyMySQL"
+    cursor_attributes: ClassVar[tuple[str, ...]] = ("_result", "query", "escape")
+    connection_class = Connection
+    owned: ClassVar[dict[str, str]] = {**OWNED, "defer_connect": ""}
+    parameters: ClassVar[dict[str, Any]] = {
+        **{name: converter(each.default) for name, each in PARAMETERS.items() if name != "self"},
+        "conv": None,
+        "auth_plugin_map": None,
+        "cursorclass": cursor_class("PyMySQL", pymysql.cursors, pymysql.cursors.Cursor),
+    }
+    disconnects: ClassVar[frozenset[Any]] = DISCONNECTS | {"Already closed"}
+    error: ClassVar[type[Exception]] = Error
+
+    def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
+        super().__init__(settings, clock)
+        self._context = None if self._tls_off else tls.context(settings)
+
+    def operational_error(self, code: int, text: str) -> Exception:
+        return OperationalError(code, text)
+
+    # -- may block
+
+    def connect(self, deadline: float) -> Connection:
+        """TCP, greeting, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
+        arguments = self._given()
+        if isinstance(arguments["password"], str):
+            arguments["password"] = arguments["password"].encode()  # PyMySQL itself would take Latin-1
+        conn = Connection(
+            **arguments,
+            autocommit=self.autocommit,
+            read_timeout=self.settings.read_timeout,
+            write_timeout=self.settings.write_timeout,
+            defer_connect=True,
+            ssl_disabled=True,
+        )
+        conn._seen, conn._clock = Activity(), self.clock
+        conn._tls, conn._tls_required = self._context, self._tls_required
+        try:
+            with self._own_work(conn, deadline):
+                conn.connect(self._socket(conn, deadline))
+                if self._tls_required and not isinstance(conn._sock, ssl.SSLSocket):
+                    raise OperationalError(NO_TLS, "PyMySQL connected without TLS, but ssl_mode requires it")
+                self._run_init_sql(conn)
+        except BaseException:
+            conn._abandon(busy=False)
+            raise
+        conn._own_socket, conn._own_charset, conn._own_collation = conn._sock, conn.charset, conn.collation
+        conn._guarded = self.settings.transaction == "request"
+        conn._seen.used = False
+        return conn
+
+    def _socket(self, conn: Connection, deadline: float) -> socket.socket:
+        """PyMySQL's own connecting would give each of a host's addresses the whole timeout."""
+        where = conn.unix_socket or f"{conn.host}:{conn.port}"
+        try:
+            if not conn.unix_socket:
+                made = sockets.connect_tcp(conn.host, conn.port, deadline, self.clock, conn.bind_address)
+            else:
+                made = sockets.connect_unix(conn.unix_socket, deadline, self.clock)
+                conn._secure = True
+        except OSError as error:
+            raise OperationalError(2003, f"cannot connect to {where} ({error})") from error
+        conn.host_info = f"socket {where}"
+        return made
+
+    def _restore_autocommit(self, conn: Connection) -> None:
+        if conn.get_autocommit() is not self.autocommit:
+            conn.autocommit(self.autocommit)
+
+    def close(self, conn: Connection) -> None:
+        if conn._sock is None or conn._seen.busy:
+            return self.abandon(conn)
+        with conn._within(self.clock() + GOODBYE, self.clock):
+            conn.close()
+
+    # -- never block
+
+    def watch(self, conn: Connection) -> Check:
+        return sockets.watch(conn._sock.fileno())
+
+    def readable_is_dead(self, conn: Connection) -> bool:
+        return not isinstance(conn._sock, ssl.SSLSocket)  # TLS 1.3 may send session tickets at any time
+
+    def adopt(self, cursor: Any, conn: Any) -> Any:
+        cursor.connection = conn  # PyMySQL's cursors go by it for all they do: when the lease ends, they end
+        return cursor

@@ -1,0 +1,126 @@
+"""PyMySQL's connection on the wire: TLS by the server's greeting, and one deadline over many reads and writes.
+
+Private names of PyMySQL that this and the observed connection rely on are listed in `PRIVATE_NAMES`; a test holds
+them against every supported version.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from socket import SHUT_RDWR, socket
+from typing import Any
+
+import pymysql.connections
+from pymysql.constants import CLIENT, CR
+from pymysql.err import OperationalError
+
+from ..base import Clock
+from ..sockets import remaining
+
+PRIVATE_NAMES = (
+    "_current_timeout",  # since 1.2; only ever set
+    "_execute_command",
+    "_force_close",
+    "_get_server_information",
+    "_read_bytes",
+    "_read_ok_packet",
+    "_read_query_result",
+    "_read_timeout",
+    "_result",
+    "_rfile",
+    "_secure",
+    "_sock",
+    "_write_bytes",
+)
+
+Base: Any = pymysql.connections.Connection  # its stubs leave out what is private
+
+
+class Wire(Base):  # type: ignore[misc]
+    """The part of our connection that deals with the socket."""
+
+    _tls: ssl.SSLContext | None = None
+    _tls_required = False
+    _ahead: int
+    """Bytes that were read from the socket, but not yet asked for; known inside of `_within`."""
+
+    def _get_server_information(self) -> None:
+        """Decide on TLS when the greeting tells what the server offers, alike for all versions of PyMySQL."""
+        super()._get_server_information()
+        if self._tls is None:
+            return
+        if self.server_capabilities & CLIENT.SSL:
+            self.ssl = True
+            self.ctx = self._tls
+            self.client_flag |= CLIENT.SSL
+        elif self._tls_required:
+            raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server offers no TLS, but ssl_mode requires it")
+
+    @contextmanager
+    def _within(self, deadline: float, clock: Clock) -> Iterator[None]:
+        """One deadline for all that is read and written inside; each step gets what is left of it.
+
+        PyMySQL's own timeouts are for one read each, and can only be set through attributes that other statements
+        use too. Instance attributes hide the two methods only here, so that statements pay nothing.
+        """
+        self._ahead = 0
+        self._read_bytes = partial(self._read_before, deadline, clock)
+        self._write_bytes = partial(self._write_before, deadline, clock)
+        try:
+            yield
+        finally:
+            del self._read_bytes, self._write_bytes
+            self._restore_timeout()
+
+    def _restore_timeout(self) -> None:
+        """Let statements have the driver's own read timeout again."""
+        if self._sock is None:
+            return
+        self._sock.settimeout(self._read_timeout)
+        self._current_timeout = self._read_timeout
+
+    def _read_before(self, deadline: float, clock: Clock, size: int) -> bytes:
+        data = b""
+        try:
+            while len(data) < size:
+                if not self._ahead:
+                    self._sock.settimeout(remaining(deadline, clock))
+                    self._ahead = len(self._rfile.peek())  # unlike read1, it takes all that is there in one call
+                    if not self._ahead:
+                        raise ConnectionResetError("the server closed the connection")
+                piece = self._rfile.read1(min(size - len(data), self._ahead))
+                self._ahead -= len(piece)
+                data += piece
+                if clock() >= deadline and len(data) < size:
+                    raise TimeoutError("the server answers too slowly")
+        except OSError as error:
+            self._force_close()
+            raise OperationalError(CR.CR_SERVER_LOST, f"Lost connection to MySQL server ({error})") from error
+        except BaseException:
+            self._force_close()
+            raise
+        return data
+
+    def _write_before(self, deadline: float, clock: Clock, data: bytes) -> None:
+        try:
+            self._sock.settimeout(remaining(deadline, clock))
+            self._sock.sendall(data)
+        except OSError as error:
+            self._force_close()
+            raise OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error})") from error
+
+    def _abandon(self, busy: bool) -> None:
+        """Close without a word to the server, and, where `busy`, without waiting for a thread that reads a reply."""
+        if self._sock is not None and busy:
+            try:
+                socket.shutdown(self._sock, SHUT_RDWR)  # the reader gets an end of file and lets go of its lock
+            except OSError:
+                pass  # not connected any more, which is what was wanted
+        result = self._result
+        if result is not None:  # else its finalizer would read the rest of the rows
+            result.unbuffered_active = False
+            result.connection = None
+        self._force_close()

@@ -1,0 +1,186 @@
+"""SQLite through the standard library's sqlite3: the embedded default.
+
+No server, so nothing to hear on a line and nothing to wait for but locks, which ``timeout`` bounds.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from ...config import values
+from ...config.settings import Settings
+from ...errors import ConfigError
+from ..activity import Activity
+from ..base import CLEAN, DIRTY, Check, Clock, Driver, State, refuse_owned, unknown_option
+from .connection import LEGACY_TRANSACTION_CONTROL, Connection
+from .cursor import raw_connection
+from .statements import BY_THEMSELVES, STANDING
+
+OWNED = {
+    "isolation_level": "transaction",
+    "autocommit": "transaction",
+    "check_same_thread": "",
+    "factory": "",
+    "database": "url",
+    "uri": "",
+}
+CONVERTERS = {
+    "timeout": values.number(least=0),
+    "foreign_keys": values.flag,
+    "detect_types": values.number(least=0, whole=True),
+    "cached_statements": values.number(least=0, whole=True),
+}
+READ_ONLY = 8
+"""SQLite's primary result code: https://www.sqlite.org/rescode.html#readonly"""
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for another connection's lock, where the url says nothing."""
+
+
+class SQLite(Driver):
+    name = "sqlite"
+    connection_class = Connection
+    cursor_methods: ClassVar[tuple[str, ...]] = ("execute", "executemany", "executescript")
+
+    def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
+        super().__init__(settings, clock)
+        url = settings.url
+        assert url is not None, "made for urls only"
+        if url.host or url.user or not url.name:
+            raise ConfigError(f"url: {url} names no file; takes sqlite:///relative.db or sqlite:////absolute.db")
+        if url.name == ":memory:" or url.name.startswith("file:"):
+            raise ConfigError(
+                f"url: {url} would be a new, empty database for every connection; use a file: sqlite:////tmp/name.db"
+            )
+        self._path = os.path.abspath(url.name)  # the process may go elsewhere before it connects again
+        self._arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT, "foreign_keys": True}
+        for name, text in url.query.items():
+            self._check_name(name)
+            try:
+                self._arguments[name] = CONVERTERS[name](text)
+            except ValueError:
+                raise ConfigError(f"{name}: takes {CONVERTERS[name].takes}, got {text!r}") from None
+        if not callable(settings.connect_args):
+            for name in settings.connect_args:
+                self._check_name(name)
+
+    @staticmethod
+    def _check_name(name: str) -> None:
+        refuse_owned(name, OWNED)
+        if name not in CONVERTERS:
+            raise unknown_option(name, set(CONVERTERS), "sqlite")
+
+    def connect(self, deadline: float) -> Connection:
+        arguments = {**self._arguments, **self.connect_args()}
+        foreign_keys = arguments.pop("foreign_keys")
+        arguments["isolation_level"] = None if self.autocommit else ""  # "" begins a transaction before a write
+        conn = sqlite3.connect(
+            self._path,
+            **arguments,
+            factory=Connection,
+            check_same_thread=False,  # one thread at a time is what a lease grants
+        )
+        conn.seen, conn.clock = Activity(), self.clock
+        try:
+            conn.file = _identity(self._path)
+            self.run(conn, (f"PRAGMA foreign_keys = {int(foreign_keys)}", *self.settings.init_sql))
+            conn.commit()
+        except BaseException:
+            conn.close()
+            raise
+        conn.seen.statements, conn.seen.seconds = 0, 0.0  # those were not a handler's
+        conn.guarded = self.settings.transaction == "request"
+        conn.alone = None if self.autocommit else BY_THEMSELVES if conn.guarded else STANDING
+        return conn
+
+    def ping(self, conn: Connection, deadline: float) -> None:
+        seen = conn.seen
+        statements, seconds, touched = seen.statements, seen.seconds, seen.touched
+        self.run(conn, (self.settings.ping_query or "SELECT 1",))
+        seen.statements, seen.seconds, seen.touched = statements, seconds, touched
+
+    def rollback(self, conn: Connection, deadline: float) -> None:
+        if hasattr(conn, "autocommit"):  # Python 3.12: where a handler set it, a rollback does nothing, or begins anew
+            conn.autocommit = LEGACY_TRANSACTION_CONTROL
+        sqlite3.Connection.rollback(conn)  # not counted as a handler's
+        conn.settled()
+
+    def commit(self, conn: Connection) -> None:
+        if conn.in_transaction or conn.seen.lost is not None:
+            conn.commit()
+
+    def close(self, conn: Connection) -> None:
+        conn.close()
+
+    def watch(self, conn: Connection) -> Check:
+        """The file may have been replaced, or removed: what is then written to the open one is lost."""
+        path, before = self._path, conn.file
+
+        def check(_timeout: int) -> bool:
+            try:
+                return _identity(path) != before
+            except OSError:
+                return True
+
+        return check
+
+    def inspect(self, conn: Connection) -> State | str:
+        if not conn.rests():
+            return "in the middle of a statement"
+        conn.orphaned = False
+        try:
+            return DIRTY if conn.in_transaction or conn.seen.lost is not None else CLEAN
+        except sqlite3.ProgrammingError:
+            return "closed by the application"
+
+    def activity(self, conn: Connection) -> Activity:
+        return conn.seen
+
+    def rows_written(self, conn: Connection) -> int:
+        return conn.total_changes - conn.settled_changes
+
+    def abandon(self, conn: Connection) -> None:
+        """There is no server to talk to. Closing frees the file's locks now; garbage collection would, too, but a
+        traceback may keep the connection alive for long."""
+        if not conn.condemned:
+            return conn.close()
+        with suppress(sqlite3.ProgrammingError):  # closed meanwhile
+            conn.interrupt()  # the other thread's statement ends, and then the thread closes the connection
+        conn.close_at_rest()
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        return False
+
+    def is_read_only(self, error: BaseException) -> bool:
+        """Also of a file that was replaced, or was read-only when it was opened."""
+        if not isinstance(error, sqlite3.OperationalError):
+            return False
+        code = getattr(error, "sqlite_errorcode", None)  # from Python 3.11 on
+        return "readonly database" in str(error) if code is None else code & 0xFF == READ_ONLY
+
+    def adopt(self, cursor: Any, conn: Any) -> Any:
+        cursor._lease = conn
+        return cursor
+
+    def retire_cursor(self, cursor: Any) -> str | None:
+        """An unfinished SELECT keeps its lock and its snapshot, in_transaction says nothing of it, and a rollback
+        does not end it; closing its cursor does."""
+        raw = raw_connection(cursor)
+        fault = None
+        if raw.rests():
+            with suppress(sqlite3.ProgrammingError):  # closed by the application, which `inspect` will find
+                sqlite3.Cursor.close(cursor)
+            raw.orphaned = False
+        else:
+            raw.left.append(cursor)
+            fault = "in the middle of a statement"
+        return super().retire_cursor(cursor) or fault
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """Of the file that is there now."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino

@@ -1,0 +1,243 @@
+"""Acquire and release: the one place where connections are judged and cleaned, to be kept or given up.
+
+The engine does everything that touches a server, outside every lock; its connector opens and closes. Its store only
+keeps slots.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from math import inf
+from os import getpid
+
+from ..config.settings import Settings
+from ..drivers.base import CLEAN, DIRTY, Driver, State
+from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
+from ..strategies import Slot, named
+from .connector import Connector
+from .process import Process
+from .validation import Validator
+
+log = logging.getLogger("wsgidb")
+
+QUIET = 10.0
+"""Seconds between two log lines about an exhausted pool."""
+
+_parents: list[Process] = []
+"""Of a forked child: the state of its parents, kept for ever."""
+
+
+class Engine:
+    """Leases validated connections of one Database, in whatever process it finds itself."""
+
+    def __init__(self, settings: Settings, driver: Driver, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self.driver = driver
+        self._clock = clock
+        self._connector = Connector(settings, driver, clock)
+        self._validator = Validator(settings, driver, self._connector, clock)
+        self._inspect = driver.inspect
+        self.judge = driver.unfit
+        """What the activity of each connection asks of an error: one bound method for all of them."""
+        self._reset = driver.reset if settings.reset == "session" else driver.rollback
+        self.commits = settings.transaction == "request"
+        """Whether leases that end well are committed."""
+        self._trusted = self._validator.trusted
+        self._quiet_until = -inf
+        self._process = self._new_process()
+        self._by_pid = {self._process.pid: self._process}
+
+    # -- processes
+
+    def _new_process(self) -> Process:
+        return Process(self.settings, self._lost, self._clock)
+
+    @property
+    def process(self) -> Process:
+        """The state of this very process. A fork shows by its pid: not every server runs fork hooks."""
+        process = self._process
+        if process.pid == (pid := getpid()):
+            return process
+        _parents.append(process)
+        if pid not in self._by_pid:
+            self._by_pid.setdefault(pid, self._new_process())  # atomic: the first of several threads makes it
+        self._process = self._by_pid[pid]
+        return self._process
+
+    # -- acquire
+
+    def acquire(self) -> Slot:
+        """A slot with a connection that is known to work, owned by the caller until `release`.
+
+        A connection used lately costs the free check only. Blocks up to acquire_timeout, for waiting, connecting
+        and validating together. Raises DatabaseUnavailable.
+        """
+        process = self._process
+        if process.pid != getpid():
+            process = self.process
+        slot = process.store.take()
+        now = self._clock()
+        if slot is not None and now < slot.good_until and not slot.check(0):
+            slot.since = now
+            return slot
+        return self._acquire(process, slot, now + self.settings.acquire_timeout)
+
+    def _acquire(self, process: Process, slot: Slot | None, deadline: float) -> Slot:
+        while True:
+            if slot is None:
+                slot = self._wait(process, deadline)
+            try:
+                if slot.raw is not None:
+                    self._validator.validate(process, slot, deadline)
+                if slot.raw is None:
+                    self._connector.open(slot, self, process, deadline)
+                slot.since = self._clock()
+                return slot
+            except DatabaseUnavailable:
+                process.store.put(slot)
+                # Not `held_until`: the next try may be due by now, or another's have succeeded.
+                if not (process.store.shared and process.open and self._clock() < deadline):
+                    raise
+                slot = None  # the server grants some connections: wait for one of those
+            except BaseException:
+                self._discard(process, slot, "interrupted")
+                raise
+
+    def _wait(self, process: Process, deadline: float) -> Slot:
+        began = self._clock()
+        try:
+            return process.store.wait(deadline)
+        except DatabaseUnavailable as error:
+            with process.lock:
+                process.totals.timeouts += isinstance(error, PoolTimeout)
+                process.totals.refusals += isinstance(error, PoolOverloaded)
+                cause = process.backoff.cause
+                loud = isinstance(error, (PoolTimeout, PoolOverloaded)) and self._clock() >= self._quiet_until
+                if loud:
+                    self._quiet_until = self._clock() + QUIET
+            if cause is not None:
+                error = type(error)(f"{error}; last failure to connect: {cause}")
+            if loud:
+                log.warning("%s: no connection became free: %s", self.settings.address, error)
+            raise error from None
+        finally:
+            with process.lock:
+                process.totals.waits += 1
+                process.totals.seconds_waited += self._clock() - began
+
+    # -- settle and release
+
+    def commit(self, slot: Slot) -> None:
+        """Commit what the lease did; if that is nothing, nothing is sent. `release` must follow in every case.
+
+        Blocks as long as a statement may. Raises the driver's error, or TransactionLost; then nothing is committed,
+        unless the connection broke in the middle of it: only the server knows then."""
+        if slot.process.pid != getpid():
+            raise TransactionLost("cannot commit: the transaction is another process's")
+        if slot.doomed is not None:
+            raise TransactionLost(f"cannot commit: {slot.doomed}")
+        try:
+            self.driver.commit(slot.raw)
+        except BaseException:
+            slot.doomed = "commit failed"
+            raise
+
+    def release(self, slot: Slot, rollback_expected: bool = False) -> None:
+        """Take a connection back: what is not committed is rolled back, what cannot be cleaned is discarded.
+
+        Blocks for that rollback or reset only, up to ping_timeout. Never raises for a connection's faults. Rows
+        that are rolled back although no `rollback_expected` are logged: the commonest lost write.
+        """
+        process: Process = slot.process
+        if process.pid != getpid():
+            return  # it is a parent's, which `process` keeps
+        reason: str | None = "interrupted"
+        try:
+            fault = self._retire_cursors(slot) if slot.cursors else None
+            fault = fault or slot.doomed or slot.activity.unfit
+            if fault is None:
+                state = self._inspect(slot.raw)
+                if state is not CLEAN or slot.undo is not None:
+                    fault = self._clean(slot, state, rollback_expected)
+            reason = fault
+        finally:
+            now = self._clock()  # from now on the connection is idle
+            if slot.since is not None:
+                slot.busy += now - slot.since
+            slot.since = slot.request = None
+            slot.uses += 1
+            slot.used = now
+            good_until = now + self._trusted
+            slot.good_until = good_until if good_until < slot.expires else slot.expires
+            if reason is not None:
+                self._discard(process, slot, reason)
+        if reason is None:
+            unwanted = process.store.put(slot)
+            if unwanted is not None:
+                try:
+                    self._connector.retire(process, *unwanted)
+                finally:
+                    process.store.put(unwanted[0])  # though a goodbye was interrupted
+
+    def _clean(self, slot: Slot, state: State | str, rollback_expected: bool) -> str | None:
+        """Make a session in this state fit for the next request. A str: why it cannot be."""
+        if isinstance(state, str):
+            return state
+        try:
+            if state is DIRTY:
+                if not rollback_expected:
+                    self._warn_of_loss(slot)
+                self._reset(slot.raw, self._clock() + self.settings.ping_timeout)
+            if slot.undo is not None:
+                undo, slot.undo = slot.undo, None
+                self.driver.put_back(slot.raw, undo, self._clock() + self.settings.ping_timeout)
+        except Exception as error:
+            log.debug("%s: reset failed", self.settings.address, exc_info=error)
+            return "reset failed"
+        return None
+
+    def _retire_cursors(self, slot: Slot) -> str | None:
+        """End the lease's cursors that are still about. A str: why the connection cannot be kept."""
+        fault = None
+        for reference in list(slot.cursors.values()):  # at once, as a thread left over may still make one
+            cursor = reference()
+            if cursor is not None:
+                fault = self.driver.retire_cursor(cursor) or fault
+        slot.cursors.clear()
+        return fault
+
+    def _warn_of_loss(self, slot: Slot) -> None:
+        rows = self.driver.rows_written(slot.raw)
+        if rows > 0:
+            log.warning("%s: rolled back an uncommitted write of %d row(s)", named(slot.request), rows)
+
+    def _discard(self, process: Process, slot: Slot, reason: str) -> None:
+        """Drop the connection as bad and free its place."""
+        try:
+            self._connector.discard(process, slot, reason)
+        finally:
+            process.store.put(slot)
+
+    # -- the end of threads, and of all
+
+    def _lost(self, process: Process, slot: Slot) -> None:
+        """The store let go of a slot: its thread ended. In a forked child all other threads have."""
+        if process.pid != getpid():
+            return
+        try:
+            if slot.raw is not None:
+                self._connector.retire(process, slot, "thread ended")
+        finally:
+            process.store.put(slot)
+
+    def close(self) -> None:
+        """Close idle connections politely, fail those who wait; leased ones are closed as they come back."""
+        process = self._process
+        if process.pid != getpid():
+            _parents.append(process)
+            return
+        for slot in process.store.close():
+            if slot.raw is not None:
+                self._connector.retire(process, slot, "closed")

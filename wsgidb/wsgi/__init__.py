@@ -1,0 +1,1 @@
+"""The WSGI protocol (PEP 3333), and nothing else."""

@@ -1,0 +1,123 @@
+"""A WSGI response's body on its way to the server, and how its end ends the lease."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..lease.proxy import interrupt
+from ..strategies import printable
+from .exchange import Environ, Exchange
+
+log = logging.getLogger("wsgidb")
+
+
+def is_file(body: Any, environ: Environ) -> bool:
+    """Whether the body is what the server's file wrapper made, which needs neither the application nor its connection
+    any more. Where the wrapper is a function, that may be the application's own file."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    if wrapper is None:
+        return False
+    return isinstance(body, wrapper) if isinstance(wrapper, type) else hasattr(body, "read")
+
+
+class Stream:
+    """Any other body. Its end, or its close(), ends the lease; so does its garbage collection."""
+
+    def __init__(self, body: Iterable[bytes], exchange: Exchange) -> None:
+        self._body = body
+        self._exchange = exchange
+        self._iterator: Iterator[bytes] = iter(())
+        self._ahead: list[bytes] = []  # chunks that were read before the server asked
+        self._missing: int | None = None  # bytes up to the announced length
+        self._over = False
+
+    def start(self) -> Iterable[bytes]:
+        """Read up to the first chunk. Returns what is for the server: chunks in a list, where that was all."""
+        exchange = self._exchange
+        try:
+            self._iterator = iter(self._body)
+            for chunk in self._iterator:
+                if exchange.hold and not chunk:
+                    continue  # all it would do is send the head
+                self._ahead.append(chunk)
+                if exchange.filled:
+                    continue  # more than was announced; none of it may go before the commit
+                if len(self._ahead) > 1 or len(chunk) != exchange.missing:
+                    self._missing = exchange.missing if exchange.commits else None
+                    return self
+        except BaseException as error:
+            self._abort(error)
+            raise
+        self._finish()
+        return self._ahead
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._over:
+            if self._ahead:
+                return self._ahead.pop(0)
+            raise StopIteration
+        try:
+            chunk = self._ahead.pop(0) if self._ahead else next(self._iterator)
+            self._exchange.send()
+            if self._missing is not None:
+                self._missing -= len(chunk)
+                if self._missing <= 0 and chunk:
+                    self._ahead.extend(part for part in self._iterator if part)  # its end, as a rule
+        except StopIteration:
+            self._finish()
+            raise
+        except BaseException as error:
+            self._abort(error)
+            raise
+        if self._missing is not None and self._missing <= 0:
+            surplus, self._ahead = self._ahead, []
+            self._finish()  # before the client can have the last byte that was announced
+            self._ahead = surplus
+        return chunk
+
+    def close(self) -> None:
+        """Before the end: what is not committed is rolled back. After it: nothing."""
+        if not self._over:
+            self._abort(None)
+
+    def _finish(self) -> None:
+        """The application's close(), which still belongs to the request; then the lease is settled."""
+        self._over = True
+        try:
+            self._close_body()
+        except BaseException as error:
+            interrupt(self._exchange.conn, error)
+            raise
+        self._exchange.complete()
+
+    def _abort(self, error: BaseException | None) -> None:
+        """The application's close(); then, whatever that does, the lease ends and its work is rolled back."""
+        self._over = True
+        self._ahead.clear()
+        try:
+            self._close_body()
+        finally:
+            interrupt(self._exchange.conn, error)
+
+    def _close_body(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()
+
+    def __del__(self) -> None:
+        if not self._over:
+            path = printable(self._exchange.environ.get("PATH_INFO", ""))
+            log.warning("a response body was never closed: %s; its connection is taken back", path)
+            self.close()
+
+
+class SizedStream(Stream):
+    """The body of a body that has a length."""
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]
