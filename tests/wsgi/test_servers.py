@@ -20,7 +20,7 @@ from support.waiting import until
 pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[1]
-SOURCE = (TESTS / "middleware" / "served.py").read_text()
+SOURCE = (TESTS / "wsgi" / "served.py").read_text()
 CASES = [
     node.name
     for node in ast.parse(SOURCE).body
@@ -39,7 +39,7 @@ def port(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]
     directory = tmp_path_factory.mktemp("server")
     path = [str(TESTS), str(Path(wsgidb.__file__).parents[1])]
     url = f"sqlite:///{directory}/served.sqlite3"
-    with Server(server, "middleware.served:application", directory / "log", path, SERVED_URL=url) as running:
+    with Server(server, "wsgi.served:application", directory / "log", path, SERVED_URL=url) as running:
         yield running.port
 
 
