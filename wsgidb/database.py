@@ -99,10 +99,10 @@ class Database:
             self._driver.ping(slot.raw, began + self.settings.ping_timeout)
             return self._clock() - began
         except Exception as error:
-            slot.doomed = "ping failed"
+            slot.fault = "ping failed"
             raise DatabaseUnavailable(f"ping failed: {type(error).__name__}: {error}") from error
         except BaseException:
-            slot.doomed = "interrupted"
+            slot.fault = "interrupted"
             raise
         finally:
             self._engine.release(slot)

@@ -322,3 +322,14 @@ def set_autocommit(conn: Any, on: bool) -> None:
 def query(conn: Any, sql: str) -> None:
     """A statement without a result, past every cursor."""
     (conn.cmd_query if package(conn) == "mysql" else conn.query)(sql)
+
+
+class Lease:
+    """As much of a lease as a driver may ask for; it is the connection's present one."""
+
+    def __init__(self, driver: Driver, raw: Any) -> None:
+        self.driver_connection = raw
+        driver.activity(raw).lease = self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.driver_connection, name)

@@ -75,9 +75,9 @@ def test_a_statement_need_not_be_ascii() -> None:
 @pytest.mark.parametrize("sql", HARMLESS)
 def test_what_commits_nothing_passes(lost: Activity, form: type[str], sql: str) -> None:
     """It passes, and makes no difference: a commit is still refused."""
-    lost.go_on(form(sql))
+    lost.refuse_after_loss(form(sql))
     with pytest.raises(TransactionLost, match="1213"):
-        lost.go_on("COMMIT")
+        lost.refuse_after_loss("COMMIT")
 
 
 @forms
@@ -86,16 +86,16 @@ def test_what_commits_is_refused(lost: Activity, form: type[str], sql: str) -> N
     """TransactionLost with the server's reason, each time."""
     for _ in range(2):
         with pytest.raises(TransactionLost, match=r"^1213: deadlock$"):
-            lost.go_on(form(sql))
+            lost.refuse_after_loss(form(sql))
 
 
 @forms
 @pytest.mark.parametrize("sql", ROLLBACKS)
 def test_a_rollback_ends_the_loss(lost: Activity, form: type[str], sql: str) -> None:
     """All is as new for the transaction that comes next: nothing lost, nothing done, nothing in doubt."""
-    lost.go_on(form(sql))
+    lost.refuse_after_loss(form(sql))
     assert (lost.lost, lost.touched, lost.written, lost.unknown) == (None, 0, 0, False)
-    lost.go_on("COMMIT")
+    lost.refuse_after_loss("COMMIT")
 
 
 @forms
@@ -103,7 +103,7 @@ def test_a_rollback_ends_the_loss(lost: Activity, form: type[str], sql: str) -> 
 def test_without_a_loss_everything_passes(seen: Activity, form: type[str], sql: str) -> None:
     """And what was done stays noted, until the server's reply says that the transaction is over."""
     seen.touched, seen.written = 3, 2
-    seen.go_on(form(sql))
+    seen.refuse_after_loss(form(sql))
     assert (seen.touched, seen.written) == (3, 2)
 
 
@@ -127,7 +127,7 @@ def test_a_command_ends_once(seen: Activity) -> None:
 
 def test_the_first_reason_against_a_connection_stays(seen: Activity) -> None:
     """Here "gone": neither an ordinary error behind it nor another reason makes it a different one."""
-    seen.judge = lambda error: str(error) or None
+    seen.classify = lambda error: str(error) or None
     seen.failed(ValueError())
     assert seen.unfit is None
     seen.failed(ValueError("gone"))
@@ -137,7 +137,7 @@ def test_the_first_reason_against_a_connection_stays(seen: Activity) -> None:
     assert seen.unfit == "gone"
 
 
-def test_an_error_is_nothing_to_a_driver_that_does_not_judge(seen: Activity) -> None:
+def test_an_error_is_nothing_to_a_driver_without_a_classification(seen: Activity) -> None:
     """The connection stays fit."""
     seen.failed(ValueError("gone"))
     assert seen.unfit is None

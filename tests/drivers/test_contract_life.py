@@ -7,19 +7,9 @@ from typing import Any
 
 import pytest
 
-from drivers.cases import BROKEN, READ, WRITE, Backend, over, run, settle, soon
+from drivers.cases import BROKEN, READ, WRITE, Backend, Lease, over, run, settle, soon
 from support.waiting import until
 from wsgidb.errors import ConnectionReturned
-
-
-class Lease:
-    """As much of a lease as a driver may ask for."""
-
-    def __init__(self, raw: Any) -> None:
-        self.driver_connection = raw
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.driver_connection, name)
 
 
 @over()
@@ -84,7 +74,7 @@ def test_adopted_cursor_works_for_its_lease(backend: Backend) -> None:
     """adopt: the cursor's connection is the lease, and the cursor does what the driver's does."""
     driver = backend.driver()
     conn = backend.connect(driver)
-    lease = Lease(conn)
+    lease = Lease(driver, conn)
     cursor = driver.adopt(conn.cursor(), lease)
     assert cursor.connection is lease
     cursor.execute(READ)
@@ -97,7 +87,7 @@ def test_retired_cursor_is_dead(backend: Backend) -> None:
     """R8: a cursor of an ended lease refuses every use, also of rows it had read; the connection serves on."""
     driver = backend.driver()
     conn = backend.connect(driver)
-    cursor = driver.adopt(conn.cursor(), Lease(conn))
+    cursor = driver.adopt(conn.cursor(), Lease(driver, conn))
     cursor.execute(READ)
     assert driver.retire_cursor(cursor) is None
     for use in (

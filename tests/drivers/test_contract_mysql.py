@@ -19,6 +19,7 @@ from drivers.cases import (
     SEE,
     WRITE,
     Backend,
+    Lease,
     over,
     query,
     run,
@@ -320,15 +321,11 @@ def test_interrupted_statement(backend: Backend) -> None:
     """R2: a BaseException in the middle of a statement is a reason to discard; also with mysqlclient, which waits in C
     for the statement's end before any signal is heard."""
 
-    class Lease:
-        def __init__(self, raw: Any) -> None:
-            self.driver_connection = raw
-
     def interrupt(*args: Any) -> None:
         raise Interrupt
 
     driver, conn = autocommitted(backend)
-    cursor = driver.adopt(conn.cursor(), Lease(conn)) if SEE not in backend.can else conn.cursor()
+    cursor = driver.adopt(conn.cursor(), Lease(driver, conn)) if SEE not in backend.can else conn.cursor()
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)

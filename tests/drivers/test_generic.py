@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from drivers.cases import Lease
 from support.fakedb import FakeConnection, FakeDB
 from wsgidb import ConfigError, ConnectionReturned, Database
 from wsgidb.config.settings import Settings
@@ -114,13 +115,9 @@ def test_options_it_cannot_honour(fakedb: FakeDB, name: str) -> None:
 def test_interrupted_statement(fakedb: FakeDB, method: str) -> None:
     """R2: a BaseException in a statement is a reason to discard; an Exception is not."""
 
-    class Lease:
-        def __init__(self, raw: Any) -> None:
-            self.driver_connection = raw
-
     driver = driver_of(fakedb.connect)
     conn = driver.connect(soon())
-    cursor = driver.adopt(conn.cursor(), Lease(conn))
+    cursor = driver.adopt(conn.cursor(), Lease(driver, conn))
     fakedb.fail(method, FakeDB.OperationalError("no"))
     with pytest.raises(FakeDB.OperationalError):
         getattr(cursor, method)("INSERT", [])
@@ -149,10 +146,13 @@ def test_abandon_in_a_statement(fakedb: FakeDB) -> None:
     """abandon: what another thread may be using is not closed under it; one that is broken is closed at once."""
     driver = driver_of(fakedb.connect)
     used, broken = driver.connect(soon()), driver.connect(soon())
-    driver.activity(used).busy = True
+    seen, lease = driver.activity(used), Lease(driver, used)
+    seen.enter(lease)
     driver.abandon(used)
     driver.abandon(broken)
     assert (used.closed, broken.closed) == (False, True)
+    seen.leave(lease)
+    assert used.closed, "by the thread whose call ends last"
 
 
 CALLS: dict[str, Callable[[Any], Any]] = {

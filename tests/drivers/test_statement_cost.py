@@ -54,14 +54,14 @@ def entered() -> Iterator[list[str]]:
 @pytest.mark.server
 @pytest.mark.parametrize("transaction", ["manual", "autocommit", "request"])
 @pytest.mark.parametrize("sql", ["SELECT 1", "DO 1"])
-def test_a_statement_enters_two_functions(mariadb: MariaDB, transaction: str, sql: str) -> None:
-    """A statement's start and its end are seen, and nothing else of wsgidb stands in its way."""
+def test_a_statement_enters_three_functions(mariadb: MariaDB, transaction: str, sql: str) -> None:
+    """The lease is compared, a statement's start and its end are seen, and nothing else of wsgidb is called."""
     with Database(mariadb.url(), transaction=transaction) as database, database.connection() as conn:
         cursor = conn.cursor()
         for _ in range(2):
             with entered() as names:
                 cursor.execute(sql, ())
-            assert names == ["_execute_command", "_read_query_result"]
+            assert names == ["entering", "_execute_command", "_read_query_result"]
 
 
 @pytest.mark.server
@@ -129,11 +129,12 @@ def test_fetching_from_sqlite_enters_two_functions(tmp_path: Path) -> None:
         assert names == ["__next__", "__next__"]
 
 
-def test_fetching_from_any_driver_calls_its_own_functions(fakedb: FakeDB) -> None:
-    """A stand-in has to look them up; what it finds is the driver's own."""
+def test_fetching_from_any_driver_enters_the_record(fakedb: FakeDB) -> None:
+    """So that a fetch in another thread is known at the end of the lease; rows are the driver's own."""
     with Database(creator=fakedb.connect) as database, database.connection() as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT")
         assert isinstance(cursor, FakeCursor)
-        for name in ("fetchone", "fetchmany", "fetchall"):
-            assert getattr(cursor, name).__func__ is getattr(FakeCursor, name)
+        with entered() as names:
+            cursor.fetchall()
+        assert names == ["__getattr__", "_call", "call", "enter", "leave"]

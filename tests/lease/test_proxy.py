@@ -287,7 +287,6 @@ class TestFirstUse:
             lambda conn: conn.number,
             lambda conn: setattr(conn, "note", 1),
             lambda conn: conn.driver_connection,
-            lambda conn: isinstance(conn, FakeConnection),
         ],
     )
     def test_any_use_acquires_once(self, fake: Database, use: Callable[[Any], Any]) -> None:

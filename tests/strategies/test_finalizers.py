@@ -112,7 +112,7 @@ def test_collection_while_room_is_handed_out(
         return create()
 
     monkeypatch.setattr(store, "_create", collect_and_create)
-    broken._wsgidb_slot.doomed = "broken"
+    broken._wsgidb_slot.fault = "broken"
     broken.close()
     waiter.outcome()
     assert (database.stats().leased, database.stats().open, fakedb.opened) == (0, 1, 2)

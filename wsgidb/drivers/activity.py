@@ -1,64 +1,138 @@
-"""What one connection did, as its driver saw it: the record that every later decision rests on."""
+"""What one connection did and who uses it now, as its driver saw it: every later decision rests on this record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
-from ..errors import TransactionLost
+from ..errors import ConnectionReturned, TransactionLost
+
+RETURNED = "the connection has gone back: its request is over, or it was closed"
+
+INHERITED: Final = object()
+"""In place of a lease: this process is a forked child, and the connection is its parent's."""
 
 HARMLESS_AFTER_LOSS = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "SHOW", "WITH", "ROLLBACK"))
-"""First words of statements that commit nothing, neither by themselves nor by the way."""
+"""First words of statements that do not commit, neither explicitly nor implicitly."""
 
 
 def first_word(sql: str | bytes | bytearray) -> str:
-    """In capitals; what is behind a comment is not found."""
+    """The first word of a statement, in capitals; a word behind a comment is not found."""
     text = sql if isinstance(sql, str) else sql[:100].decode("ascii", "replace")
     return next(iter(text[:100].upper().split()), "")
 
 
 class Activity:
-    """Written by the driver's observed connection, in the thread that uses it; read when the lease is settled."""
+    """The record of one connection for its whole life.
+
+    The driver's observed connection writes what its statements did; the pool reads that when the lease is settled.
+
+    The record also decides who may use the connection. Each lease ends once, but threads that a request left behind
+    may still hold objects of it: a cursor, a bound method. So every entry first marks the connection as in use and
+    then compares leases (`enter`); the release first takes the lease away and then looks for marks. Whichever comes
+    second sees the other: a late call is refused, or the connection is discarded. Without a lock, as appending to a
+    list, popping from it and assigning an attribute are atomic.
+    """
 
     __slots__ = (
-        *("began", "busy", "judge", "lost", "seconds", "statements"),
-        *("touched", "unfit", "unknown", "used", "written"),
+        *("began", "busy", "closing", "classify", "lease", "lost", "seconds", "statements"),
+        *("touched", "unfit", "unknown", "used", "users", "written"),
     )
 
     def __init__(self) -> None:
+        self.lease: Any = None
+        """The lease that may use the connection now, or None."""
+        self.users: list[Any] = []
+        """For each call that is under way, in whatever thread, the lease on whose behalf it is."""
+        self.closing: list[Callable[[], None]] = []
+        """What closes a dropped connection once the last call on it has ended."""
         self.busy = False
-        """A command was begun and did not come to its end, or another thread is in the middle of it."""
+        """A command was begun and its reply did not come in full: it is under way, or was interrupted."""
         self.touched = 0
-        """Commands since the last commit or rollback."""
+        """How many commands were run since the last commit or rollback."""
         self.used = False
-        """A command was run since the session was last reset."""
+        """Whether a command was run since the session was last reset."""
         self.unknown = False
-        """An error came since the last commit or rollback: what the driver says of the transaction may be stale."""
+        """Whether an error came since the last commit or rollback: what the driver knows of the transaction may then be
+        stale."""
         self.lost: str | None = None
-        """Why the server has ended the transaction behind the handler's back, if it has."""
-        self.judge: Callable[[BaseException], str | None] | None = None
-        """Tells why a connection must not be kept after an error, if so; `Driver.unfit`."""
+        """Why the server has ended the transaction without the handler asking for it, if it has."""
+        self.classify: Callable[[BaseException], str | None] | None = None
+        """A function that tells why a connection must not be kept after an error, if so; see `Driver.unfit`."""
         self.unfit: str | None = None
-        """Why the connection must not serve another lease, whatever becomes of this one's transaction, if so."""
+        """Why the connection must not serve another lease, if so, whatever becomes of this one's transaction."""
         self.written = 0
-        """Rows that statements without a result set have changed since the last commit or rollback."""
+        """How many rows were changed since the last commit or rollback, by statements without a result set."""
         self.statements = 0
-        """The handlers' statements so far,"""
+        """How many statements the handlers have run so far."""
         self.seconds = 0.0
-        """and how long they took together."""
+        """How long these statements took together, in seconds."""
         self.began = 0.0
         """When the present command, or the last one, was begun."""
 
+    # -- who uses the connection
+
+    def enter(self, lease: Any) -> None:
+        """Mark the connection as in use on behalf of this lease; `leave` must follow.
+
+        Raises ConnectionReturned where the lease has ended."""
+        self.users.append(lease)
+        if self.lease is not lease:
+            self.leave(lease)
+            raise self.refusal()
+
+    def leave(self, lease: Any) -> None:
+        """End one use of the connection. The last one closes it where that was asked for meanwhile."""
+        self.users.remove(lease)
+        if self.closing:
+            self.close_if_unused()
+
+    def refusal(self) -> ConnectionReturned:
+        """The error for a call of a lease that has ended."""
+        if self.lease is INHERITED:
+            return ConnectionReturned("the connection is that of this process's parent; a forked child needs its own")
+        return ConnectionReturned(RETURNED)
+
+    def call(self, lease: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call what uses the connection on behalf of this lease. Raises ConnectionReturned where it has ended."""
+        self.enter(lease)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.leave(lease)
+
+    def end_lease(self) -> bool:
+        """Let no further call begin. Returns whether one of the lease is under way."""
+        lease, self.lease = self.lease, None
+        return bool(self.users) and (lease is None or lease in self.users)  # a late call of an earlier one is refused
+
+    def close_when_unused(self, close: Callable[[], None]) -> None:
+        """Call `close` as soon as no call is under way: now, or in the thread whose call ends last.
+
+        A descriptor that is closed while another thread is about to use it may be another connection's by then."""
+        self.closing.append(close)
+        self.close_if_unused()
+
+    def close_if_unused(self) -> None:
+        """Close the connection where that was asked for and no call is under way."""
+        if self.users:
+            return
+        with suppress(IndexError):  # another thread has taken it
+            self.closing.pop()()
+
+    # -- what it did
+
     def ended(self, now: float) -> None:
-        """The command's reply has come, in full or up to its first row."""
+        """Note that the command's reply has come, in full or up to its first row."""
         if self.busy:  # else that is known already
             self.busy = False
             self.seconds += now - self.began
 
     def failed(self, error: BaseException) -> None:
-        """A command has ended in this error, whether or not the handler lets anybody see it."""
-        if self.judge is not None and self.unfit is None:
-            self.unfit = self.judge(error)
+        """Note that a command has ended in this error, whether or not the handler lets it propagate."""
+        if self.classify is not None and self.unfit is None:
+            self.unfit = self.classify(error)
 
     def observe(self, clock: Callable[[], float], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call what is one statement, from its start to its end."""
@@ -73,17 +147,17 @@ class Activity:
         finally:
             self.statements += 1
             self.seconds += clock() - began
-        self.busy = False  # not after a BaseException: then the statement may be in its middle
+        self.busy = False  # not after a BaseException: the statement may have been interrupted half-way
         return result
 
     def settled(self) -> None:
-        """The transaction is over, and the server has said so."""
+        """Note that the transaction is over, and that the server has said so."""
         self.touched = self.written = 0
         self.unknown = False
         self.lost = None
 
-    def go_on(self, sql: str | bytes | bytearray) -> None:
-        """After a loss: let no statement commit a part of the transaction; a rollback says that the handler knows.
+    def refuse_after_loss(self, sql: str | bytes | bytearray) -> None:
+        """After a lost transaction refuse every statement that could commit the rest of it; a rollback ends the loss.
 
         Raises TransactionLost."""
         text = sql if isinstance(sql, str) else sql.decode("ascii", "replace")

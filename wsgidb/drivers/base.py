@@ -16,7 +16,7 @@ from ..config.settings import Settings
 from ..config.values import nearest
 from ..errors import ConfigError
 from .activity import Activity
-from .cursors import bury
+from .cursors import invalidate
 
 Clock = Callable[[], float]
 Check = Callable[[int], object]
@@ -57,10 +57,13 @@ class Driver(ABC):
     cursor_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the driver's connection, beside cursor(), that return a new cursor."""
     cursor_attributes: ClassVar[tuple[str, ...]] = ()
-    """Attributes of the connection that its cursors look up at every statement."""
+    """Attributes of the connection that its cursors look up at every statement, and that talk to no server."""
     unobserved_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the driver's connection, where it has them, that talk to the server and that its class cannot observe:
     the lease notes them in the connection's record, and adopts a cursor that they return."""
+    when_returned: ClassVar[Mapping[str, Any]] = {}
+    """What applications ask of a connection to find out whether it is closed, and the answers after the lease; a
+    callable where the driver's is a method."""
     clears_sessions: ClassVar[bool] = False
     """Whether `reset` can do what reset=session promises."""
     connection_class: Any = object
@@ -140,11 +143,19 @@ class Driver(ABC):
 
     @abstractmethod
     def abandon(self, conn: Any) -> None:
-        """Drop a broken connection without waiting for the server. Never blocks."""
+        """Drop a broken connection without waiting for the server. Never blocks.
+
+        A call may still be under way in a thread that the request left behind: then end the network connection, so
+        that the call returns, but close the descriptor by `Activity.close_when_unused` only."""
 
     @abstractmethod
     def is_disconnect(self, error: BaseException) -> bool:
         """Whether this error of a statement means that the connection is gone. Never blocks."""
+
+    def commit_was_refused(self, error: BaseException) -> bool:
+        """Whether this error of a COMMIT means that the server has rolled the transaction back and that the connection
+        is as good as before. Never blocks."""
+        return False
 
     def is_read_only(self, error: BaseException) -> bool:
         """Whether this error of a statement means that the server as a whole takes no writes, or is not ready for any
@@ -167,8 +178,7 @@ class Driver(ABC):
 
     def retire_cursor(self, cursor: Any) -> str | None:
         """Make the cursor of an ended lease useless. A str: why its connection cannot be kept. Never blocks."""
-        bury(cursor)
-        return None
+        return None if invalidate(cursor) else "a cursor could not be invalidated"
 
     # -- for drivers
 

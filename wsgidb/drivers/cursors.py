@@ -1,58 +1,98 @@
-"""What happens to cursors when their lease ends, and a stand-in where the driver's own cannot be reached."""
+"""How cursors end with their lease, and a stand-in for cursors of drivers that wsgidb does not know."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from ..errors import ConnectionReturned
-from .activity import Activity
+from .activity import RETURNED, Activity
 
-RETURNED = "the connection has gone back: its request is over, or it was closed"
+ENDED_CLASS = "_wsgidb_ended_class"
+"""Where a cursor class keeps what `ended_class` made for it. In the class itself, so that both can be garbage."""
 
 
 def _refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
     raise ConnectionReturned(RETURNED)
 
 
-def _get(self: Any, name: str) -> Any:
-    if name == "close":  # what is over may be closed
-        return partial(_nothing, self)
-    if name == "__class__":
-        return type(self)
-    raise ConnectionReturned(f"{RETURNED} (.{name})")
-
-
 def _nothing(self: Any, *args: Any) -> None:
     pass
 
 
-@cache
-def _buried(cls: type) -> type:
-    """`cls` with its data layout and name, but every use refused."""
+class _Uninvolved:
+    """Keeps what a class does when it is subclassed from running for a class that wsgidb makes."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        pass
+
+
+_static: dict[type, type] = {}
+"""The same as `ENDED_CLASS` for classes that take no attribute. These are C classes, which are never garbage."""
+
+
+def ended_class(cls: type) -> type:
+    """A class with the data layout and the name of `cls`, but every use refused."""
+    found: type | None = vars(cls).get(ENDED_CLASS) or _static.get(cls)
+    if found is not None:
+        return found
+    made = _make_ended_class(cls)
+    try:
+        type.__setattr__(cls, ENDED_CLASS, made)
+    except TypeError:
+        _static[cls] = made
+    return made
+
+
+def _make_ended_class(cls: type) -> type:
+    def get(self: Any, name: str) -> Any:
+        if name == "close":  # closing a cursor twice is harmless with every driver
+            return partial(_nothing, self)
+        if name == "__class__":
+            return cls
+        raise ConnectionReturned(f"{RETURNED} (.{name})")
+
     protocol = dict.fromkeys(("__iter__", "__next__", "__enter__", "__call__", "__setattr__", "__delattr__"), _refuse)
     harmless = dict.fromkeys(("close", "__exit__", "__del__"), _nothing)
     shown = dict.fromkeys(("__repr__", "__str__"), lambda self: f"<{cls.__name__} of a lease that is over>")
-    body = {"__slots__": (), "__module__": cls.__module__, "__getattribute__": _get, **protocol, **harmless, **shown}
-    return type(cls)(cls.__name__, (cls,), body)
+    body = {"__module__": cls.__module__, "__getattribute__": get, **protocol, **harmless, **shown}
+    # Neither the metaclass nor __init_subclass__ is called: nothing of a handler's may run, or fail, when a lease ends.
+    made: type = type.__new__(type(cls), cls.__name__, (_Uninvolved, cls), {"__slots__": (), **body})
+    if made.__base__ is cls:
+        return made
+    # The data of such objects is a dictionary and weak references alone, which the first class of theirs has added to
+    # its base. Any other class that adds the same to that base has the same layout.
+    base: Any = cls
+    while base.__base__.__dictoffset__:
+        base = base.__base__
+    made = type.__new__(type(base.__base__), cls.__name__, (base.__base__,), body)
+    return made
 
 
 _set_class = object.__dict__["__class__"].__set__
 
 
-def bury(cursor: Any) -> None:
-    """Refuse every further use of the cursor, in whatever thread, with ConnectionReturned.
+def invalidate(cursor: Any) -> bool:
+    """Refuse every further use of the cursor, in whatever thread, with ConnectionReturned. Returns whether it could.
 
-    Its class is exchanged for a dead one: that costs nothing while the cursor lives, and it also ends what needs
-    no connection any more, like fetching rows that were read before.
+    The cursor's class is exchanged. That costs nothing while the cursor lives, and it also ends what needs no
+    connection any more, like fetching rows that were read before.
     """
-    cls: Any = type(cursor)
-    _set_class(cursor, _buried(cls))
+    try:
+        _set_class(cursor, ended_class(type(cursor)))
+    except Exception:  # noqa: BLE001 - of a C class that cannot be exchanged, or a class that refuses subclasses
+        return False
+    return True
 
 
 class CursorProxy:
-    """A driver's cursor that may not be reached otherwise (of a C type, say): every attribute is the driver's."""
+    """A cursor of a driver whose cursor classes cannot be observed: every attribute is the driver's.
+
+    Every call goes through the record of the connection, so that it is refused after the lease and seen at its end.
+    """
 
     __slots__ = ("__weakref__", "_clock", "_connection", "_cursor", "_seen")
 
@@ -65,23 +105,29 @@ class CursorProxy:
 
     @property
     def connection(self) -> Any:
+        """The lease that the cursor came from."""
         return self._connection
 
-    def _run(self, name: str, args: Any, kwargs: Any) -> Any:
-        result = self._seen.observe(self._clock, getattr(self._cursor, name), *args, **kwargs)
+    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = self._seen.call(self._connection, function, *args, **kwargs)
         return self if result is self._cursor else result
 
+    def _run(self, statement: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self._call(self._seen.observe, self._clock, statement, *args, **kwargs)
+
     def execute(self, *args: Any, **kwargs: Any) -> Any:
-        return self._run("execute", args, kwargs)
+        """Execute a statement, as the driver's cursor does."""
+        return self._run(self._cursor.execute, *args, **kwargs)
 
     def executemany(self, *args: Any, **kwargs: Any) -> Any:
-        return self._run("executemany", args, kwargs)
-
-    def callproc(self, *args: Any, **kwargs: Any) -> Any:
-        return self._run("callproc", args, kwargs)
+        """Execute a statement many times, as the driver's cursor does."""
+        return self._run(self._cursor.executemany, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._cursor, name)
+        found = getattr(self._cursor, name)
+        if getattr(found, "__self__", None) is not self._cursor:
+            return found
+        return partial(self._run if name == "callproc" else self._call, found)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._cursor, name, value)
@@ -91,17 +137,20 @@ class CursorProxy:
         return type(self._cursor)
 
     def __iter__(self) -> Any:
-        return self
+        rows = self._call(iter, self._cursor)
+        return rows if rows is self else self._each(rows)
+
+    def _each(self, rows: Iterator[Any]) -> Iterator[Any]:
+        end = object()  # a row may be anything, also None
+        while (row := self._call(next, rows, end)) is not end:
+            yield row
 
     def __next__(self) -> Any:
-        row = self._cursor.fetchone()  # PEP 249 leaves __next__ out, and mysqlclient's cursors have none
-        if row is None:
-            raise StopIteration
-        return row
+        return self._call(next, self._cursor)
 
     def __enter__(self) -> Any:
-        self._cursor.__enter__()
+        self._call(self._cursor.__enter__)
         return self
 
     def __exit__(self, *error: Any) -> Any:
-        return self._cursor.__exit__(*error)
+        return self._call(self._cursor.__exit__, *error)

@@ -96,14 +96,18 @@ class Generic(Driver):
         return self._activities[id(conn)]
 
     def abandon(self, conn: Any) -> None:
-        """Its socket is shut down first, where it tells which, so that its close() has nothing to wait for. One that
-        another thread is using is left to its finalizer: not every driver survives a close() in a statement."""
-        if self._activities.pop(id(conn)).busy:
-            return
-        with suppress(Exception):
+        """Its socket is shut down first, where the driver tells which it is, so that close() has nothing to wait for,
+        nor has a call in another thread. Not every driver survives a close() during a call, so that waits for the
+        last one to end."""
+        seen = self._activities.pop(id(conn))
+        with suppress(Exception):  # it tells no descriptor, or is closed already
             shutdown(conn.fileno())
-        with suppress(Exception):  # closed by the application, or broken: it is dropped all the same
-            conn.close()
+
+        def close() -> None:
+            with suppress(Exception):  # closed by the application, or broken: it is dropped all the same
+                conn.close()
+
+        seen.close_when_unused(close)
 
     def is_disconnect(self, error: BaseException) -> bool:
         return False

@@ -13,14 +13,19 @@ from math import inf
 from os import getpid
 
 from ..config.settings import Settings
-from ..drivers.base import CLEAN, DIRTY, Driver, State
+from ..drivers.activity import INHERITED
+from ..drivers.base import CLEAN, DIRTY, Driver
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from ..strategies import Slot, named
 from .connector import Connector
+from .inherited import refuse_in_children
 from .process import Process
 from .validation import Validator
 
 log = logging.getLogger("wsgidb")
+
+BUSY = "in the middle of a statement"
+"""The reason for which a connection is discarded while a thread that the request left behind still uses it."""
 
 QUIET = 10.0
 """Seconds between two log lines about an exhausted pool."""
@@ -39,8 +44,8 @@ class Engine:
         self._connector = Connector(settings, driver, clock)
         self._validator = Validator(settings, driver, self._connector, clock)
         self._inspect = driver.inspect
-        self.judge = driver.unfit
-        """What the activity of each connection asks of an error: one bound method for all of them."""
+        self.classify = driver.unfit
+        """What each connection's record asks of an error: one bound method for all of them."""
         self._reset = driver.reset if settings.reset == "session" else driver.rollback
         self.commits = settings.transaction == "request"
         """Whether leases that end well are committed."""
@@ -48,6 +53,7 @@ class Engine:
         self._quiet_until = -inf
         self._process = self._new_process()
         self._by_pid = {self._process.pid: self._process}
+        refuse_in_children(self)
 
     # -- processes
 
@@ -65,6 +71,11 @@ class Engine:
             self._by_pid.setdefault(pid, self._new_process())  # atomic: the first of several threads makes it
         self._process = self._by_pid[pid]
         return self._process
+
+    def end_inherited_leases(self) -> None:
+        """In a forked child: let no call begin on the connections that the parent has leased. Never blocks."""
+        for slot in self._process.open:
+            slot.activity.lease = INHERITED
 
     # -- acquire
 
@@ -132,84 +143,107 @@ class Engine:
     def commit(self, slot: Slot) -> None:
         """Commit what the lease did; if that is nothing, nothing is sent. `release` must follow in every case.
 
-        Blocks as long as a statement may. Raises the driver's error, or TransactionLost; then nothing is committed,
-        unless the connection broke in the middle of it: only the server knows then."""
+        The lease's cursors end first. Blocks as long as a statement may. Raises the driver's error, or
+        TransactionLost. Then nothing is committed, unless the connection was lost while COMMIT was under way: only
+        the server knows what became of that."""
         if slot.process.pid != getpid():
             raise TransactionLost("cannot commit: the transaction is another process's")
-        if slot.doomed is not None:
-            raise TransactionLost(f"cannot commit: {slot.doomed}")
+        if slot.activity.end_lease():
+            slot.fault = slot.fault or BUSY
+        if slot.fault is not None:
+            raise TransactionLost(f"cannot commit: {slot.fault}")
+        slot.fault = self._end_cursors(slot)  # it costs the connection, but not what was done
         try:
             self.driver.commit(slot.raw)
-        except BaseException:
-            slot.doomed = "commit failed"
+        except BaseException as error:
+            if not self.driver.commit_was_refused(error):
+                slot.fault = "commit failed"
             raise
 
     def release(self, slot: Slot, rollback_expected: bool = False) -> None:
-        """Take a connection back: what is not committed is rolled back, what cannot be cleaned is discarded.
+        """Take a connection back: what is not committed is rolled back, and what cannot be cleaned is discarded.
 
-        Blocks for that rollback or reset only, up to ping_timeout. Never raises for a connection's faults. Rows
-        that are rolled back although no `rollback_expected` are logged: the commonest lost write.
+        Blocks for that rollback or reset only, up to ping_timeout. Never raises because of the connection, or because
+        of what a handler left behind. Rows that are rolled back are logged as a warning, unless the caller says that
+        the rollback is expected: this is the commonest way to lose a write.
         """
         process: Process = slot.process
         if process.pid != getpid():
             return  # it is a parent's, which `process` keeps
         reason: str | None = "interrupted"
         try:
-            fault = self._retire_cursors(slot) if slot.cursors else None
-            fault = fault or slot.doomed or slot.activity.unfit
-            if fault is None:
-                state = self._inspect(slot.raw)
-                if state is not CLEAN or slot.undo is not None:
-                    fault = self._clean(slot, state, rollback_expected)
-            reason = fault
+            reason = self._clean(slot, rollback_expected)
         finally:
             now = self._clock()  # from now on the connection is idle
             if slot.since is not None:
                 slot.busy += now - slot.since
-            slot.since = slot.request = None
+            slot.since = None
             slot.uses += 1
             slot.used = now
             good_until = now + self._trusted
             slot.good_until = good_until if good_until < slot.expires else slot.expires
             if reason is not None:
                 self._discard(process, slot, reason)
+            slot.request = None
         if reason is None:
             unwanted = process.store.put(slot)
             if unwanted is not None:
                 try:
                     self._connector.retire(process, *unwanted)
                 finally:
-                    process.store.put(unwanted[0])  # though a goodbye was interrupted
+                    process.store.put(unwanted[0])  # even if closing was interrupted
 
-    def _clean(self, slot: Slot, state: State | str, rollback_expected: bool) -> str | None:
-        """Make a session in this state fit for the next request. A str: why it cannot be."""
-        if isinstance(state, str):
-            return state
+    def release_committed(self, slot: Slot) -> None:
+        """Take back a connection whose work is committed. What fails from here on must not make a success an error, so
+        that it is logged and not raised."""
         try:
+            self.release(slot, rollback_expected=True)
+        except Exception:
+            log.exception("%s: the work is committed, but releasing the connection failed", self.settings.address)
+
+    def _clean(self, slot: Slot, rollback_expected: bool) -> str | None:
+        """End the lease and make its session fit for the next request. A str: why it cannot be."""
+        busy = slot.activity.end_lease()  # no call of the lease can begin from here on
+        fault = self._end_cursors(slot) if slot.cursors else None
+        fault = slot.fault or (BUSY if busy else fault or slot.activity.unfit)
+        try:
+            state = fault or self._inspect(slot.raw)
+            if state is CLEAN and slot.undo is None:
+                return None
+            if state is not CLEAN and not rollback_expected:
+                self._warn_of_loss(slot)
+            if isinstance(state, str):
+                return state
             if state is DIRTY:
-                if not rollback_expected:
-                    self._warn_of_loss(slot)
                 self._reset(slot.raw, self._clock() + self.settings.ping_timeout)
             if slot.undo is not None:
                 undo, slot.undo = slot.undo, None
                 self.driver.put_back(slot.raw, undo, self._clock() + self.settings.ping_timeout)
         except Exception as error:
             log.debug("%s: reset failed", self.settings.address, exc_info=error)
-            return "reset failed"
+            return fault or "reset failed"
         return None
 
-    def _retire_cursors(self, slot: Slot) -> str | None:
-        """End the lease's cursors that are still about. A str: why the connection cannot be kept."""
+    def _end_cursors(self, slot: Slot) -> str | None:
+        """Invalidate the cursors that the lease has left. A str: why the connection cannot be kept."""
         fault = None
-        for reference in list(slot.cursors.values()):  # at once, as a thread left over may still make one
+        for reference in list(slot.cursors.values()):
             cursor = reference()
-            if cursor is not None:
+            if cursor is None:
+                continue
+            try:
                 fault = self.driver.retire_cursor(cursor) or fault
+            except Exception as error:  # a class of the handler's, say
+                log.debug("%s: a cursor could not be closed", self.settings.address, exc_info=error)
+                fault = "a cursor could not be closed"
         slot.cursors.clear()
         return fault
 
     def _warn_of_loss(self, slot: Slot) -> None:
-        rows = self.driver.rows_written(slot.raw)
+        try:
+            rows = self.driver.rows_written(slot.raw)
+        except Exception:  # noqa: BLE001 - a connection that was closed or broken may not tell any more
+            return
         if rows > 0:
             log.warning("%s: rolled back an uncommitted write of %d row(s)", named(slot.request), rows)
 

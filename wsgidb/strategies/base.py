@@ -34,7 +34,7 @@ def printable(text: str) -> str:
 class Slot:
     """The place of one physical connection, and what is known of it. Times are on the engine's clock, in seconds.
 
-    Whoever took the slot from its store owns it until it is put back; `doomed` alone may be set by others.
+    Whoever took the slot from its store owns it until it is put back; `fault` alone may be set by others.
     """
 
     __slots__ = (
@@ -43,9 +43,9 @@ class Slot:
         "busy",  # seconds leased, without the present lease
         "check",  # the free check of the connection
         "cursors",  # weak references to the cursors of the present lease, by id
-        "doomed",  # why the connection must not be kept, if so
         "engine",  # the engine that put the connection there
         "expires",  # when the connection is too old
+        "fault",  # why the connection must not be kept, if so
         "good_until",  # until then the free check alone is enough
         "handle",  # the store's own
         "process",  # the state of the process that opened the connection
@@ -68,13 +68,13 @@ class Slot:
         self.engine, self.process = engine, process
         self.check = engine.driver.watch(raw)
         self.activity = engine.driver.activity(raw)
-        self.activity.judge = engine.judge
+        self.activity.classify = engine.classify
         self.born, self.used, self.expires = born, now, expires
         self.good_until = self.busy = 0.0
         self.uses = 0
         self.request: Request | None = None
         self.since: float | None = None
-        self.doomed: str | None = None
+        self.fault: str | None = None
         self.undo: dict[str, Any] | None = None
         self.cursors: dict[int, Any] = {}
         self.raw = raw

@@ -80,7 +80,7 @@ class Connection(Wire, Observed):
         seen = self._seen
         self._look_for_error()
         if self._guarded and self._lost():
-            seen.go_on(query)
+            seen.refuse_after_loss(query)
         effect = effect_of(query)
         if effect is BEGINS:
             self._begun = True

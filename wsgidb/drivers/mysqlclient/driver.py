@@ -32,7 +32,7 @@ _cursors: Any = MySQLdb.cursors
 class MySQLClient(MySQLDriver):
     name = "mysqlclient"
     cursor_attributes: ClassVar[tuple[str, ...]] = (
-        *("query", "next_result", "store_result", "encoding", "literal"),
+        *("encoding", "literal"),
         *("warning_count", "affected_rows", "insert_id"),
     )
     connection_class = Connection

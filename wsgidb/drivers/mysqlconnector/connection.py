@@ -61,14 +61,14 @@ class Connection(Wire, Observed):
     def cmd_query(self, query: Any, *args: Any, **options: Any) -> Any:
         seen = self._seen
         if self._guarded and self._lost():
-            seen.go_on(query)
+            seen.refuse_after_loss(query)
         if seen.written and first_word(query) in COMMIT_UNTOLD:
             seen.written = 0
         return super().cmd_query(query, *args, **options)
 
     def cmd_query_iter(self, statements: Any, *args: Any, **options: Any) -> Any:
         if self._guarded and self._lost():
-            self._seen.go_on(statements)
+            self._seen.refuse_after_loss(statements)
         return super().cmd_query_iter(statements, *args, **options)
 
     def commit(self) -> None:
@@ -89,7 +89,7 @@ class Connection(Wire, Observed):
         self.handle_unread_result()  # may refuse, and then nothing was sent
         seen = self._seen
         if command == ServerCmd.STMT_EXECUTE and self._guarded and self._lost():
-            seen.go_on("EXECUTE")  # of what, is not known here
+            seen.refuse_after_loss("EXECUTE")  # of what, is not known here
         if command != ServerCmd.PING:
             seen.used = True
             seen.touched += 1

@@ -39,7 +39,7 @@ class Connection(Wire, Observed):
             self._cut_short(result)
         if self._guarded and command == COM_QUERY and (seen.lost or self._sock is not self._own_socket):
             seen.lost = seen.lost or "the connection was lost, and the handler went on"  # not on in another session
-            seen.go_on(sql)
+            seen.refuse_after_loss(sql)
         if seen.written and command == COM_QUERY and first_word(sql) in COMMIT_UNTOLD:
             seen.written = 0
         seen.busy = seen.used = True

@@ -27,7 +27,7 @@ PARAMETERS = introspect.signature(pymysql.connections.Connection.__init__).param
 
 class PyMySQL(MySQLDriver):
     name = "PyMySQL"
-    cursor_attributes: ClassVar[tuple[str, ...]] = ("_result", "query", "escape")
+    cursor_attributes: ClassVar[tuple[str, ...]] = ("_result", "escape")
     connection_class = Connection
     owned: ClassVar[dict[str, str]] = {**OWNED, "defer_connect": ""}
     parameters: ClassVar[dict[str, Any]] = {

@@ -8,9 +8,8 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from ...errors import ConnectionReturned, TransactionLost
-from ..activity import Activity
+from ..activity import RETURNED, Activity
 from ..base import Clock
-from ..cursors import RETURNED
 from .cursor import Cursor, ours
 from .statements import writes
 
@@ -62,7 +61,7 @@ class Connection(sqlite3.Connection):
         """Run a statement. Some errors (a full disk, INSERT OR ROLLBACK) end the whole transaction."""
         sql = args[0] if args and isinstance(args[0], str) else ""
         if self.seen.lost is not None:
-            self._go_on(sql)
+            self._refuse_after_loss(sql)
         self.seen.touched += 1
         return self.run(self._execute, (method, args, sql))
 
@@ -152,9 +151,9 @@ class Connection(sqlite3.Connection):
         if before and self.guarded and not self.in_transaction:
             self.seen.lost = f"SQLite rolled the transaction back with {error!r}, and the handler went on"
 
-    def _go_on(self, sql: str) -> None:
+    def _refuse_after_loss(self, sql: str) -> None:
         """After a loss. Where the handler has switched autocommit on, whatever it writes would stand by itself."""
-        self.seen.go_on(sql)
+        self.seen.refuse_after_loss(sql)
         if self.seen.lost is not None and not self.legacy and not sql.lstrip().upper().startswith("SELECT"):
             raise TransactionLost(self.seen.lost)
 

@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import Any
 
 from ...errors import ConnectionReturned
-from ..cursors import RETURNED
+from ..activity import RETURNED
 
 
 class Cursor(sqlite3.Cursor):
