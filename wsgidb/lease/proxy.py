@@ -120,8 +120,8 @@ class ConnectionProxy:
 
 # The states "not acquired yet" and "returned" are attributes that are not set. Reading an attribute that is set takes
 # Python's fastest path; one that is not set ends in `ConnectionProxy.__getattr__`, which acquires or refuses. So the
-# hot path checks no state, which saves 0.1 µs for each attribute of each statement. Setting, deleting and reading without
-# that detour use the slot members directly; deleting is atomic, so that one thread alone ends a lease.
+# hot path checks no state, which saves 0.1 µs for each attribute of each statement. Setting, deleting and reading
+# without that detour use the slot members directly; deleting is atomic, so that one thread alone ends a lease.
 _raw_member, _slot_member = vars(ConnectionProxy)["_wsgidb_raw"], vars(ConnectionProxy)["_wsgidb_slot"]
 _set_raw, _drop_raw, _get_raw = _raw_member.__set__, _raw_member.__delete__, _raw_member.__get__
 _set_slot, _drop_slot, _get_slot = _slot_member.__set__, _slot_member.__delete__, _slot_member.__get__
