@@ -19,7 +19,7 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md", *sorted(DOCS.glob("*.md"))]
-LAWS = {f"{group}{number}" for group, last in (("R", 11), ("C", 6), ("S", 8)) for number in range(1, last + 1)}
+GUARANTEES = {f"{group}{number}" for group, last in (("R", 11), ("C", 6), ("S", 8)) for number in range(1, last + 1)}
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 
 
@@ -96,18 +96,18 @@ def test_code_is_python(document: Path) -> None:
 class TestGuarantees:
     TEXT = (DOCS / "guarantees.md").read_text()
 
-    def test_every_law_has_tests(self) -> None:
-        """Each law once, in words and with at least two tests."""
+    def test_every_guarantee_has_tests(self) -> None:
+        """The page has each guarantee once, in words and with at least two tests."""
         sections = re.split(r"^### ", self.TEXT.partition("\n## What does not apply")[0], flags=re.MULTILINE)[1:]
-        laws = [section.partition(":")[0] for section in sections]
-        assert sorted(laws) == sorted(LAWS)
+        labels = [section.partition(":")[0] for section in sections]
+        assert sorted(labels) == sorted(GUARANTEES)
         for section in sections:
             assert section.count(".py::test_") + section.count("::Test") >= 2, section
 
     def test_every_test_that_is_named_exists(self) -> None:
         """A renamed test is renamed here, too."""
         named = re.findall(r"^- `(\S+\.py)::(\S+)`$", self.TEXT, re.MULTILINE)
-        assert len(named) >= 2 * len(LAWS)
+        assert len(named) >= 2 * len(GUARANTEES)
         assert [f"{path}::{name}" for path, name in named if name not in defined(ROOT / "tests" / path)] == []
 
     def test_every_file_that_is_named_exists(self) -> None:

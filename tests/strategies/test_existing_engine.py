@@ -21,11 +21,11 @@ from wsgidb import ConfigError, Database, DatabaseUnavailable
 ID = "SELECT CONNECTION_ID()"
 MakeEngine = Callable[..., Engine]
 EXCEPTIONS = {
-    "C4": "the Engine rolls back again after each request, and each connection is pinged before",
+    "C4": "the Engine rolls back once more after each request, and each connection is pinged before the request",
     "C5": "the Engine waits and connects with its own timeouts",
-    "S3": "the Engine's other users are not in the queue",
+    "S3": "the Engine's other users do not wait in the queue",
 }
-"""Laws that an existing Engine makes impossible, and why; docs/drivers.md has the same table."""
+"""The guarantees that an existing Engine makes impossible, with the reason; docs/drivers.md has the same table."""
 
 
 def impossible(law: str, **more: Any) -> pytest.MarkDecorator:
@@ -212,7 +212,7 @@ class TestImpossible:
         assert not barged_in
 
     def test_the_documents_table(self) -> None:
-        """docs/drivers.md names the same laws, with the same reasons."""
+        """docs/drivers.md names the same guarantees, with the same reasons."""
         section = (Path(__file__).parents[2] / "docs" / "drivers.md").read_text().partition("## An existing Engine")[2]
         found = re.findall(r"^\| (\w\d) \| (.+?) \|", section.partition("\n## ")[0], re.MULTILINE)
         assert dict(found) == EXCEPTIONS
