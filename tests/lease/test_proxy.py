@@ -83,6 +83,15 @@ class TestAttributes:
             del conn.driver_connection.new
         assert fake.stats().discards == {"reset failed": 1}
 
+    def test_an_attribute_that_the_driver_refuses_costs_nothing(self, sqlite_file: Database) -> None:
+        """The handler gets the driver's error, and there is nothing to put back."""
+        with sqlite_file.connection() as conn:
+            with pytest.raises(AttributeError):
+                conn.total_changes = 1
+            with pytest.raises(AttributeError):
+                del conn.total_changes
+        assert sqlite_file.stats().discards == {}
+
     def test_dir_lists_what_the_driver_has(self, fake: Database) -> None:
         """An interactive session completes the driver's names."""
         with fake.connection() as conn:
@@ -279,6 +288,20 @@ class TestFirstUse:
             with pytest.raises(ConnectionReturned):
                 conn.cursor()
         assert fakedb.calls == []
+
+    def test_looking_at_its_class_is_no_use(self, fake: Database, fakedb: FakeDB) -> None:
+        """Error trackers and debuggers ask isinstance(value, str) of everything in environ."""
+        conn = fake.lease_on_first_use()
+        assert not isinstance(conn, (str, int))
+        assert fakedb.calls == []
+        conn.cursor()
+        assert isinstance(conn, FakeConnection)
+
+    def test_its_class_is_known_before_where_the_driver_tells(self, tmp_path: Path) -> None:
+        """Without a connection there is the class that its driver makes."""
+        with Database(f"sqlite:///{tmp_path}/known.db") as database:
+            assert isinstance(database.lease_on_first_use(), sqlite3.Connection)
+            assert database.stats().connects == 0
 
     @pytest.mark.parametrize(
         "use",
