@@ -57,21 +57,21 @@ def nothing_reaches_the_next(url: str, action: str, rounds: int, unbuffered: Any
         logging.getLogger("wsgidb").setLevel(logging.NOTSET)
 
 
-def over(cases: list[tuple[str, ...]]) -> Any:
+def over(cases: list[tuple[str, str]]) -> pytest.MarkDecorator:
     params = [
         pytest.param(*case, marks=[pytest.mark.server] * (case[0] != "sqlite"), id="-".join(case)) for case in cases
     ]
     return pytest.mark.parametrize(("url", "action"), params, indirect=["url"])
 
 
-@over([*CASES])
+@over(CASES)
 def test_nothing_reaches_the_next_request(url: str, action: str) -> None:
     """Some rounds of each: no row, commit, rollback or error of the thread's in the request after its own."""
     nothing_reaches_the_next(url, action, FEW)
 
 
 @pytest.mark.slow
-@over([*CASES])
+@over(CASES)
 def test_nothing_reaches_the_next_request_in_many_rounds(url: str, action: str) -> None:
     """As many as it took to see each of the faults that are mended."""
     nothing_reaches_the_next(url, action, MANY if action != "large" else MANY // 5)
