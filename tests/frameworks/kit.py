@@ -1,4 +1,4 @@
-"""The frameworks, and for each what its example is, what its own test client is, and what a user must know of it.
+"""The frameworks, each with its example, its own test client, and what a user must know about it.
 
 A new framework is one more entry in `FRAMEWORKS`, an example, and a factor in tox.ini.
 """

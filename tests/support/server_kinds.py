@@ -1,7 +1,7 @@
-"""How each WSGI server is run, and what it can do: the table by which docs/servers.md is written.
+"""How each WSGI server is run, and what it can do. The table in docs/servers.md is written from this.
 
-A new server is one more entry in `SERVERS`. Those that have no command line, or one that does not listen to signals,
-are run by ``python -m support.servers NAME MODULE:APP PORT``.
+A new server is one more entry in `SERVERS`. Servers without a command line, or with one that ignores signals, are run
+by ``python -m support.servers NAME MODULE:APP PORT``.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Kind:
     abandoned: int = 0
     """How many of the connections that the application has used before the fork end without a goodbye."""
     cannot: Mapping[str, str] = field(default_factory=dict)
-    """What of `servers.page.CHECKS` it does not do, and why. The tests hold it against what they find."""
+    """Which of `servers.page.CHECKS` it cannot do, and why. The tests compare this with what they find."""
     shown: str = ""
-    """How an application is run with it, for docs/servers.md;"""
+    """How to run an application with it, for docs/servers.md."""
     know: str = ""
-    """and what to know."""
+    """What a user should know about it, for docs/servers.md."""
 
 
 def _waitress(app: Any, port: int) -> None:
@@ -105,30 +105,32 @@ def _uwsgi(more: str, processes: int = 1, threads: int = 1, **told: Any) -> Kind
     )  # fmt: skip
 
 
-SYNC = {"keep-alive": "a connection for each request"}
+SYNC = {"keep-alive": "closes after each response"}
 ONE_PROCESS = {"reload": "one process", "recycling": "one process"}
-HTTP_SOCKET = {"keep-alive": "closes after each response", "chunks": "ends a stream by closing"}
-HANDLER = "A handler for SIGTERM, as below."
+HTTP_SOCKET = {"keep-alive": "closes after each response", "chunks": "ends a stream by closing the connection"}
+HANDLER = "Needs a handler for SIGTERM, as shown below."
 UWSGI_SHOWN = "`uwsgi --http-socket :8000 --module shop:app --master --die-on-term --single-interpreter"
 UWSGI_KNOW = (
-    "Loads the application before it forks. Its HTTP/1.1 responses do not say that they close the connection: put a"
-    " proxy in front. `max-requests` waits for `min-worker-lifetime`, 60 s by default. A connection that was used"
-    " before the fork ends as one aborted client: the master closes nothing. A process that is told to end in the"
-    " middle of a request runs no exit handlers: its connections end as aborted clients, too."
+    "It loads the application before it forks. Its HTTP/1.1 responses do not say that they close the connection, so put"
+    " a proxy in front of it. `max-requests` takes effect only after `min-worker-lifetime`, 60 s by default. A"
+    " connection that was used before the fork ends as one aborted client, because the master process does not close"
+    " it. A process that is told to end in the middle of a request runs no exit handlers, so its connections end as"
+    " aborted clients too."
 )
 
 PLAIN: dict[str, Kind] = {
     "gunicorn sync": _gunicorn(
         "sync", cannot=SYNC, shown="`gunicorn --workers 4 shop:app`",
-        know="One request at a time in each process, so `pool_size` 1 is enough. Slow clients are a proxy's.",
+        know="Each process serves one request at a time, so `pool_size=1` is enough. Put a proxy in front of it,"
+        " which waits for slow clients.",
     ),
     "gunicorn gthread": _gunicorn(
         "gthread", threads=THREADS, shown="`gunicorn --workers 4 --threads 16 shop:app`",
-        know="Its threads stay, so `thread-local` fits, too.",
+        know="Its threads are kept between requests, so `thread-local` is suitable too.",
     ),
     "Waitress": Kind(
         run=_waitress, cannot=ONE_PROCESS, shown="`waitress.serve(app, threads=16)`",
-        know=f"{HANDLER} A HEAD of a stream gets the last chunk's bytes, also without wsgidb.",
+        know=f"{HANDLER} The answer to a HEAD of a stream contains the last chunk, with or without wsgidb.",
     ),
     "uWSGI": _uwsgi(
         "--threads {threads}", threads=16, cannot=HTTP_SOCKET, shown=f"{UWSGI_SHOWN} --threads 16`", know=UWSGI_KNOW
@@ -140,17 +142,18 @@ PLAIN: dict[str, Kind] = {
     "Werkzeug": Kind(
         run=_werkzeug, cannot={**SYNC, **ONE_PROCESS},
         shown='`werkzeug.serving.run_simple("localhost", 8000, app, threaded=True)`',
-        know=f"For development. A thread for each connection: `thread-local` is pointless. {HANDLER}",
+        know=f"For development only. It starts a thread for each client connection, so use `pooled`. {HANDLER}",
     ),
     "wsgiref": Kind(
-        run=_wsgiref, threads=1, cannot={**SYNC, "chunks": "HTTP/1.0: ends a stream by closing", **ONE_PROCESS},
+        run=_wsgiref, threads=1,
+        cannot={**SYNC, "chunks": "HTTP/1.0: ends a stream by closing the connection", **ONE_PROCESS},
         shown='`wsgiref.simple_server.make_server("", 8000, app).serve_forever()`',
-        know=f"For development. One request at a time. {HANDLER}",
+        know=f"For development only. It serves one request at a time. {HANDLER}",
     ),
     "a2wsgi on uvicorn": Kind(
         run=_a2wsgi, cannot=ONE_PROCESS, shown="`uvicorn.run(a2wsgi.WSGIMiddleware(app, workers=16))`",
-        know=f"WSGI in threads, an event loop around them. Bodies are read to their end though the client has left."
-        f" {HANDLER}",
+        know="An event loop that runs the WSGI application in threads. It reads a body to its end even if the client has"
+        f" left. {HANDLER}",
     ),
 }  # fmt: skip
 """One process each, and every package that is installed for the tests."""
@@ -159,35 +162,37 @@ SERVERS: dict[str, Kind] = {
     **PLAIN,
     "gunicorn gevent": _gunicorn(
         "gevent", threads=16, shown="`gunicorn --worker-class gevent shop:app`",
-        know="`pooled`; `thread-local` is a connection per client, and warns. A worker may take a second to end.",
+        know="Use `pooled`; `thread-local` would open a connection per client, and logs a warning. A worker may take a"
+        " second to end.",
     ),
     "gunicorn sync --preload": _gunicorn(
         "sync", processes=2, more="--preload", cannot=SYNC, shown="`gunicorn --workers 4 --preload shop:app`",
-        know="A reload starts new workers with the application that the master has loaded.",
+        know="A reload starts new workers with the application as the master process has loaded it.",
     ),
     "gunicorn gthread --preload": _gunicorn(
         "gthread", processes=2, threads=4, more="--preload",
-        shown="`gunicorn --workers 4 --threads 16 --preload shop:app`", know="Likewise.",
+        shown="`gunicorn --workers 4 --threads 16 --preload shop:app`", know="As for gunicorn sync --preload.",
     ),
     "gunicorn gevent --preload": _gunicorn(
         "gevent", processes=2, threads=16, more=f"--preload {PATCHED}",
         shown="`gunicorn --worker-class gevent --preload --config patched.py shop:app`",
-        know="`patched.py` calls `gevent.monkey.patch_all()`: the application is loaded before the workers patch.",
+        know="`patched.py` calls `gevent.monkey.patch_all()`, because the application is loaded before the workers"
+        " would do so.",
     ),
     "uWSGI, 4 processes": _uwsgi(
         "", processes=4, cannot=HTTP_SOCKET, shown=f"{UWSGI_SHOWN} --processes 4`",
-        know="Likewise; without `--lazy-apps`.",
+        know="As for uWSGI. It is tested without `--lazy-apps`.",
     ),
     "uWSGI --gevent": _uwsgi(
         "--gevent 16 --gevent-early-monkey-patch", threads=16,
         cannot={**HTTP_SOCKET, "stop": "no exit handlers with gevent: idle connections end as aborted clients"},
         shown=f"{UWSGI_SHOWN} --gevent 16 --gevent-early-monkey-patch`",
-        know="Likewise. `pooled`; `thread-local` is a connection per request, and warns.",
+        know="As for uWSGI. Use `pooled`; `thread-local` would open a connection per request, and logs a warning.",
     ),
     "Apache mod_wsgi": Kind(
         apache.COMMAND, threads=4, recycles="maximum-requests={requests}", reloads=apache.touch,
         shown="`WSGIDaemonProcess shop processes=2 threads=16`, `WSGIApplicationGroup %{GLOBAL}`,"
         " `WSGIScriptAlias / /srv/shop.py`",
-        know="Daemon mode, as Debian's package has it, with Debian's Python. Touching the script reloads.",
+        know="Tested in daemon mode, with Debian's package and Debian's Python. Touching the script reloads it.",
     ),
 }  # fmt: skip
