@@ -152,8 +152,8 @@ PLAIN: dict[str, Kind] = {
     ),
     "a2wsgi on uvicorn": Kind(
         run=_a2wsgi, cannot=ONE_PROCESS, shown="`uvicorn.run(a2wsgi.WSGIMiddleware(app, workers=16))`",
-        know="An event loop that runs the WSGI application in threads. It reads a body to its end even if the client has"
-        f" left. {HANDLER}",
+        know="An event loop that runs the WSGI application in threads. It reads a body to its end even if the client"
+        f" has left. {HANDLER}",
     ),
 }  # fmt: skip
 """One process each, and every package that is installed for the tests."""
