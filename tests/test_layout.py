@@ -22,7 +22,7 @@ ORDER = [
     *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
     *("strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy", "strategies.checked"),
     "strategies",
-    *("drivers.activity", "drivers.cursors", "drivers.base", "drivers.sockets", "drivers.tls"),
+    *("drivers.activity", "drivers.cursors", "drivers.tracing", "drivers.base", "drivers.sockets", "drivers.tls"),
     *("drivers.generic", "drivers.sqlalchemy_engine"),
     *("drivers.sqlite.statements", "drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
     *("drivers.mysql.observed", "drivers.mysql.driver", "drivers.mysql"),
@@ -196,7 +196,7 @@ def test_importing_the_package_imports_no_driver_and_nothing_of_others() -> None
     loaded, heavy = (set(ast.literal_eval(line)) for line in done.stdout.splitlines())
     assert {name for name in loaded if name.partition(".")[0] != "wsgidb"} == set()
     assert {name for name in loaded if name.startswith("wsgidb.drivers.")} <= {
-        f"wsgidb.drivers.{name}" for name in ("activity", "base", "cursors")
+        f"wsgidb.drivers.{name}" for name in ("activity", "base", "cursors", "tracing")
     }
     assert heavy == set()
     taken = {module for name in loaded for module in imports(name.removeprefix("wsgidb."), at_once=True)}

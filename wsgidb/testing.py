@@ -175,6 +175,9 @@ class _Sandbox(Driver):
     def is_read_only(self, error: BaseException) -> bool:
         return self._inner.is_read_only(error)
 
+    def traced(self, conn: Any) -> Any:
+        return self._inner.traced(conn)
+
     def adopt(self, cursor: Any, conn: Any) -> Any:
         return self._inner.adopt(cursor, conn)
 

@@ -16,12 +16,8 @@ from wsgidb.drivers.mysql.observed import Observed
 from wsgidb.drivers.mysqlconnector import (
     connection as mysqlconnector_connection,
 )
-from wsgidb.drivers.mysqlconnector import (
-    driver as mysqlconnector,
-)
-from wsgidb.drivers.mysqlconnector import (
-    wire as mysqlconnector_wire,
-)
+from wsgidb.drivers.mysqlconnector import driver as mysqlconnector
+from wsgidb.drivers.mysqlconnector import wire as mysqlconnector_wire
 from wsgidb.drivers.mysqlconnector.wire import PRIVATE_NAMES
 
 pytestmark = pytest.mark.server

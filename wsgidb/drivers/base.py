@@ -1,7 +1,8 @@
 """The driver contract: what the engine must know of a driver and its server, and nothing else.
 
-Times are seconds on the clock the driver was made with; a deadline is a point on it. "May block" means: may
-talk to the server, until the deadline where there is one.
+Times are in seconds on the clock that the driver was made with, and a deadline is a point on it. A method that "may
+block" may talk to the server, until the deadline if it has one. The engine calls a method that may block outside of
+every lock, and calls `connect` for an empty slot, `ping` before a lease, and all others at the end of one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .cursors import invalidate
 
 Clock = Callable[[], float]
 Check = Callable[[int], object]
-"""The free check of one connection: called with 0, it is true when something was heard on the idle line."""
+"""The free check of one connection: called with 0, it is true when the idle socket is readable."""
 
 SERVER_OPTIONS = frozenset(
     ("connect_timeout", "read_timeout", "write_timeout", "ssl_mode", "ssl_ca", "ssl_cert", "ssl_key")
@@ -28,7 +29,7 @@ SERVER_OPTIONS = frozenset(
 
 
 class State(Enum):
-    """What `inspect` found, beside a reason (a str) to discard the connection."""
+    """What `inspect` finds, unless it finds a reason (a str) to discard the connection."""
 
     CLEAN = "clean"
     DIRTY = "dirty"
@@ -38,39 +39,40 @@ CLEAN: Final = State.CLEAN
 DIRTY: Final = State.DIRTY
 
 MISSING: Final = object()
-"""As a former value: the attribute was not there."""
+"""Stands for the former value of an attribute that did not exist."""
 
 
 def silent(_timeout: int) -> object:
-    """The check of a connection on which nothing can be heard."""
+    """The free check of a connection that has no socket, or none that is known."""
     return None
 
 
 class Driver(ABC):
-    """One DB-API driver as one Database uses it. Its methods are called from any thread, but never two of them
-    at once for one connection."""
+    """One DB-API driver as one Database uses it.
+
+    Its methods are called from any thread, but never two of them at once for one connection."""
 
     name: ClassVar[str]
-    """What error messages call it."""
+    """The name of the driver in error messages."""
     options: ClassVar[frozenset[str]] = frozenset()
-    """Which of `SERVER_OPTIONS` the driver can honour; giving it another one is a ConfigError."""
+    """Which of `SERVER_OPTIONS` the driver supports; giving another one of them is a ConfigError."""
     cursor_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the driver's connection, beside cursor(), that return a new cursor."""
     cursor_attributes: ClassVar[tuple[str, ...]] = ()
     """Attributes of the connection that its cursors look up at every statement, and that talk to no server."""
     unobserved_methods: ClassVar[tuple[str, ...]] = ()
-    """Methods of the driver's connection, where it has them, that talk to the server and that its class cannot observe:
-    the lease notes them in the connection's record, and adopts a cursor that they return."""
+    """Methods of the driver's connection, where it has them, that talk to the server and that its class cannot observe.
+    The lease records them as statements, and adopts a cursor that they return."""
     when_returned: ClassVar[Mapping[str, Any]] = {}
     """What applications ask of a connection to find out whether it is closed, and the answers after the lease; a
     callable where the driver's is a method."""
     clears_sessions: ClassVar[bool] = False
     """Whether `reset` can do what reset=session promises."""
     connection_class: Any = object
-    """The class of its connections; where only a connection tells, once there was one."""
+    """The class of its connections; `object` where it is not known before the first connection."""
 
     def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
-        """Never blocks. Raises ConfigError for what is wrong with the settings and can be known now."""
+        """Never blocks. Raises ConfigError for each mistake in the settings that shows without a connection."""
         self.settings = settings
         self.clock = clock
         self.autocommit = settings.transaction == "autocommit"
@@ -83,26 +85,28 @@ class Driver(ABC):
 
     @abstractmethod
     def connect(self, deadline: float) -> Any:
-        """A new connection: logged in, autocommit set, init_sql run. May block. Any exception means that there is
-        none, and that nothing of it is left open."""
+        """Open a connection: log in, set autocommit, run init_sql. May block until the deadline. Any exception means
+        that there is no connection and that nothing was left open."""
 
     @abstractmethod
     def ping(self, conn: Any, deadline: float) -> None:
-        """One round trip that proves the connection alive. May block. Any exception means dead."""
+        """Prove by one round trip that the connection works. May block until the deadline. Any exception means that it
+        does not."""
 
     @abstractmethod
     def rollback(self, conn: Any, deadline: float) -> None:
-        """End the transaction without its effects, and restore autocommit. May block. Any exception means that
-        the connection must be discarded."""
+        """Roll the transaction back, and restore autocommit. May block until the deadline. Any exception means that the
+        connection must be discarded."""
 
     def reset(self, conn: Any, deadline: float) -> None:
-        """Roll back, and make the session as a new one: no user variables, temporary tables, changed settings,
-        current database or locks. May block. Any exception means that the connection must be discarded."""
+        """Roll back, and make the session like a new one: without user variables, temporary tables, changed settings,
+        another current database, or locks. May block until the deadline. Any exception means that the connection must
+        be discarded."""
         raise NotImplementedError("only where clears_sessions")
 
     def put_back(self, conn: Any, attributes: Mapping[str, Any], deadline: float) -> None:
-        """Give attributes that a lease has changed their former values. May block, where one is a property that talks
-        to the server. Any exception means that the connection must be discarded."""
+        """Give attributes that a lease has changed their former values. May block until the deadline, if one of them is
+        a property that talks to the server. Any exception means that the connection must be discarded."""
         for name, value in attributes.items():
             if value is MISSING:
                 delattr(conn, name)
@@ -111,34 +115,36 @@ class Driver(ABC):
 
     @abstractmethod
     def commit(self, conn: Any) -> None:
-        """Commit what was done since the last commit or rollback; if that is nothing, do nothing. May block as long
-        as a statement may (read_timeout). Raises the driver's error, or TransactionLost where the server has ended
-        the transaction before: then nothing is committed."""
+        """Commit what was done since the last commit or rollback; if that is nothing, send nothing.
+
+        May block as long as a statement may (read_timeout). Raises the driver's error, or TransactionLost if the server
+        has ended the transaction before: then nothing is committed."""
 
     @abstractmethod
     def close(self, conn: Any) -> None:
-        """Say goodbye and close. May block briefly."""
+        """Close the connection politely, so that the server does not count it as aborted. May block briefly."""
 
     # -- never block
 
     def watch(self, conn: Any) -> Check:
-        """The free check of an idle connection: no round trip. Never blocks, neither here nor when called."""
+        """The free check of an idle connection. It needs no round trip, and never blocks, here or when it is called."""
         return silent
 
     def readable_is_dead(self, conn: Any) -> bool:
-        """Whether what the free check heard proves the connection dead; else a ping decides. Never blocks."""
+        """Whether a readable socket proves that the connection is dead; if not, a ping decides. Never blocks."""
         return True
 
     @abstractmethod
     def inspect(self, conn: Any) -> State | str:
-        """CLEAN: nothing to roll back or reset. DIRTY: there may be. A str: why it cannot be kept. Never blocks."""
+        """What the lease has left: CLEAN if there is nothing to roll back or reset, DIRTY if there may be, or a str
+        that tells why the connection cannot be kept. Never blocks."""
 
     @abstractmethod
     def activity(self, conn: Any) -> Activity:
-        """The record of what the connection does; the same object for its whole life. Never blocks."""
+        """The record of what the connection does; it is the same object for its whole life. Never blocks."""
 
     def rows_written(self, conn: Any) -> int:
-        """How many rows were changed since the last commit or rollback, where that is known. Never blocks."""
+        """How many rows were changed since the last commit or rollback, as far as that is known. Never blocks."""
         return self.activity(conn).written
 
     @abstractmethod
@@ -158,12 +164,12 @@ class Driver(ABC):
         return False
 
     def is_read_only(self, error: BaseException) -> bool:
-        """Whether this error of a statement means that the server as a whole takes no writes, or is not ready for any
-        statement: after a failover another one may. Never blocks."""
+        """Whether this error of a statement means that the whole server takes no writes, or is not ready for any
+        statement. After a failover another server may be. Never blocks."""
         return False
 
     def unfit(self, error: BaseException) -> str | None:
-        """Why a connection must not be kept after this error of a statement; None if it may. Never blocks."""
+        """Why a connection must not be kept after this error of a statement, or None if it may be. Never blocks."""
         if self.is_disconnect(error):
             return "connection lost"
         if self.settings.discard_read_only and self.is_read_only(error):
@@ -172,19 +178,25 @@ class Driver(ABC):
 
     # -- for the handler
 
+    def traced(self, conn: Any) -> Any:
+        """What makes the handlers' cursors: the connection, or a tracing tool's view of it; see `tracing.traced`.
+        Never blocks."""
+        return conn
+
     def adopt(self, cursor: Any, conn: Any) -> Any:
         """The cursor as a handler gets it: its ``connection`` is the lease `conn`. Never blocks."""
         return cursor
 
     def retire_cursor(self, cursor: Any) -> str | None:
-        """Make the cursor of an ended lease useless. A str: why its connection cannot be kept. Never blocks."""
+        """Refuse every further use of the cursor, as its lease has ended. Returns why the connection cannot be kept, or
+        None. Never blocks."""
         return None if invalidate(cursor) else "a cursor could not be invalidated"
 
     # -- for drivers
 
     def connect_args(self) -> dict[str, Any]:
-        """The option's arguments for one more connection; a callable is asked each time, and may block. Raises
-        ConfigError where it returns something else."""
+        """The arguments of the option connect_args for one more connection. A callable is called each time, and may
+        block. Raises ConfigError if it does not return a dict."""
         given = self.settings.connect_args
         found = given() if callable(given) else given
         if not isinstance(found, Mapping):
@@ -192,7 +204,7 @@ class Driver(ABC):
         return dict(found)
 
     def run(self, conn: Any, statements: tuple[str, ...]) -> None:
-        """Execute statements one by one. May block as they do."""
+        """Execute statements one by one. May block as long as they do."""
         for statement in statements:
             cursor = conn.cursor()
             try:
@@ -202,7 +214,7 @@ class Driver(ABC):
 
 
 def refuse_owned(name: str, owned: dict[str, str]) -> None:
-    """Raise ConfigError for a driver option that wsgidb has an option of its own for."""
+    """Raise ConfigError for an option of the driver for which wsgidb has an option of its own."""
     if name in owned:
         instead = f"use wsgidb's option {owned[name]}" if owned[name] else "wsgidb needs it for itself"
         raise ConfigError(f"{name}: cannot be given in the url or connect_args; {instead}")

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..drivers.activity import RETURNED
 from ..drivers.base import MISSING
+from ..drivers.tracing import untraced
 from ..errors import ConnectionReturned
 from ..pool.engine import Engine
 from ..strategies import Request, Slot
@@ -58,8 +59,10 @@ class ConnectionProxy:
         try:
             if seen.lease is not self:
                 raise seen.refusal()
-            cursor = slot.engine.driver.adopt(raw.cursor(*args, **kwargs), self)
-            slot.cursors[id(cursor)] = weakref.ref(cursor)  # an id is used again, so a thousand cursors do not add up
+            cursor = own = slot.engine.driver.adopt(slot.maker.cursor(*args, **kwargs), self)
+            if slot.maker is not raw:
+                own = untraced(cursor)
+            slot.cursors[id(own)] = weakref.ref(own)  # an id is used again, so a thousand cursors do not add up
             return cursor
         finally:
             seen.users.remove(self)

@@ -97,7 +97,7 @@ class Connector:
             process.totals.retirements[reason] += 1
 
     def _close(self, process: Process, slot: Slot, how: Callable[[Any], None]) -> None:
-        raw, slot.raw, slot.check = slot.raw, None, None
+        raw, slot.raw, slot.check, slot.maker = slot.raw, None, None, None
         slot.good_until = 0.0
         try:
             how(raw)

@@ -48,6 +48,7 @@ class Slot:
         "fault",  # why the connection must not be kept, if so
         "good_until",  # until then the free check alone is enough
         "handle",  # the store's own
+        "maker",  # what makes the handlers' cursors: the connection, or a tracing tool's view of it
         "process",  # the state of the process that opened the connection
         "raw",  # the driver's connection, or None
         "request",  # whose the present lease is, if it is a request's
@@ -68,6 +69,7 @@ class Slot:
         self.engine, self.process = engine, process
         self.check = engine.driver.watch(raw)
         self.activity = engine.driver.activity(raw)
+        self.maker = engine.driver.traced(raw)
         self.activity.classify = engine.classify
         self.born, self.used, self.expires = born, now, expires
         self.good_until = self.busy = 0.0

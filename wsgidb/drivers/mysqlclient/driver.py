@@ -21,6 +21,7 @@ from .. import sockets, tls
 from ..base import Check, Clock
 from ..mysql.driver import OWNED, MySQLDriver, cursor_class
 from ..mysql.observed import LOST, NO_TLS
+from ..tracing import traced
 from .connection import Connection
 
 CHARSET = "utf8mb4"
@@ -121,6 +122,9 @@ class MySQLClient(MySQLDriver):
 
     def readable_is_dead(self, conn: Connection) -> bool:
         return not self._over_tls(conn)  # TLS 1.3 may send session tickets at any time
+
+    def traced(self, conn: Connection) -> Any:
+        return traced(MySQLdb.connect, conn)
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
         cursor.connection = conn  # the cursor goes by it for all it does: when the lease ends, it ends

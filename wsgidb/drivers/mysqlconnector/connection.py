@@ -26,6 +26,8 @@ class Connection(Wire, Observed):
 
     KEPT = ("_charset_id", "_autocommit", "_time_zone", "_sql_mode", "_init_command", "_database")
     """What the driver sends after connecting; an application may change it for its own session only."""
+    _view: Any = None
+    """The connection as tracing tools see it."""
     _own_socket: Any = None
     """The socket at the time of connecting: another one now means a reconnect by the application."""
     _own_settings: dict[str, Any] | None = None

@@ -20,6 +20,7 @@ from ..activity import Activity
 from ..base import Check, Clock
 from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
 from ..mysql.observed import NO_TLS
+from ..tracing import traced
 from .connection import Connection
 
 GOODBYE = 0.1
@@ -73,6 +74,8 @@ class MySQLConnector(MySQLDriver):
                 if self._tls_required and not isinstance(conn._socket.sock, ssl.SSLSocket):
                     raise self.operational_error(NO_TLS, f"{self.name} connected without TLS, but ssl_mode requires it")
                 self._run_init_sql(conn)
+                # Here, as tools look at the connection's `database`, for which the driver asks the server.
+                conn._view = traced(mysql.connector.connect, conn)
         except BaseException:
             conn._abandon(busy=False)
             raise
@@ -101,6 +104,9 @@ class MySQLConnector(MySQLDriver):
     def is_disconnect(self, error: BaseException) -> bool:
         timed_out = isinstance(error, (ReadTimeoutError, WriteTimeoutError))  # with the number of a server's time limit
         return timed_out or super().is_disconnect(error) or (isinstance(error, Error) and str(error) == NOT_AVAILABLE)
+
+    def traced(self, conn: Connection) -> Any:
+        return conn._view
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
         cursor.connection = conn  # its own reference is weak, and to the raw connection

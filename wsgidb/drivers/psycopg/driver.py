@@ -22,6 +22,7 @@ from ...errors import ConfigError, TransactionLost
 from .. import sockets, tls
 from ..activity import Activity
 from ..base import SERVER_OPTIONS, Check, Clock, Driver, State, refuse_owned, unknown_option
+from ..tracing import traced
 from .connection import Connection
 from .cursor import Cursor
 from .wire import WRITE, Limit, connect
@@ -220,6 +221,9 @@ class Psycopg(Driver):
 
     def is_read_only(self, error: BaseException) -> bool:
         return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+
+    def traced(self, conn: Connection) -> Any:
+        return traced(psycopg.connect, conn, cursor_factory=conn.cursor_factory)
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
         if isinstance(cursor, Cursor):

@@ -17,6 +17,7 @@ from ..activity import Activity
 from ..base import Check, Clock
 from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
 from ..mysql.observed import DISCONNECTS, NO_TLS
+from ..tracing import traced
 from .connection import Connection
 
 GOODBYE = 0.1
@@ -108,6 +109,9 @@ class PyMySQL(MySQLDriver):
 
     def readable_is_dead(self, conn: Connection) -> bool:
         return not isinstance(conn._sock, ssl.SSLSocket)  # TLS 1.3 may send session tickets at any time
+
+    def traced(self, conn: Connection) -> Any:
+        return traced(pymysql.connect, conn)
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
         cursor.connection = conn  # PyMySQL's cursors go by it for all they do: when the lease ends, they end

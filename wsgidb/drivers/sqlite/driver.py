@@ -16,6 +16,7 @@ from ...config.settings import Settings
 from ...errors import ConfigError
 from ..activity import Activity
 from ..base import CLEAN, DIRTY, Check, Clock, Driver, State, refuse_owned, unknown_option
+from ..tracing import traced
 from .connection import LEGACY_TRANSACTION_CONTROL, Connection
 from .cursor import raw_connection
 from .statements import BY_THEMSELVES, STANDING
@@ -77,10 +78,9 @@ class SQLite(Driver):
         arguments = {**self._arguments, **self.connect_args()}
         foreign_keys = arguments.pop("foreign_keys")
         arguments["isolation_level"] = None if self.autocommit else ""  # "" begins a transaction before a write
-        conn = sqlite3.connect(
+        conn = Connection(
             self._path,
             **arguments,
-            factory=Connection,
             check_same_thread=False,  # one thread at a time is what a lease grants
         )
         conn.seen, conn.clock = Activity(), self.clock
@@ -160,6 +160,9 @@ class SQLite(Driver):
             return False
         code = getattr(error, "sqlite_errorcode", None)  # from Python 3.11 on
         return "readonly database" in str(error) if code is None else code & 0xFF == READ_ONLY
+
+    def traced(self, conn: Connection) -> Any:
+        return traced(sqlite3.connect, conn)
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
         cursor._lease = conn
