@@ -30,7 +30,7 @@ def test_thread_local_is_a_connection_per_greenlet(name: str, start: Start, data
             with Session(server.port) as client:
                 bodies = [client.ask("/echo?1").body for _ in range(3)]
             assert len(set(bodies)) == 1, "a client's connection is one greenlet"
-        warning = "strategy thread-local keeps no connection here: gevent makes it one connection per greenlet"
+        warning = "strategy thread-local keeps no connection here: with gevent each greenlet counts as a thread"
         assert server.said.count(warning) == kept
     until(lambda: not sessions(database), what="all sessions to end")
 

@@ -237,9 +237,9 @@ class TestRefused:
 
     @pytest.mark.parametrize("pool", [StaticPool, SingletonThreadPool])
     def test_one_connection_for_several(self, shared: Callable[..., Database], pool: Any) -> None:
-        """S4: a pool that lends one connection twice at once is refused."""
+        """S4: a pool that gives one connection to two users at once is refused."""
         engine = create_engine("sqlite://", poolclass=pool)
-        with pytest.raises(ConfigError, match=f"^creator: the Engine's {pool.__name__} lends one connection to sev"):
+        with pytest.raises(ConfigError, match=f"^creator: the Engine's {pool.__name__} gives one connection to sev"):
             shared(engine)
 
     def test_arguments(self, shared: Callable[..., Database]) -> None:

@@ -143,7 +143,7 @@ class TestArguments:
         """What the library does not know either is an error that says what is taken."""
         with pytest.raises(ConfigError) as caught:
             fake(strategy=strategy, strategy_args={"colour": "red"})
-        assert str(caught.value) == f"strategy_args: 'colour' is none of this strategy's arguments; takes {takes}"
+        assert str(caught.value) == f"strategy_args: this strategy does not take 'colour'; it takes {takes}"
 
     @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in LIBRARIES])
     def test_no_library(self, fake: MakeDatabase, strategy: str) -> None:

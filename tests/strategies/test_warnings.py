@@ -88,4 +88,4 @@ for _ in range(3):
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert len(lines) == (strategy in PER_THREAD and patched)
-    assert all("gevent makes it one connection per greenlet" in line for line in lines)
+    assert all("with gevent each greenlet counts as a thread" in line for line in lines)

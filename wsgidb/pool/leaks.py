@@ -1,7 +1,7 @@
-"""Leases that are held for too long (option leak_after): an engine that notes who holds what, and since when.
+"""Reports of leases that are held for too long (option leak_after), by an engine that notes who holds each of them.
 
-It has no thread of its own: it looks whenever a lease begins or ends, so also when a request comes that finds the pool
-exhausted by leaks. Without the option none of this is in anybody's way.
+There is no thread for this. The engine looks whenever a lease begins or ends, so also when a request finds the pool
+exhausted by leaks. Without the option the plain engine is used, and nothing is noted.
 """
 
 from __future__ import annotations
@@ -18,21 +18,28 @@ log = logging.getLogger("wsgidb")
 
 
 class Held:
-    """Who has a lease, and since when."""
+    """When a lease was acquired, and by which calls."""
 
     def __init__(self, since: float, frame: FrameType) -> None:
         self.since = since
         self.calls = [(at.f_code.co_filename, line, at.f_code.co_name, None) for at, line in walk_stack(frame)]
-        self.news = [True]  # until it was reported; taking it out is atomic
+        self._unreported = [True]  # empty once the lease was reported
+
+    def claim_report(self) -> bool:
+        """Whether the caller is to report the lease. True only once: taking the item out of a list is atomic."""
+        try:
+            return self._unreported.pop()
+        except IndexError:
+            return False
 
     @property
     def stack(self) -> str:
-        """The calls as a traceback has them; their source is looked up only now."""
+        """The calls in the format of a traceback. Their source lines are looked up only now."""
         return "".join(StackSummary.from_list(self.calls[::-1]).format()).rstrip()
 
 
 def watched(engine: type[Engine]) -> type[Engine]:
-    """A subclass of the engine that reports each lease once that is held for more than leak_after seconds."""
+    """A subclass of the engine that reports each lease, once, that is held for leak_after seconds or longer."""
 
     class Watched(engine):  # type: ignore[misc, valid-type]
         def acquire(self) -> Slot:
@@ -42,26 +49,23 @@ def watched(engine: type[Engine]) -> type[Engine]:
             return slot
 
         def release(self, slot: Slot, rollback_expected: bool = False) -> None:
-            self.__report_overdue()  # itself, too
+            self.__report_overdue()  # this lease may be overdue itself
             slot.process.held.pop(slot, None)
             super().release(slot, rollback_expected)
 
         def __report_overdue(self) -> None:
             now = self._clock()
-            for slot, lease in list(self.process.held.items()):  # in one step, as other threads go on
+            for slot, lease in list(self.process.held.items()):  # copied in one step, as other threads change it
                 if now - lease.since < self.settings.leak_after:
-                    return  # the rest is younger
-                try:
-                    lease.news.pop()
-                except IndexError:
-                    continue
-                log.warning(
-                    "%s: has held a connection of %s for %.1f s; acquired here:\n%s",
-                    named(slot.request),
-                    self.settings.address,
-                    now - lease.since,
-                    lease.stack,
-                )
+                    return  # the others are younger
+                if lease.claim_report():
+                    log.warning(
+                        "%s: has held a connection of %s for %.1f s; acquired here:\n%s",
+                        named(slot.request),
+                        self.settings.address,
+                        now - lease.since,
+                        lease.stack,
+                    )
 
     Watched.__name__ = Watched.__qualname__ = engine.__name__
     return Watched

@@ -18,7 +18,8 @@ from .backoff import Backoff
 
 @dataclass
 class Totals:
-    """What was counted up to now; leases and what follows are of connections closed by now."""
+    """What was counted so far. `leases` and the fields below it count closed connections only: for open ones their
+    slots do."""
 
     connects: int = 0
     connect_failures: int = 0

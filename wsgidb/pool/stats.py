@@ -1,4 +1,4 @@
-"""What a Database has done so far: a frozen snapshot, and how it is computed."""
+"""Statistics of a Database: a frozen snapshot, and how it is computed."""
 
 from __future__ import annotations
 
@@ -9,61 +9,70 @@ from .process import Process
 
 @dataclass(frozen=True)
 class Stats:
-    """A snapshot of one process. Counts are since the Database was made; seconds are connection-seconds."""
+    """A snapshot of the connections of one Database in one process.
+
+    Counts and seconds are sums since the Database was made. Seconds are connection-seconds: two connections that are
+    open for one second are two."""
 
     open: int
-    """Connections that are open now,"""
+    """How many connections are open now: idle and leased ones together."""
     idle: int
-    """of these at rest,"""
+    """How many connections are open but not leased now."""
     leased: int
-    """and of these in use."""
+    """How many connections are leased now."""
     waiting: int
-    """Requests that wait for a connection now."""
+    """How many requests are waiting for a connection now."""
     connects: int
-    """Connections opened."""
+    """How many connections were opened."""
     connect_failures: int
+    """How many attempts to open a connection failed or were interrupted."""
     acquires: int
-    """Leases given, present ones included."""
+    """How many leases began; those that have not ended yet are included."""
     waits: int
-    """Acquires that had to queue,"""
+    """How many acquires had to queue for a connection, whether or not they got one."""
     seconds_waited: float
-    """for how long together,"""
+    """How many seconds these acquires spent in the queue together."""
     timeouts: int
-    """how many of them in vain until the deadline,"""
+    """How many acquires queued in vain until their deadline (PoolTimeout)."""
     refusals: int
-    """and how many refused at once because of max_waiting."""
+    """How many acquires were refused at once because max_waiting requests were waiting already (PoolOverloaded)."""
     checks_failed: int
-    """Idle connections that the free check found dead."""
+    """How many idle connections the free check found dead."""
     pings: int
+    """How many idle connections were pinged before they were leased."""
     pings_failed: int
+    """How many of these pings failed."""
     discards: dict[str, int]
-    """Connections dropped as bad, by reason."""
+    """How many connections were closed because they were broken, or may have been, by reason."""
     retirements: dict[str, int]
-    """Connections closed because they were old or not needed, by reason."""
+    """How many good connections were closed because they were old or not needed, by reason."""
     seconds_open: float
-    """Connection-seconds from the begin of connecting to the end of closing,"""
+    """How many seconds connections were open, from the start of connecting to the end of closing."""
     seconds_leased: float
-    """of these leased,"""
+    """How many seconds connections were leased."""
     seconds_executing: float
-    """and of these in the middle of a statement (of an unbuffered one: until its first row)."""
+    """How many seconds connections were executing a statement; an unbuffered one counts until its first row."""
     statements: int
-    """Statements of the handlers, commits and rollbacks included."""
+    """How many statements the handlers ran, commits and rollbacks included."""
 
     @property
     def dead_time(self) -> float:
-        """Share of the connection-seconds in which a connection was open but not leased, from 0 to 1.
+        """The share of `seconds_open` in which a connection was not leased, from 0 to 1.
 
-        Setting a connection up and tearing it down counts as dead. `held_idle_time` comes on top of it."""
+        Opening and closing a connection counts as not leased. `held_idle_time` is counted in addition to it."""
         return 1 - self.seconds_leased / self.seconds_open if self.seconds_open else 0.0
 
     @property
     def held_idle_time(self) -> float:
-        """Share of the connection-seconds in which a request held a connection with no statement under way."""
+        """The share of `seconds_open` in which a connection was leased but executed nothing, from 0 to 1."""
         return (self.seconds_leased - self.seconds_executing) / self.seconds_open if self.seconds_open else 0.0
 
 
 def snapshot(process: Process, now: float) -> Stats:
-    """Never blocks on the server. Exact while nothing is being acquired or released, else off by what moves."""
+    """The statistics of a process at the time `now`. Never blocks on the server.
+
+    The numbers are exact while nothing is acquired or released at the same moment. Otherwise they may miss what just
+    happens."""
     with process.lock:
         totals = process.totals
         open_now = list(process.open)

@@ -1,4 +1,5 @@
-"""The strategies: a store each. Those on a library's pool are imported only when they are asked for."""
+"""The strategies, each of which is a store. A strategy is imported when it is first asked for, as some need a library
+that may not be installed."""
 
 from __future__ import annotations
 
@@ -16,18 +17,19 @@ STORES = {
     "dbutils-pooled": ("dbutils", "DBUtilsPooled", "dbutils"),
     "sqlalchemy": ("sqlalchemy", "SQLAlchemyPooled", "sqlalchemy"),
 }
-"""By strategy: the room, its class, and the extra that installs the package it needs."""
+"""For each strategy its module, its class, and the extra that installs the library it needs, if it needs one."""
 
 
 def store_class(settings: Settings) -> type[Store]:
-    """The settings' strategy. Raises ConfigError where it is not installed, or no Store."""
+    """The class of the store that the settings ask for. Raises ConfigError if its library is not installed, or if a
+    class of the user's own is no Store."""
     strategy = settings.strategy
     if isinstance(strategy, type):
         from .checked import checked
 
         return checked(own("strategy", strategy, Store, "wsgidb.strategies.Store"))
-    room, name, extra = STORES[strategy]
+    module, name, extra = STORES[strategy]
     if settings.shares_engine:
         name = "SQLAlchemyEngine"
-    found: type[Store] = load(__name__, room, name, extra, f"strategy: {strategy}")
+    found: type[Store] = load(__name__, module, name, extra, f"strategy: {strategy}")
     return found

@@ -1,6 +1,7 @@
-"""Slots, and the contract of a store: where slots rest between requests.
+"""Slots, and the contract of a store, which keeps slots between requests.
 
-A store does no I/O, so that no lock is ever held across any. It decides and tells; the engine acts.
+A store does no I/O, so that no lock is ever held during I/O. It decides, and returns what has to be done; the engine
+does it.
 """
 
 from __future__ import annotations
@@ -16,46 +17,49 @@ from ..errors import ConfigError, DatabaseUnavailable
 CLOSED = "the Database is closed"
 
 Request = tuple[str, str, str]
-"""A request's method, SCRIPT_NAME and PATH_INFO. Not its environ: a leaked lease would keep alive what is in it."""
+"""A request's method, SCRIPT_NAME and PATH_INFO. The environ itself is not kept, as a leaked lease would keep
+everything in it alive."""
 
 
 def named(request: Request | None) -> str:
-    """Whose a lease is, for log lines."""
+    """How log lines call the holder of a lease."""
     if request is None:
         return "outside of a request"
     return printable("{} {}{}".format(*request))
 
 
 def printable(text: str) -> str:
-    """The text without anything that could end a line of a log: a client can put whatever it likes into a path."""
+    """The text with control characters escaped. A client can put anything into a path, such as a line's end that would
+    forge a line of the log."""
     return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 class Slot:
-    """The place of one physical connection, and what is known of it. Times are on the engine's clock, in seconds.
+    """A place for one connection to the database, and what is known about that connection.
 
-    Whoever took the slot from its store owns it until it is put back; `fault` alone may be set by others.
+    Times are seconds on the engine's clock. Whoever took the slot from its store owns it until putting it back; only
+    `fault` may be set by others.
     """
 
     __slots__ = (
         "activity",  # the driver's record of what the connection does
         "born",  # when connecting began
-        "busy",  # seconds leased, without the present lease
+        "busy",  # how many seconds the connection was leased, without the present lease
         "check",  # the free check of the connection
         "cursors",  # weak references to the cursors of the present lease, by id
         "engine",  # the engine that put the connection there
         "expires",  # when the connection is too old
-        "fault",  # why the connection must not be kept, if so
-        "good_until",  # until then the free check alone is enough
-        "handle",  # the store's own
-        "maker",  # what makes the handlers' cursors: the connection, or a tracing tool's view of it
+        "fault",  # why the connection must not be kept, or None
+        "good_until",  # when the free check alone stops being enough
+        "handle",  # whatever the store wants to remember
+        "maker",  # the object that makes the cursors: the connection, or a tracing tool's wrapper around it
         "process",  # the state of the process that opened the connection
         "raw",  # the driver's connection, or None
-        "request",  # whose the present lease is, if it is a request's
+        "request",  # the request that has the present lease, or None
         "since",  # when the present lease began, or None
-        "undo",  # attributes that the present lease has changed, with their former values
+        "undo",  # the attributes that the present lease has changed, with their former values
         "used",  # when the last lease ended
-        "uses",  # leases so far, without the present one
+        "uses",  # how many leases there were, without the present one
     )
 
     def __init__(self) -> None:
@@ -64,8 +68,7 @@ class Slot:
         self.good_until = 0.0
 
     def fill(self, raw: Any, engine: Any, process: Any, *, born: float, now: float, expires: float) -> None:
-        """Put a new connection into this place; nothing of a former one is true any more. Interrupted in its midst, it
-        leaves the place empty."""
+        """Reset for a new connection. `raw` is set last, so that an interrupted call leaves the slot empty."""
         self.engine, self.process = engine, process
         self.check = engine.driver.watch(raw)
         self.activity = engine.driver.activity(raw)
@@ -83,12 +86,12 @@ class Slot:
 
 
 class Store(ABC):
-    """Keeps the slots of one process. All methods may be called from any thread; only `wait` blocks."""
+    """Keeps the slots of one process. All methods may be called from any thread. Only `wait` may block."""
 
     takes_args: ClassVar[bool] = False
-    """Whether it knows strategy_args; else giving them is a ConfigError."""
+    """Whether the store takes strategy_args. If not, giving them is a ConfigError."""
     shared: ClassVar[bool] = False
-    """Whether a connection that one thread puts back may serve a thread that waits."""
+    """Whether a connection that one thread puts back may be given to another thread."""
     closed = False
 
     def __init__(
@@ -98,8 +101,9 @@ class Store(ABC):
         lost: Callable[[Slot], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`held_until` tells for how long connecting is pointless while a live connection may come back. Raises
-        ConfigError. `lost` is to be called with a slot that the store let go of by itself: its thread ended, say."""
+        """`held_until` returns the time until which no connection can be opened, if one that is open may come back
+        meanwhile; else 0. `lost` must be called with each slot that the store drops by itself, for example because
+        its thread ended. Raises ConfigError."""
         if settings.strategy_args and not self.takes_args:
             raise ConfigError(f"strategy_args: strategy {settings.strategy_name} takes none")
         self._settings = settings
@@ -109,34 +113,36 @@ class Store(ABC):
         self._setup()
 
     def _setup(self) -> None:
-        """Make the store's own state."""
+        """Create the state of the store."""
 
     @abstractmethod
     def take(self) -> Slot | None:
-        """A slot, with a connection or empty; None where one must `wait`. Never waits itself.
+        """Take a slot, with a connection or empty. Returns None if the caller has to `wait`. Never blocks.
 
-        Raises DatabaseUnavailable when closed."""
+        Raises DatabaseUnavailable if the store is closed."""
 
     def wait(self, deadline: float) -> Slot:
-        """A slot as soon as there is one; who came first is served first. Blocks until the deadline.
+        """Wait for a slot and take it. Callers are served in the order in which they came. Blocks up to the deadline.
 
-        Raises PoolTimeout at the deadline, PoolOverloaded at once where too many wait already, DatabaseUnavailable
-        when closed, while waiting too."""
+        Raises PoolTimeout at the deadline, PoolOverloaded at once if too many are waiting already, and
+        DatabaseUnavailable if the store is closed, or is closed meanwhile."""
         raise NotImplementedError("this store's take() always has a slot")
 
     @abstractmethod
     def put(self, slot: Slot) -> tuple[Slot, str] | None:
-        """Take a slot back. An empty one frees its place for another.
+        """Put a slot back. An empty one makes its place free for another connection. Never blocks.
 
-        Returns a slot whose connection the caller must close, with the reason, and then put again, empty."""
+        May return a slot together with a reason: then the caller must close that slot's connection, and put the slot
+        again, empty."""
 
     @abstractmethod
     def close(self) -> list[Slot]:
-        """Hand out no more slots and fail those who wait. Returns the slots at rest, to be closed by the caller."""
+        """Hand out no more slots, and fail waiting callers. Returns the idle slots, whose connections the caller must
+        close. Never blocks."""
 
     @property
     def waiting(self) -> int:
-        """How many wait now."""
+        """How many callers are waiting now."""
         return 0
 
     def _refuse_closed(self) -> None:

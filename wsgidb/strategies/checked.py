@@ -1,4 +1,5 @@
-"""A store of somebody else's, held to the contract: breaking it is a clear error, not a hang or a lost write."""
+"""Checks of a store that an application brings, so that a mistake in it is a clear error and not a hang or a lost
+write."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from .base import Slot, Store
 
 
 def checked(store: type[Store]) -> type[Store]:
-    """A subclass of the store that looks at everything that goes in and out."""
+    """A subclass of the store that checks every slot that it hands out or returns."""
 
     class Checked(store):  # type: ignore[misc, valid-type]
         def _setup(self) -> None:

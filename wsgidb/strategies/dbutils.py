@@ -17,8 +17,8 @@ REFUSED = {
     "creator": "the connections come from wsgidb's driver",
     "maxusage": "it reconnects in the middle of a transaction; use max_lifetime",
     "setsession": "use init_sql",
-    "failures": "failing over repeats statements and loses what came before them",
-    "isfatal": "failing over repeats statements and loses what came before them",
+    "failures": "failing over repeats a statement, and loses what came before it",
+    "isfatal": "failing over repeats a statement, and loses what came before it",
     "ping": "connections are validated by wsgidb; use ping_after",
     "closeable": "wsgidb closes connections itself",
     "reset": "use reset",
@@ -31,18 +31,18 @@ REFUSED = {
 
 
 class Never(Exception):
-    """What DBUtils is to fail over on, so that it never does: nobody raises this."""
+    """The only exception on which DBUtils may fail over. Nobody raises it, so that DBUtils never fails over."""
 
 
 class DBUtilsPersistent(PerThread):
-    """PersistentDB: a slot per thread."""
+    """The strategy dbutils-persistent: DBUtils' PersistentDB keeps a slot for each thread."""
 
     takes_args = True
 
     def _setup(self) -> None:
         given = checked(self._settings.strategy_args, {"threadlocal"}, REFUSED)
-        # `_lock` guards `_slots`, `closed`, and each slot's handle, which is None while it is at rest.
-        self._lock = threading.RLock()  # a finalizer may put a slot back in the middle of it
+        # `_lock` guards `_slots`, `closed`, and each slot's handle, which is None while the slot is idle.
+        self._lock = threading.RLock()  # reentrant, as a finalizer may put a slot back while it is held
         self._slots: weakref.WeakSet[LibrarySlot] = weakref.WeakSet()
         self._library = PersistentDB(
             self._slot, failures=(Never,), ping=0, closeable=True, **{"threadlocal": threading.local, **given}
@@ -75,7 +75,7 @@ class DBUtilsPersistent(PerThread):
         with self._lock:
             steady, slot.handle = slot.handle, None
             keep = not self.closed and not getattr(slot, "extra", False)
-        del steady  # where the thread has ended, this is the end of the slot: outside of the lock
+        del steady  # if the thread has ended, this ends the slot, too, which must not happen under the lock
         if slot.raw is None or keep:
             return None
         return slot, "closed" if self.closed else "second lease"
@@ -103,7 +103,7 @@ class _Pool(LibraryPool):
 
 
 class DBUtilsPooled(LibraryPooled):
-    """PooledDB: its cache keeps the slots."""
+    """The strategy dbutils-pooled: the cache of DBUtils' PooledDB keeps the slots."""
 
     def _setup(self) -> None:
         super()._setup()

@@ -1,8 +1,7 @@
-"""What the stores on top of a library's pool have in common: the library keeps our slots in place of connections.
+"""What the stores on top of a library's pool have in common: the library keeps slots in place of connections.
 
-A slot may be empty, so the library never connects, checks, pings or rolls back: none of that happens under its locks.
-Its own failover, ping and reset are switched off; wsgidb decides validity, transactions and failure.
-"""
+A slot may be empty, so that the library never has to connect, and never checks, pings or rolls back under its locks.
+Its own failover, ping and reset are switched off: wsgidb does all of that. """
 
 from __future__ import annotations
 
@@ -16,12 +15,12 @@ from .pooled import Pooled
 
 
 class LibrarySlot(Slot):
-    """A slot, as far as a library must see a DB-API connection in it."""
+    """A slot with the methods of a DB-API connection that a library calls."""
 
     threadsafety = 1
 
     def __init__(self, closed: Callable[[Slot], None] | None = None) -> None:
-        """`closed` is called when the library closes it."""
+        """`closed` is called when the library closes the slot."""
         super().__init__()
         self._closed = closed
 
@@ -29,7 +28,7 @@ class LibrarySlot(Slot):
         raise TypeError("a library's pool only keeps slots")
 
     def commit(self) -> None:
-        """Nothing is in it to commit."""
+        """Do nothing: wsgidb ends transactions itself."""
 
     rollback = commit
 
@@ -39,17 +38,18 @@ class LibrarySlot(Slot):
 
 
 class LibraryPool(ABC):
-    """A library's pool in place of `Pooled`'s deque; it holds empty slots too."""
+    """A library's pool that takes the place of the deque of `Pooled`. It holds empty slots, too."""
 
     def __init__(self) -> None:
-        self._connected = 0  # slots at rest with a connection
+        self._connected = 0  # how many idle slots have a connection
 
     @abstractmethod
     def check_out(self) -> Slot:
-        """Any slot at rest, or a new one. Never blocks: there are never more than pool_size."""
+        """Take any idle slot, or a new one. Never blocks, as no more than pool_size are ever taken."""
 
     @abstractmethod
-    def check_in(self, slot: Slot) -> None: ...
+    def check_in(self, slot: Slot) -> None:
+        """Put a slot back."""
 
     def append(self, slot: Slot, /) -> None:
         self.check_in(slot)
@@ -57,7 +57,7 @@ class LibraryPool(ABC):
 
     def pop(self) -> Slot:
         if not self._connected:
-            raise IndexError("no slot is at rest")
+            raise IndexError("no slot with a connection is idle")
         self._connected -= 1
         return self._pick(lambda slot: slot.raw is not None)
 
@@ -65,7 +65,8 @@ class LibraryPool(ABC):
         return self._pick(lambda slot: slot.raw is None)
 
     def _pick(self, wanted: Callable[[Slot], bool]) -> Slot:
-        """A slot of the wanted kind, though the library may offer others first. It ends, as the library is bounded."""
+        """Take a slot of the wanted kind. The library may offer others first; they are put back. This loop ends, as the
+        library keeps a limited number of slots."""
         others = []
         while not wanted(slot := self.check_out()):
             others.append(slot)
@@ -75,7 +76,7 @@ class LibraryPool(ABC):
 
 
 class LibraryPooled(Pooled):
-    """A library's pool behind our own queue: in order, with a deadline. The library itself never waits."""
+    """A library's pool behind the queue of `Pooled`, which is in order and has a deadline. The library never waits."""
 
     takes_args = True
     _idle: LibraryPool
@@ -91,16 +92,16 @@ class LibraryPooled(Pooled):
         self._idle.check_in(slot)
 
     def _too_old(self, slot: Slot) -> tuple[Slot, str] | None:
-        return None  # the library hands its slots out in turn, and taking one tells its age
+        return None  # the library hands out its slots in turn, and an old one is found when it is taken
 
 
 def checked(arguments: Any, allowed: set[str], refused: Mapping[str, str]) -> dict[str, Any]:
-    """The library's own options that were given. Raises ConfigError for those that would break a guarantee."""
+    """The given options of the library itself. Raises ConfigError for those that would break a guarantee."""
     given = arguments() if callable(arguments) else arguments
     for name in given:
         if name in refused:
             raise ConfigError(f"strategy_args: {name} cannot be given; {refused[name]}")
         if name not in allowed:
             known = ", ".join(sorted(allowed)) or "none"
-            raise ConfigError(f"strategy_args: {name!r} is none of this strategy's arguments; takes {known}")
+            raise ConfigError(f"strategy_args: this strategy does not take {name!r}; it takes {known}")
     return dict(given)

@@ -1,4 +1,4 @@
-"""A fresh connection for every request."""
+"""The strategy per-request: a new connection for every request."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from .base import Slot, Store
 
 
 class PerRequest(Store):
+    """Keeps nothing: every lease gets an empty slot, and its connection is closed at the end."""
+
     def take(self) -> Slot:
         self._refuse_closed()
         return Slot()

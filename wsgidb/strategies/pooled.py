@@ -1,4 +1,4 @@
-"""A bounded pool, first come first served."""
+"""The strategy pooled: a pool of limited size, whose waiting callers are served in the order in which they came."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from .base import CLOSED, Slot, Store
 
 
 class Waiter:
-    """One who waits. `turn` is released when `slot` was set, the store closed, or there is something to look at."""
+    """A waiting caller. `turn` is released to wake it: when `slot` was set, when the store was closed, and when it
+    should look whether a connection can be opened now."""
 
     __slots__ = ("deadline", "slot", "turn")
 
@@ -25,19 +26,22 @@ class Waiter:
 
 
 class Pooled(Store):
+    """Keeps up to pool_size slots, and takes the most recently used one first."""
+
     shared: ClassVar[bool] = True
 
     def _setup(self) -> None:
         self._size = self._settings.pool_size
         self._max_waiting = self._settings.max_waiting
         self._max_idle = inf if self._settings.max_idle is None else self._settings.max_idle
-        # `_lock` guards all below, and `closed`. Nothing that may block happens under it. Reentrant, as all locks that
-        # a finalizer may need: garbage collection can begin anywhere, and take back the connection of a lost body.
-        # Taking a slot at rest needs no lock: nobody waits while there is one, and a deque's pop is atomic.
+        # `_lock` guards everything below, and `closed`. Nothing that may block happens under it. It is reentrant, like
+        # every lock that a finalizer may need: garbage collection can begin anywhere, and may put back the slot of a
+        # response body that was dropped. Taking an idle slot needs no lock: nobody waits while there is one, and the
+        # pop of a deque is atomic.
         self._lock = threading.RLock()
-        self._idle: Any = deque()  # slots at rest, the most recently used at the right
-        self._made = 0  # slots at rest, leased, or connecting: never more than `_size`
-        self._waiters: deque[Waiter] = deque()  # the first to come at the left
+        self._idle: Any = deque()  # the most recently used slot at the right
+        self._made = 0  # slots that are idle, leased or connecting: never more than `_size`
+        self._waiters: deque[Waiter] = deque()  # the first to be served at the left
 
     def take(self) -> Slot | None:
         try:
@@ -49,7 +53,7 @@ class Pooled(Store):
             return self._take()
 
     def _take(self) -> Slot | None:
-        """A slot at rest, or an empty one; but who waits already comes first. Under the lock."""
+        """An idle slot, or an empty one if no caller waits for it already. The caller holds the lock."""
         with suppress(IndexError):
             found: Slot = self._idle.pop()
             return found
@@ -60,12 +64,13 @@ class Pooled(Store):
         return self._create()
 
     def _full_until(self) -> float:
-        """0 where there is room for a connection that could be opened now; else when to look again. Under the lock."""
+        """0 if another connection may be opened now, else the time to look again. The caller holds the lock."""
         self._refuse_closed()
         return inf if self._made == self._size else self._held_until()
 
     def _serve(self) -> float:
-        """Hand what room there is to those who wait. Returns when to look again. Under the lock."""
+        """Give empty slots to waiting callers as far as connections may be opened. Returns the time to look again. The
+        caller holds the lock."""
         while self._waiters:
             until = self._full_until()
             if until:
@@ -78,11 +83,11 @@ class Pooled(Store):
         return inf
 
     def _create(self) -> Slot:
-        """An empty slot. Under the lock."""
+        """A new, empty slot. The caller holds the lock."""
         return Slot()
 
     def _remove(self, slot: Slot) -> None:
-        """The slot is empty and not needed any more. Under the lock."""
+        """Drop an empty slot. The caller holds the lock."""
 
     def wait(self, deadline: float) -> Slot:
         waiter = Waiter(deadline)
@@ -111,13 +116,13 @@ class Pooled(Store):
             raise
 
     def _queue(self, waiter: Waiter) -> None:
-        """By deadline, which is by arrival: one that was served, could not connect and waits again keeps its turn.
-        Under the lock."""
+        """Queue by deadline, which is the order of arrival. So a caller that got an empty slot, could not connect and
+        waits again keeps its turn. The caller holds the lock."""
         place = len(self._waiters)
         while place and self._waiters[place - 1].deadline > waiter.deadline:
             place -= 1
         self._waiters.insert(place, waiter)
-        with suppress(IndexError):  # a finalizer may have put one back since there was none
+        with suppress(IndexError):  # a finalizer may have put one back since `_take` found none
             slot = self._idle.pop()
             if not self._hand(slot):
                 self._idle.append(slot)
@@ -129,7 +134,7 @@ class Pooled(Store):
         return waiter.slot
 
     def _give_up(self, waiter: Waiter) -> None:
-        """Its thread was interrupted; what it was handed meanwhile is not lost."""
+        """Stop waiting, as the thread was interrupted. A slot that was handed over meanwhile is not lost."""
         with self._lock:
             if waiter in self._waiters:
                 return self._leave(waiter)
@@ -137,7 +142,7 @@ class Pooled(Store):
             self._lost(waiter.slot)
 
     def _leave(self, waiter: Waiter) -> None:
-        """It waits no more, and another one looks when it would have. Under the lock."""
+        """Take a caller out of the queue, and let the next one look in its place. The caller holds the lock."""
         self._waiters.remove(waiter)
         self._wake_first()
 
@@ -153,7 +158,7 @@ class Pooled(Store):
         return None
 
     def _free(self, slot: Slot) -> None:
-        """An empty slot's place is free for another. Under the lock."""
+        """Make the place of an empty slot free for another one. The caller holds the lock."""
         self._remove(slot)
         self._made -= 1
         if not self.closed:
@@ -161,17 +166,19 @@ class Pooled(Store):
             self._wake_first()
 
     def _too_old(self, slot: Slot) -> tuple[Slot, str] | None:
-        """The slot that is at rest for longest, if it should not be kept now that `slot` comes back. Under the lock."""
+        """The slot that is idle for the longest time, if it is too old to be kept at the time when `slot` comes back.
+        The caller holds the lock."""
         try:
             coldest: Slot = self._idle[0]
             now = slot.used
             reason = "age" if coldest.expires <= now else "unused" if coldest.used + self._max_idle <= now else None
             return None if reason is None else (self._idle.popleft(), reason)
-        except IndexError:  # taken meanwhile, all of them
+        except IndexError:  # all of them were taken meanwhile
             return None
 
     def _hand(self, slot: Slot) -> bool:
-        """To who came first, if anybody waits: a finalizer may have served the last one. Under the lock."""
+        """Give the slot to the first waiting caller. Returns False if none waits any more: a finalizer may have served
+        it. The caller holds the lock."""
         try:
             waiter = self._waiters.popleft()
         except IndexError:
@@ -181,7 +188,8 @@ class Pooled(Store):
         return True
 
     def _wake_first(self) -> None:
-        """Let who came first see how long there is no room: it looks after the others, too. Under the lock."""
+        """Wake the first waiting caller, which looks whether connections can be opened now, and serves the others, too.
+        The caller holds the lock."""
         with suppress(IndexError):
             self._wake(self._waiters[0])
 

@@ -1,4 +1,7 @@
-"""SQLAlchemy's QueuePool as a store: https://docs.sqlalchemy.org/en/20/core/pooling.html"""
+"""The strategy sqlalchemy, on top of SQLAlchemy's QueuePool or of an application's own Engine.
+
+https://docs.sqlalchemy.org/en/20/core/pooling.html
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,14 @@ REFUSED = {
     "recycle": "use max_lifetime",
     "pre_ping": "connections are validated by wsgidb; use ping_after",
     "reset_on_return": "use reset",
-    "dialect": "connections are wsgidb's, not a dialect's",
+    "dialect": "the connections come from wsgidb's driver",
 }
 
 _pids: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-"""By pool of an Engine: the process that it is for."""
+"""For each pool of an Engine the process that uses it."""
 _parents: list[Any] = []
-"""Of a forked child: its parents' pools, kept for ever, as the end of a connection might say goodbye to the server."""
+"""In a forked child, the pools of its parents. They are kept for ever, as a connection that is collected might tell the
+server to end the parent's session."""
 
 
 class _Pool(LibraryPool):
@@ -52,7 +56,7 @@ class _Pool(LibraryPool):
 
 
 class SQLAlchemyPooled(LibraryPooled):
-    """QueuePool: its queue keeps the slots."""
+    """SQLAlchemy's QueuePool keeps the slots."""
 
     def _setup(self) -> None:
         super()._setup()
@@ -60,18 +64,18 @@ class SQLAlchemyPooled(LibraryPooled):
 
 
 class SQLAlchemyEngine(Pooled):
-    """For an application's own Engine, whose pool keeps the connections: nothing rests here, but who waits is served
-    in order, and no more are asked of the Engine than it may give."""
+    """Takes connections from an application's own Engine, whose pool keeps them between requests. This store only
+    serves callers in order, and asks the Engine for no more connections than it can give."""
 
     def _setup(self) -> None:
         super()._setup()
         engine: Any = self._settings.creator
         if isinstance(engine.pool, (SingletonThreadPool, StaticPool)):
             kind = type(engine.pool).__name__
-            raise ConfigError(f"creator: the Engine's {kind} lends one connection to several users at once")
-        if _pids.setdefault(engine.pool, getpid()) != getpid():  # a forked child's first request
+            raise ConfigError(f"creator: the Engine's {kind} gives one connection to several users at once")
+        if _pids.setdefault(engine.pool, getpid()) != getpid():  # this is a forked child's first request
             _parents.append(engine.pool)
-            engine.dispose(close=False)  # its other users in the child are saved, too
+            engine.dispose(close=False)  # this protects the Engine's other users in the child, too
             _pids[engine.pool] = getpid()
         self._size = _capacity(engine.pool)
 
@@ -82,7 +86,7 @@ class SQLAlchemyEngine(Pooled):
 
 
 def _capacity(pool: Any) -> int:
-    """How many connections an Engine's pool may give at once; unlimited ones are bounded by nothing here either."""
+    """How many connections an Engine's pool can give at once. A pool without a limit is not limited here either."""
     most = getattr(pool, "_max_overflow", None)
     if not isinstance(pool, QueuePool) or most is None or most < 0:
         return 2**31

@@ -1,4 +1,4 @@
-"""One connection per thread, for servers with a fixed set of threads."""
+"""The strategy thread-local: one connection per thread, for servers with a fixed set of threads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from .per_thread import PerThread
 
 
 class Home:
-    """A thread's slot at rest. Only the thread has it, so it goes when the thread ends, and the slot with it."""
+    """Where a thread's slot is kept while it is idle. Only the thread refers to it, so that it is collected when the
+    thread ends, together with the slot."""
 
     def __init__(self, lost: Callable[[Slot], None]) -> None:
-        self.idle: list[Slot] = []  # one at most; append and pop are atomic, as close() comes from another thread
+        self.idle: list[Slot] = []  # one at most; close() calls pop from another thread, which is atomic
         self._lost = lost
 
     def __del__(self) -> None:
@@ -23,23 +24,25 @@ class Home:
 
 
 class ThreadLocal(PerThread):
+    """Keeps one idle slot for each thread; a thread that takes two gets a new one, which is not kept."""
+
     def _setup(self) -> None:
         self._local = threading.local()
-        # `_lock` guards `_homes`, for close(); a thread's own comings and goings need no lock.
-        self._lock = threading.RLock()  # a Home's finalizer may come in the middle of it
+        # `_lock` guards `_homes`, for close(). A thread that takes and puts its own slot needs no lock.
+        self._lock = threading.RLock()  # reentrant, as the finalizer of a Home may run while it is held
         self._homes: weakref.WeakSet[Home] = weakref.WeakSet()
 
     def take(self) -> Slot:
         try:
             home: Home = self._local.home
         except AttributeError:
-            home = self._settle_in()
+            home = self._make_home()
         try:
             slot = home.idle.pop()
         except IndexError:
             self._refuse_closed()
             slot = Slot()
-        slot.handle = home  # a leased slot keeps its home, so that a thread's end waits for its lease's
+        slot.handle = home  # a leased slot keeps its home alive, though its thread may end before the lease does
         return slot
 
     def put(self, slot: Slot) -> tuple[Slot, str] | None:
@@ -53,7 +56,7 @@ class ThreadLocal(PerThread):
             try:
                 return home.idle.pop(), "closed"
             except IndexError:
-                pass  # close() was quicker and has it
+                pass  # close() has taken it meanwhile
         return None
 
     def close(self) -> list[Slot]:
@@ -65,10 +68,10 @@ class ThreadLocal(PerThread):
             try:
                 slots.append(home.idle.pop())
             except IndexError:
-                pass  # leased: closed when it is put
+                pass  # it is leased, and will be closed when it is put
         return slots
 
-    def _settle_in(self) -> Home:
+    def _make_home(self) -> Home:
         home = self._local.home = Home(self._lost)
         with self._lock:
             self._homes.add(home)
