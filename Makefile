@@ -1,5 +1,6 @@
-# wsgidb: `make demo` shows it, `make test` proves it. Each makes its own virtual environment in .venv and installs from
-# the system what is missing (tools/system-packages). Variables: PYTHON (interpreter for .venv), PORT (of the demo).
+# `make demo` runs wsgidb's example, `make test` all checks. Each creates the virtual environment .venv and installs the
+# system packages that are missing (tools/system-packages). Variables: PYTHON (the interpreter for .venv), PORT (of the
+# demo).
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -13,16 +14,16 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 .PHONY: help demo test lint types pytest matrix mutants bench clean
 
 help:
-	@echo "make demo    serve the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change it"
-	@echo "make test    lint, types and all tests, with MariaDB and PostgreSQL servers of their own"
-	@echo "make matrix  the built wheel under every Python, framework and oldest driver (tox)"
-	@echo "make mutants changes the code in every small way, to see whether the tests notice; ROOMS='pool/backoff pool/leaks' for a few"
-	@echo "make bench   wsgidb beside other pools, in under half an hour; BENCH_ARGS=--quick in four minutes"
-	@echo "make lint | types | pytest   the parts of make test"
-	@echo "make clean   remove everything that these commands made"
+	@echo "make demo    serves the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change that"
+	@echo "make test    runs lint, types and all tests, with MariaDB and PostgreSQL servers that the tests start"
+	@echo "make matrix  tests the built wheel with every Python, each framework and the oldest drivers (tox)"
+	@echo "make mutants changes the code in many small ways, and sees whether a test fails; MODULES='pool/backoff pool/leaks' for some"
+	@echo "make bench   compares wsgidb with other pools in under half an hour; with BENCH_ARGS=--quick in four minutes"
+	@echo "make lint | types | pytest   run one part of make test"
+	@echo "make clean   removes everything that these commands created"
 
 demo: export WSGIDB_URL ?= sqlite:///build/demo/cities.sqlite3
-# mysqlclient is compiled, for those only who ask for it.
+# mysqlclient must be compiled, so it is installed only for a url that needs it.
 demo: $(VENV)/demo.stamp $(if $(filter mysql+mysqldb:%,$(WSGIDB_URL)),$(VENV)/mysqlclient.stamp)
 	@mkdir -p build/demo
 	@exec $(BIN)/python examples/serve.py --port $(PORT)
@@ -35,7 +36,7 @@ lint: $(VENV)/test.stamp
 types: $(VENV)/test.stamp
 	$(BIN)/mypy
 
-# Tests choose their databases themselves; the caller's own settings must not reach them.
+# The tests choose their databases themselves, so the caller's WSGIDB_ variables are removed from their environment.
 pytest: $(VENV)/test.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql strace apache
 	env $$(env | sed -n 's/^\(WSGIDB_[A-Z_]*\)=.*/-u \1/p') $(BIN)/pytest -n $(WORKERS)
@@ -44,7 +45,7 @@ matrix: $(VENV)/matrix.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python compiler mariadb postgresql
 	tools/matrix $(BIN)/tox
 
-# A changed setup.cfg means changed dependencies: start over rather than keep what is no longer asked for.
+# If setup.cfg has changed, the dependencies may have too. Starting over leaves no package that is no longer required.
 $(VENV)/base.stamp: setup.cfg pyproject.toml
 	PYTHON="$(PYTHON)" tools/system-packages python
 	rm -rf $(VENV)
@@ -63,7 +64,7 @@ $(VENV)/mysqlclient.stamp: $(VENV)/base.stamp
 $(VENV)/test.stamp: $(VENV)/base.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python compiler
 	$(PIP_INSTALL) --editable '.[test,test-frameworks,frameworks,lint,demo]'
-	@# Not from pip's cache: uWSGI is linked to the Python that compiled it, which may be another one of the same version.
+	@# Not from pip's cache: a cached uWSGI may be linked to another Python of the same version.
 	$(PIP_INSTALL) --no-cache-dir --editable '.[servers]'
 	@touch $@
 
@@ -71,12 +72,12 @@ $(VENV)/matrix.stamp: $(VENV)/base.stamp
 	$(PIP_INSTALL) 'tox>=4.21'
 	@touch $@
 
-# docs/testing.md; more than an hour for all rooms, so not in continuous integration.
+# See docs/testing.md. All modules take more than an hour, so continuous integration does not run this.
 mutants: $(VENV)/test.stamp
 	$(PIP_INSTALL) 'cosmic-ray>=8.3'
-	$(BIN)/python tools/mutants $(ROOMS)
+	$(BIN)/python tools/mutants $(MODULES)
 
-# The peers are pinned, in an environment of their own.
+# The pools to compare with have pinned versions, in an environment of their own.
 bench: $(BENCH).stamp
 	PYTHON="$(PYTHON)" tools/system-packages python mariadb load
 	$(BENCH)/bin/python benchmarks/bench.py $(BENCH_ARGS)

@@ -120,17 +120,17 @@ class TestTesting:
     TEXT = (DOCS / "testing.md").read_text()
 
     def test_it_names_only_what_exists(self) -> None:
-        """Directories of tests, and the rooms that mutants are made of."""
+        """The directories of tests, and the modules in the table of mutants."""
         assert [path for path in re.findall(r"`(tests/[\w/]+)`", self.TEXT) if not (ROOT / path).exists()] == []
-        rooms = {cells[0].strip("`") for cells in rows(DOCS / "testing.md", "## Mutants")}
-        assert {room for room in rooms if not (ROOT / "wsgidb" / f"{room}.py").exists()} == set()
+        modules = {cells[0].strip("`") for cells in rows(DOCS / "testing.md", "## Mutants")}
+        assert {name for name in modules if not (ROOT / "wsgidb" / f"{name}.py").exists()} == set()
 
-    def test_every_room_of_the_program_exists(self) -> None:
-        """With the tests that it names for each."""
-        for room, (tests, _) in runpy.run_path(str(ROOT / "tools" / "mutants"))["ROOMS"].items():
+    def test_every_module_of_the_program_exists(self) -> None:
+        """tools/mutants names modules and tests that exist."""
+        for name, (tests, _) in runpy.run_path(str(ROOT / "tools" / "mutants"))["MODULES"].items():
             paths = [word for word in tests.split() if word.startswith("tests")]
             assert paths
-            assert [path for path in [f"wsgidb/{room}.py", *paths] if not (ROOT / path).exists()] == []
+            assert [path for path in [f"wsgidb/{name}.py", *paths] if not (ROOT / path).exists()] == []
 
 
 class TestFaults:
