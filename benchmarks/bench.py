@@ -1,10 +1,10 @@
-"""All benchmarks in one run, side by side: what `make bench` runs. Tables on the screen; figures, picture in --out.
+"""Run all benchmarks in one run; `make bench` does this. Prints tables, and writes figures and pictures to --out.
 
     python benchmarks/bench.py [--runs 10] [--seconds 0.25] [--quick] [--out build/bench] [--write-docs]
 
-Ten runs of 0.25 s for each cell take 20 minutes. --quick makes one short run: it shows that everything works and that
-the counts of round trips are exact (else it fails); its times say nothing. --write-docs puts the tables into
-docs/performance.md and docs/tuning.md. Nothing else should run meanwhile.
+Ten runs of 0.25 s for each cell take 20 minutes. --quick makes one short run: it shows that everything works, and fails
+if a count of round trips is not exact; its times are not meaningful. --write-docs writes the tables into
+docs/performance.md and docs/tuning.md. Nothing else should run at the same time.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ BEGIN, END = "<!-- figures: written by benchmarks/bench.py --write-docs -->", "<
 
 
 def made_by(server: Any, runs: int, seconds: float) -> dict[str, str]:
-    """The command, and what it ran on."""
+    """The command, the machine and the versions, as the page names them."""
     ((database_version,),) = server.query("SELECT VERSION()")
     processors = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     packages = [f"{name} {version(name)}" for name in PACKAGES]
     for command in (["wrk", "-v"], ["siege", "--version"]):
-        # wrk counts it as a mistake, and siege tells it as an error.
+        # wrk exits with an error code here, and siege writes its version to standard error.
         said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         packages.append(" ".join(said.stdout.split()[:2]))
     return {
@@ -55,7 +55,7 @@ def made_by(server: Any, runs: int, seconds: float) -> dict[str, str]:
 
 
 def with_tls(runs: int, seconds: float) -> tuple[str, Any]:
-    """A connection per request to a server that has TLS, with and without wsgidb."""
+    """Measure a connection per request to a server that has TLS, with and without wsgidb."""
     rows = [row for row in ROWS if row.name in (served.SEED, served.FRESH, LIMIT)]
     with database(tls=True) as server:
         figures = served.measure(server, "pymysql", "wsgi", rows, runs, seconds, tls="required")
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def write(page: Path, text: str) -> None:
-    """Put the figures into their place in a page."""
+    """Write the figures into a page, between its two markers."""
     before, rest = page.read_text().split(BEGIN)
     page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.split(END)[1]}")
 

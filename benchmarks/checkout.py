@@ -1,11 +1,11 @@
-"""Part 2: what a validated checkout costs in process, without any statement.
+"""Part 2: what a validated checkout costs within one process, without any statement.
 
     python benchmarks/checkout.py [--rounds 300]
 
-"bare" is what no pool can do without: a lock, a deque and a poll(2) of the idle socket. A pass is a whole request of
-an empty application through the middleware, net of the application and of copying the environ. All are measured in
-turn, in short batches; the fastest batch of each counts, as everything else only adds to it. Then threads share a pool
-of 8: acquires per second, and the longest wait as a multiple of the mean.
+"bare" is what no pool can do without: a lock, a deque and a poll(2) of the idle socket. A pass is a whole request of an
+empty application through the middleware, without the cost of the application and of copying the environ. All are
+measured in turn, in short batches. The fastest batch of each counts, because disturbances only make a batch slower.
+Then threads share a pool of 8: the table has acquires per second, and the longest wait as a multiple of the mean.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-    """Of a server that sends nothing."""
+    """The start_response of a server that sends nothing."""
 
 
 def bare(stack: ExitStack) -> Operation:
@@ -86,7 +86,7 @@ def borrow(source: Source) -> None:
 
 
 def fastest(operations: dict[str, Operation], rounds: int) -> dict[str, float]:
-    """Of each, in µs."""
+    """The time of each operation, in µs."""
     best = dict.fromkeys(operations, float("inf"))
     for _ in range(rounds):
         for name, operation in operations.items():
@@ -115,7 +115,7 @@ def measure(url: str, rounds: int) -> dict[str, Any]:
 
 
 def share(url: str, threads: int, seconds: float = 0.5) -> dict[str, float]:
-    """Threads that do nothing but borrow: how often together, and how long the unluckiest waited."""
+    """Let threads do nothing but acquire and release: count their acquires, and measure the longest wait."""
     waits: list[list[float]] = [[] for _ in range(threads)]
     ready = threading.Barrier(threads)
     with Database(url, pool_size=POOL, acquire_timeout=30) as made:
@@ -147,11 +147,11 @@ def share(url: str, threads: int, seconds: float = 0.5) -> dict[str, float]:
 
 
 SHARED = (("rate", 0), ("mean", 1), ("longest", 1), ("unlucky", 0), ("fair", 2))
-"""What `share` finds, with the digits that are shown."""
+"""The figures of `share`, formatted for the table."""
 
 
 def net(costs: dict[str, float], name: str) -> float:
-    """× bare, without what the application itself costs."""
+    """The cost as a multiple of bare, without that of the application itself."""
     return (costs[name] - (costs["naked"] if name.endswith("pass") else 0)) / costs["bare"]
 
 

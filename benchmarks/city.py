@@ -1,6 +1,6 @@
-"""The city application as one row of the table runs it; the server finds it as ``city:application``.
+"""The city application as one row of the table runs it. The WSGI server imports it as ``city:application``.
 
-BENCH_ROW, BENCH_FRAMEWORK (flask or wsgi), BENCH_DRIVER (pymysql or mysqlclient) and BENCH_URL say which.
+It is configured by BENCH_ROW, BENCH_FRAMEWORK (flask or wsgi), BENCH_DRIVER (pymysql or mysqlclient) and BENCH_URL.
 """
 
 from __future__ import annotations

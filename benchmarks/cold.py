@@ -1,9 +1,9 @@
-"""What a lease costs in the middle of real work, where its code and data have left the processor's caches.
+"""What a lease costs between other work, when its code and data are no longer in the processor's caches.
 
     python benchmarks/cold.py [--rounds 3000]
 
-Acquire and release are timed, hot: in a loop that does nothing else; and cold: with a query between, for which the
-database's process has the processor. The medians are printed, in µs.
+Acquire and release are timed twice: hot, in a loop that does nothing else; and cold, with a query in between, during
+which the database's process uses the processor. The medians are printed, in µs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def query(conn: Any) -> None:
 
 
 def measure(made: Database, between: Callable[[Any], object], rounds: int) -> list[float]:
-    """µs of an acquire, and of a release."""
+    """The times of an acquire and of a release, in µs."""
     engine = made._engine
     acquires, releases = [], []
     for _ in range(rounds):

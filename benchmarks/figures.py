@@ -1,4 +1,4 @@
-"""Figures of many interleaved runs as a table: ratios of neighbours, medians, and how far they spread."""
+"""Figures of many interleaved runs, as a table of ratios, medians and quartiles."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from statistics import median, quantiles
 
 
 def ratios(figures: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Run by run: what disturbed one of two neighbours has mostly disturbed the other, too."""
+    """The ratio of each run to the run beside it, because a disturbance mostly affects both."""
     return [figure / other for figure, other in zip(figures, base, strict=True) if other]
 
 
 def spread(figures: Sequence[float]) -> tuple[float, float, float]:
-    """The median, and the quartiles around it."""
+    """The median and both quartiles."""
     if len(figures) < 2:
         return figures[0], figures[0], figures[0]
     low, _, high = quantiles(figures, n=4, method="inclusive")
@@ -20,13 +20,13 @@ def spread(figures: Sequence[float]) -> tuple[float, float, float]:
 
 
 def shown(figures: Sequence[float], digits: int = 2) -> str:
-    """As a cell: 0.98 (0.95–1.01)."""
+    """A cell such as 0.98 (0.95–1.01): the median and the quartiles."""
     middle, low, high = spread(figures)
     return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table whose columns are aligned, to be read in a terminal too."""
+    """A Markdown table with aligned columns, so that it is readable in a terminal as well."""
     lines = [list(head), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
 
@@ -38,7 +38,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def verdict(what: str, figure: float, least: float | None = None, most: float | None = None) -> str:
-    """A line that says whether a target is met; with both bounds alike, to the digit."""
+    """A line that says whether a target is met; if both bounds are equal, it must be met exactly."""
     met = (least is None or figure >= least) and (most is None or figure <= most)
     bounds = {"exactly": least} if least == most else {"at least": least, "at most": most}
     wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)

@@ -1,8 +1,8 @@
-"""Part 3: the same with a network between: 16 threads, 16 connections, one query per request, a delay each way.
+"""Part 3: requests over a network with a delay each way; 16 threads, 16 connections and one query per request.
 
     python benchmarks/latency.py [--runs 10] [--seconds 0.25]
 
-The network is benchmarks/slow_network.c, compiled here, and a process of its own.
+The network is simulated by benchmarks/slow_network.c, which is compiled here and runs as a process of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from serving import database
 from wsgidb import Database
 
 ROUND_TRIPS = (0, 0.5, 2, 10)
-"""In ms."""
+"""Round trip times of the network, in ms."""
 OURS = ("thread-local", "pooled")
 PEERS = {LIMIT: limit, "PersistentDB": persistent_db, "PooledDB": pooled_db, "SQLAlchemy pre_ping": sqlalchemy}
 Request = Callable[[], object]
@@ -33,7 +33,7 @@ Request = Callable[[], object]
 
 @contextmanager
 def slow_network(url: str, milliseconds: float) -> Iterator[str]:
-    """The url through a network with this round trip time."""
+    """Yield the database's url through a network with this round trip time."""
     port = urlsplit(url).port
     source = Path(__file__).with_name("slow_network.c")
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
@@ -75,7 +75,7 @@ def query(conn: Any) -> None:
 
 
 def run(request: Request, seconds: float) -> float:
-    """Requests per second of all threads together."""
+    """The requests per second of all threads together."""
     counts = [0] * THREADS
     ready = threading.Barrier(THREADS + 1)
 

@@ -1,7 +1,7 @@
-"""Where a request of the benchmark gets its connection from: each peer by the settings its documentation recommends.
+"""The pools that are compared, each with the settings that its documentation recommends.
 
-`ROWS` is the table's rows. A row's `make` is called once in the server's process; what it returns is asked for a
-connection at the start of each request, and told when the request has ended.
+`ROWS` has the rows of the table. A row's `make` is called once in the server's process. The source that it returns is
+asked for a connection at the start of each request, and is told when the request has ended.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 THREADS = 16
-"""Of the server; no pool is smaller, so that none makes a request wait."""
+"""The threads of the WSGI server. No pool is smaller, so no request has to wait for a connection."""
 SELECT = "SELECT city_id FROM city WHERE city = %s"
 
 
 class Source:
-    """What all have in common; `done` is what gives the connection back, where that is the application's duty."""
+    """The interface of all sources; `done` returns the connection if that is the application's task."""
 
     def __init__(self, get: Callable[[], Any], done: Callable[[Any], object] | None = None) -> None:
         self.get = get
@@ -31,7 +31,7 @@ class Source:
 class Row:
     name: str
     make: Callable[[Driver, str], Source] | None
-    """None: wsgidb, with the options below."""
+    """Makes the source; None means wsgidb, with the options below."""
     settings: str
     documented: str
     """The page that recommends these settings."""
@@ -39,14 +39,14 @@ class Row:
     keeps: bool = True
     """Whether its connections outlive a request."""
     patience: int = 1
-    """How much longer its runs are than others': so slow that there would be too few requests."""
+    """The factor by which its runs are longer, for a source so slow that there would be too few requests."""
 
 
 class Driver:
-    """One of the MySQL drivers that the peers run on."""
+    """One of the MySQL drivers that the compared pools use."""
 
     def __init__(self, name: str, url: str, tls: bool = False) -> None:
-        """*tls* is whether the limit has it; the other peers say so themselves."""
+        """Whether the limit uses TLS is `tls`; the other pools decide that themselves."""
         parts = urlsplit(url)
         self.name = name
         self.tls = tls
@@ -54,7 +54,7 @@ class Driver:
         self.database = parts.path[1:]
 
     def arguments(self, tls: bool | None) -> dict[str, Any]:
-        """For the driver's connect(); `tls` None leaves the driver's own default."""
+        """Arguments for the driver's connect(). With `tls` None the driver's own default applies."""
         switch: dict[str, Any] = {}
         if tls is not None and self.name == "pymysql":
             switch = {"ssl": {"check_hostname": False}} if tls else {"ssl_disabled": True}
@@ -97,11 +97,11 @@ def sqlalchemy(driver: Driver, url: str) -> Source:
 
 
 def django(driver: Driver, url: str) -> Source:
-    """What Django does at the start and the end of each request, and no more of it."""
+    """Django's connection, with only what Django does at the start and the end of each request."""
     if driver.name == "pymysql":
         import pymysql
 
-        pymysql.version_info = (2, 2, 1, "final", 0)  # what Django asks of a MySQLdb
+        pymysql.version_info = (2, 2, 1, "final", 0)  # Django checks the version of MySQLdb
         pymysql.install_as_MySQLdb()
     from django.conf import settings
 
@@ -128,7 +128,7 @@ def connector_pool(driver: Driver, url: str) -> Source:
 
 
 def limit(driver: Driver, url: str) -> Source:
-    """One connection for each thread, never checked: nothing can do less, and nothing notices a dead one."""
+    """One connection per thread, never checked. Nothing can do less work, but a dead connection is not noticed."""
     local = threading.local()
 
     def get() -> Any:

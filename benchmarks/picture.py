@@ -1,4 +1,4 @@
-"""The pictures of the tables."""
+"""Draw the pictures that belong to the tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TITLES = {
 
 
 def draw_rates(figures: dict[str, Any], file: Path) -> None:
-    """Requests per second of each row, as a ratio to the limit, by the number of clients."""
+    """Draw the requests per second of each row, as a ratio to the limit, by the number of clients."""
     _, rows = plt.subplots(2, 2, figsize=(12, 10), sharex=True, sharey=True)
     panels = [panel for row in rows for panel in row]
     names = list(figures[next(iter(TITLES))])
@@ -55,7 +55,7 @@ def draw_rates(figures: dict[str, Any], file: Path) -> None:
 
 
 def draw_sizes(figures: dict[str, dict[str, tuple[float, float]]], file: Path) -> None:
-    """Dead connection time against waiting, a panel for each load."""
+    """Draw dead connection time against waiting, with a panel for each load."""
     _, panels = plt.subplots(1, len(figures), figsize=(13, 4.5))
     for panel, (load, found) in zip(panels, figures.items(), strict=True):
         pooled = [found[f"pooled {size}"] for size in SIZES]
@@ -76,6 +76,6 @@ def draw_sizes(figures: dict[str, dict[str, tuple[float, float]]], file: Path) -
 
 
 def _save(file: Path) -> None:
-    with plt.rc_context({"svg.hashsalt": "wsgidb"}):  # the same figures make the same file
+    with plt.rc_context({"svg.hashsalt": "wsgidb"}):  # so that the same figures give the same file
         plt.savefig(file, metadata={"Date": None})
     plt.close()

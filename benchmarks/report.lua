@@ -1,4 +1,4 @@
--- What wrk prints at its end, for a program to read. Times are in ms.
+-- Makes wrk print its results in a form that a program can read. Times are in ms.
 function done(summary, latency, requests)
    local errors = summary.errors
    local wrong = errors.connect + errors.read + errors.write + errors.status + errors.timeout

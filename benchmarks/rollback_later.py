@@ -1,11 +1,11 @@
-"""Part 5: what it would gain, and cost, not to wait for the ROLLBACK at the end of a request. Plain PyMySQL, no wsgidb.
+"""Part 5: what would be gained and lost by not waiting for the ROLLBACK at the end of a request; plain PyMySQL only.
 
     python benchmarks/rollback_later.py [--requests 300]
 
-"now" waits for the server's answer to ROLLBACK, as wsgidb does. "later" only sends it, and reads the answer before the
-connection's next use. Measured are the time that a request takes, with a pause between two of them in which the answer
-comes, and without; and how many of those who ask at once, on another connection, for the row that a request had
-changed (FOR UPDATE NOWAIT) find it locked still.
+"now" waits for the server's reply to ROLLBACK, as wsgidb does. "later" only sends the ROLLBACK, and reads the reply
+before the connection's next use. It measures the time of a request twice: with a pause between two requests, in which
+the reply arrives, and without a pause. It also counts how many requests that ask at once, on another connection, for
+the row that the earlier request changed (FOR UPDATE NOWAIT) find it still locked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from peers import SELECT, Driver
 from serving import database
 
 ROUND_TRIPS = (0, 0.5, 2)
-"""In ms."""
+"""Round trip times of the network, in ms."""
 PAUSE = 0.005
 CHANGE = "UPDATE city SET city = CONCAT(city, '!') WHERE city_id = 1"
 ASK = "SELECT city FROM city WHERE city_id = 1 FOR UPDATE NOWAIT"
@@ -62,7 +62,7 @@ class Later(Now):
 
 
 def timed(request: Callable[[], object], requests: int, pause: float) -> float:
-    """ms, the median."""
+    """The median time of a request, in ms."""
     took = []
     for _ in range(requests):
         time.sleep(pause)
@@ -73,7 +73,7 @@ def timed(request: Callable[[], object], requests: int, pause: float) -> float:
 
 
 def locked_out(conn: Now, other: Any, requests: int) -> int:
-    """How many find the row locked by a request that is over."""
+    """Count the requests that find the row locked by a request that has ended."""
     found = 0
     for _ in range(requests):
         conn.request(CHANGE)

@@ -1,8 +1,9 @@
-"""Part 4: whether it costs more with more of everything: connections, threads, Databases; and what importing costs.
+"""Part 4: whether costs grow with the number of connections, threads and Databases; and what importing wsgidb costs.
 
     python benchmarks/scale.py [--rounds 200]
 
-Costs are measured on SQLite in files, so that a thousand connections are no server's matter; memory with PyMySQL.
+Times are measured on SQLite files, so that no server has to bear a thousand connections; memory is measured with
+PyMySQL.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SIZES = (10, 100, 1000)
 
 
 def pool_of(size: int, url: str, stack: ExitStack, **options: Any) -> Database:
-    """A pool with that many connections at rest."""
+    """Make a pool with that many idle connections."""
     made = stack.enter_context(Database(url, strategy="pooled", pool_size=size, **options))
     with ExitStack() as all_of_them:
         for _ in range(size):
@@ -38,7 +39,7 @@ def pool_of(size: int, url: str, stack: ExitStack, **options: Any) -> Database:
 
 
 def threads_of(size: int, url: str, stack: ExitStack) -> Database:
-    """A connection for each of that many threads that live."""
+    """Make a connection for each of that many live threads."""
     made = stack.enter_context(Database(url, strategy="thread-local"))
     over, ready = threading.Event(), threading.Barrier(size + 1)
 
@@ -59,7 +60,7 @@ def threads_of(size: int, url: str, stack: ExitStack) -> Database:
 
 
 def own_memory(server: Any, count: int = 200) -> float:
-    """Bytes of wsgidb's own for each idle connection: what a pool takes, less as many connections of plain PyMySQL."""
+    """The bytes that wsgidb needs for each idle connection: the memory of a pool, less that of plain connections."""
     url = server.url()
     driver = Driver("pymysql", url)
     with ExitStack() as stack:
@@ -70,13 +71,13 @@ def own_memory(server: Any, count: int = 200) -> float:
         def pool() -> Database:
             return pool_of(count, f"{url}?charset=utf8mb4", stack, ssl_mode="disabled")
 
-        (plain(), pool())  # what is allocated but once
+        (plain(), pool())  # so that what is allocated only once does not count
         theirs, ours = traced(plain), traced(pool)
     return (ours - theirs) / count
 
 
 def traced(make: Callable[[], object]) -> int:
-    """Bytes that are allocated for what is made, and not given back as long as it is kept."""
+    """The bytes that are allocated while the objects are made, and are in use as long as they are kept."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -90,7 +91,7 @@ def traced(make: Callable[[], object]) -> int:
 
 
 def import_time() -> float:
-    """ms that importing wsgidb takes, the fastest of ten."""
+    """The time that importing wsgidb takes, in ms; the fastest of ten."""
     program = "import time; t = time.perf_counter(); import wsgidb; print((time.perf_counter() - t) * 1000)"
     return min(float(subprocess.check_output([sys.executable, "-c", program], text=True)) for _ in range(10))
 

@@ -1,9 +1,10 @@
-"""Part 1: the city application under uWSGI (one process, 16 threads), as each peer and wsgidb connect it.
+"""Part 1: the city application under uWSGI (one process, 16 threads), with each of the pools and with wsgidb.
 
     python benchmarks/served.py [--runs 10] [--seconds 0.25] [--driver pymysql|mysqlclient]
                                 [--framework wsgi|flask] [--rows NAME ...]
 
-All rows' servers are up at once; in each run wrk asks one after the other, so that what disturbs a run disturbs all.
+The servers of all rows run at the same time. In each run, wrk loads them one after the other, so that a disturbance
+affects all rows alike.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FRESH = "wsgidb per-request"
 SEED = "per request, PyMySQL's defaults"
 ONLY_PYMYSQL = {SEED, "mysql-connector's pool"}
 Figures = dict[str, dict[str, Any]]
-"""By row: what `City.trips` counted, and under "load", by the number of clients, lists of what each run of wrk saw."""
+"""By row: the counts of `City.trips`, and under "load", by the number of clients, the figures of each run."""
 
 
 def measure(
@@ -58,7 +59,7 @@ def of(figures: Figures, row: str, clients: int, what: str) -> list[float]:
 
 
 def against_limit(figures: Figures, what: str, head: Sequence[str], rest: Callable[[str], list[str]]) -> str:
-    """A table of all rows: this figure as a ratio to the limit's of the same run, by the number of clients."""
+    """A table of one figure of all rows, as a ratio to the limit in the same run, by the number of clients."""
     columns = ["connection", *(f"× limit, {clients}" for clients in CLIENTS), *head]
     rows = []
     for name in figures:
@@ -68,7 +69,7 @@ def against_limit(figures: Figures, what: str, head: Sequence[str], rest: Callab
 
 
 def report(figures: Figures) -> str:
-    """Requests per second and what they cost; then how long the slowest took."""
+    """Two tables: requests per second and their cost, and the time of the slowest requests."""
 
     def rest_of_rates(name: str) -> list[str]:
         cells = [f"{median(of(figures, name, 16, 'rate')):.0f}"]
@@ -99,7 +100,7 @@ def report(figures: Figures) -> str:
 
 
 def settings() -> str:
-    """What each row is."""
+    """The table with the settings of each row."""
     head = ["connection", "settings", "recommended by"]
     return (
         "All have autocommit on and charset=utf8mb4, and TLS off (wsgidb: ssl_mode=disabled) but for the first and in"
@@ -131,7 +132,7 @@ def targets(figures: Figures) -> list[str]:
 
 
 def inexact(figures: Figures) -> list[str]:
-    """Whose round trips per request are not exactly those of its statement; none may be."""
+    """The rows whose round trips per request are not exactly those of its statement, which is an error."""
     return [f"{row}: {figures[row]['trips']:.2f} round trips" for row in OURS if figures[row]["trips"] != 1]
 
 

@@ -1,4 +1,4 @@
-"""The city application of one row under uWSGI, and what it and its database do while wrk asks."""
+"""The city application of one row under uWSGI, and measurements of it and its database while wrk loads it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 PAGE = "/?city=london"
 FOUND = b'City "london" is #17'
 WARM_UP = 1
-"""Requests of each of as many clients as there are threads, before a load that is measured."""
+"""Requests that each of as many clients as there are threads sends before a load is measured."""
 SESSIONS = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'guest'"
 TICKS = os.sysconf("SC_CLK_TCK")
 SCHEMA = [
@@ -42,8 +42,8 @@ SCHEMA = [
 
 @contextmanager
 def database(tls: bool = False) -> Iterator[MariaDB]:
-    """A server of its own, with the table of cities."""
-    with MariaDB(tls=tls, max_connections=1000) as server:  # all rows keep theirs at once
+    """Yield a MariaDB server that is started for the benchmark, with the table of cities."""
+    with MariaDB(tls=tls, max_connections=1000) as server:  # all rows keep their connections at the same time
         for sql in SCHEMA:
             server.query(sql)
         yield server
@@ -51,15 +51,15 @@ def database(tls: bool = False) -> Iterator[MariaDB]:
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of wrk saw, and what it cost."""
+    """The figures of one run of wrk, and what the run cost."""
 
     rate: float
-    """Requests per second,"""
+    """Requests per second."""
     p50: float
-    """and of their times, in ms."""
+    """Percentiles of the response times, in ms."""
     p99: float
     app_cpu: float
-    """ms per request of the application's process, and of the database's."""
+    """CPU time per request, in ms: of the application's process, and of the database's."""
     server_cpu: float
     errors: int
 
@@ -78,7 +78,7 @@ class City:
             *(str(Path(sys.executable).with_name("uwsgi")), "--http-socket", f"127.0.0.1:{self.port}"),
             *("--module", "city", "--callable", "application", "--need-app", "--single-interpreter"),
             *("--processes", "1", "--threads", str(THREADS), "--die-on-term", "--disable-logging"),
-            # It closes after each response and does not say so, which wrk takes for an error.
+            # uWSGI closes the connection after each response without saying so, which wrk counts as an error.
             *("--add-header", "Connection: close"),
             *("--listen", "64", "--pythonpath", str(HERE), "--pythonpath", sysconfig.get_path("purelib")),
         ]
@@ -111,7 +111,7 @@ class City:
         return True
 
     def ask(self) -> None:
-        """One request; its answer must be right."""
+        """Send one request. Its response must be right."""
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             client.request("GET", PAGE)
@@ -122,12 +122,12 @@ class City:
         assert (reply.status, body) == (200, FOUND), (reply.status, body, self._log.read_text(errors="replace")[-3000:])
 
     def trips(self, requests: int = 50) -> dict[str, float]:
-        """Round trips and statements of each request, as the server has counted them, one request after the other.
+        """The round trips and statements per request, as the database server counts them, one request after the other.
 
-        A connection counts as one round trip, though opening it takes two or more."""
+        A connection counts as one round trip, although opening it takes two or more."""
         with closing(connect(self.server.url("root"))) as watcher:
             others = self._sessions(watcher)
-            self._ask_at_once(20)  # so that each thread has its connection
+            self._ask_at_once(20)  # so that each thread has a connection
             self._rest(watcher, others)
             before = self._counted(watcher)
             for _ in range(requests):
@@ -135,22 +135,22 @@ class City:
             reads = self._rest(watcher, others) + 1
             after = self._counted(watcher)
         grown = {name: after[name] - before[name] for name in before}
-        grown["Questions"] -= reads  # the watcher's own
+        grown["Questions"] -= reads  # those of this function
         trips = grown["Questions"] + grown["Com_admin_commands"] + grown["Connections"]
         found = {"trips": trips, "statements": grown["Questions"], "connects": grown["Connections"]}
         return {name: number / requests for name, number in found.items()}
 
     def _sessions(self, watcher: Any) -> int:
-        """Those of the other rows; one of our own may just be ending."""
+        """The sessions of the other rows. One of this row may be about to end."""
         found: list[int] = []
         for _ in range(5):
             found.append(value(watcher, SESSIONS))
-            time.sleep(0.02)  # the least of several looks counts, as no reply tells when that session is gone
+            time.sleep(0.02)  # the lowest of several counts is used, because nothing tells when that session has ended
         return min(found)
 
     def _rest(self, watcher: Any, others: int) -> int:
-        """Wait until the server has heard the goodbyes, which it may do after the response. Returns how many times it
-        was asked for that."""
+        """Wait until the server has received the goodbyes, which may be after the response. Returns the number of
+        queries that this took."""
         if BY_NAME[self.row].keeps:
             return 0
         reads = count(1)
@@ -158,7 +158,7 @@ class City:
         return next(reads) - 1
 
     def _ask_at_once(self, times: int) -> None:
-        """As many clients as there are threads ask, so many times each."""
+        """Let as many clients as there are threads send this number of requests each."""
         with ThreadPoolExecutor(THREADS) as clients:
             for _ in range(times):
                 list(clients.map(lambda _: self.ask(), range(THREADS)))
@@ -170,8 +170,10 @@ class City:
             return {name: int(number) for name, number in cursor.fetchall()}
 
     def load(self, clients: int, seconds: float) -> Load:
-        """What wrk sees in so many seconds, after some requests that are not counted: before it this row has rested
-        while the others had their turns, so that each connection that is looked after would be pinged once more."""
+        """Let wrk load the row for this many seconds, after some requests that are not counted.
+
+        Those come first because the row was idle during the turns of the others, so that each connection that is
+        validated would be pinged once more."""
         self._ask_at_once(WARM_UP)
         before = self._cpu()
         said = self._wrk(clients, seconds)
@@ -186,7 +188,7 @@ class City:
     def _wrk(self, clients: int, seconds: float) -> str:
         script = HERE / "report.lua"
         url = f"http://127.0.0.1:{self.port}{PAGE}"
-        # wrk takes whole seconds only; a fraction is cut short by a signal, on which it reports all the same.
+        # wrk takes whole seconds only. For a fraction it is stopped by a signal, after which it still reports.
         wrk = subprocess.Popen(
             ["wrk", "-t", "1", "-c", str(clients), "-d", "60", "-s", str(script), url],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -199,8 +201,8 @@ class City:
         return said + complaints
 
     def siege(self, requests: float) -> dict[str, Any]:
-        """The seed's own command. By the number of requests: by time it cancels its threads wherever they are, and
-        may hang then (https://github.com/JoeDog/siege/pull/180)."""
+        """Run siege for a number of requests. If it were run for a time, it would cancel its threads wherever they are,
+        and might hang (https://github.com/JoeDog/siege/pull/180)."""
         url = f"http://127.0.0.1:{self.port}{PAGE}"
         each = max(round(requests / THREADS), 1)
         command = ["siege", "--benchmark", f"--reps={each}", f"--concurrent={THREADS}", "--json-output", url]
@@ -209,7 +211,7 @@ class City:
         return found
 
     def _cpu(self) -> tuple[float, float]:
-        """Seconds of CPU so far: of the application's process, and of the database's."""
+        """The seconds of CPU used so far by the application's process, and by the database's."""
         return _seconds(self._process.pid), _seconds(self.server.pid)
 
 

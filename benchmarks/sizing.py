@@ -1,10 +1,10 @@
-"""Part 6: how many connections? Dead connection time against waiting, by the size of the pool and the kind of load.
+"""Part 6: how many connections? Measures dead connection time and waiting, by the size of the pool and the load.
 
     python benchmarks/sizing.py [--seconds 2]
 
-Requests arrive by themselves, whether or not earlier ones are done, and each holds a connection for a statement of
-4 ms. What is drawn is the share of open connections' time that nobody used, and how long the unluckiest 1 % waited
-from their arrival until they had a connection. Each source is under its load for a second before anything is counted.
+Requests arrive whether or not earlier ones have ended, and each holds a connection for a statement of 4 ms. The figures
+are the share of the open connections' time in which nobody used them, and the 99th percentile of the time from a
+request's arrival until it has a connection. Each source is under its load for a second before anything is counted.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ LOADS = {
     "bursty: 24 at once, every 0.1 s": (bursts(24, 0.1), 1),
     "sparse: 20 a second": (evenly(20), 4),
 }
-"""When requests come, and how many times as long as others a load must last for them to be enough."""
+"""When requests arrive, and the factor by which a load lasts longer so that there are enough requests."""
 
 
 def run(made: Database, arrivals: Arrivals, seconds: float, warm_up: float) -> tuple[float, float]:
-    """Dead connection time, and the 99th percentile of waiting in ms."""
+    """The dead connection time, and the 99th percentile of waiting in ms."""
     waits: list[float] = []
     line: queue.SimpleQueue[float | None] = queue.SimpleQueue()
 
@@ -78,7 +78,7 @@ def run(made: Database, arrivals: Arrivals, seconds: float, warm_up: float) -> t
 
 
 def measure(url: str, seconds: float) -> dict[str, dict[str, tuple[float, float]]]:
-    """By load and source."""
+    """The figures of `run`, by load and source."""
     sources: dict[str, dict[str, Any]] = {f"pooled {size}": {"pool_size": size} for size in SIZES}
     sources |= {strategy: {"strategy": strategy} for strategy in ("thread-local", "per-request")}
     figures: dict[str, dict[str, tuple[float, float]]] = {}

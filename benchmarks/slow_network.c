@@ -1,7 +1,7 @@
-/* A TCP proxy on loopback that holds all it carries back for a while: slow_network PORT MICROSECONDS_EACH_WAY
+/* A TCP proxy on loopback that delays everything: slow_network PORT MICROSECONDS_EACH_WAY
 
-   It prints the port it listens on, and ends with a signal. In C, with a thread for each direction, so that it is not
-   what limits those that are measured. */
+   It prints the port that it listens on, and runs until it gets a signal. It is written in C, with a thread for each
+   direction, so that it does not limit what is measured. */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -28,7 +28,7 @@ static void *carry(void *argument) {
             if ((part = write(way->to, data + sent, size - sent)) <= 0)
                 size = 0;
     }
-    shutdown(way->to, SHUT_RDWR); /* which ends the other direction, too; descriptors go with the process */
+    shutdown(way->to, SHUT_RDWR); /* this ends the other direction too; descriptors are closed with the process */
     free(way);
     return NULL;
 }

@@ -1,10 +1,10 @@
-"""A soak: requests by the million with random faults, and a table of what came of them.
+"""A soak test: a million requests with random faults, and a table of the effects.
 
     python benchmarks/soak.py [--requests 1000000] [--http 20000] [--seed 1] [--strategies thread-local,pooled]
 
-Needs the packages of `make test` (.venv/bin/python has them); starts MariaDB servers of its own. The first number is
-for requests within this process, the second for those over HTTP; both are shared by the strategies. Exits with 1 where
-anything was lost or leaked, grew, or did not add up, and where a client was told of an error without a fault.
+It needs the packages of `make test` (.venv/bin/python has them) and starts its own MariaDB servers. The first number is
+for requests within this process, the second for requests over HTTP; the strategies share both. It exits with 1 if
+anything was lost or leaked, grew, or did not add up, or if a client was told of an error without a fault.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from support.mariadb import MariaDB
 
 HEAD = ("fault", "times", "requests", "errors by kind", "longest stall", "recovery", "leaked", "lost")
 GROWTH = 8.0
-"""MB that a process may grow by between the run's first fifth and its end: the allocator's breathing."""
+"""MB by which a process may grow between the first fifth of the run and its end, because allocators vary."""
 
 
 def in_process(strategy: str, requests: int, window: int, seed: int) -> tuple[list[Row], list[str]]:
-    """The table of one strategy, and what did not add up."""
+    """The rows of one strategy, and a list of what did not add up."""
     choose = random.Random(seed)
     with MariaDB() as server:
         soak = Soak(server, strategy, seed)

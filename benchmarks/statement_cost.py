@@ -1,12 +1,12 @@
-"""What observing statements costs: a bare PyMySQL cursor and one through wsgidb, side by side in one run.
+"""What recording statements costs: a bare PyMySQL cursor and one through wsgidb, side by side in one run.
 
-    python benchmarks/statement_cost.py mysql+pymysql://guest@127.0.0.1/test     # a server of yours, read only
-    python benchmarks/statement_cost.py                                          # one of its own, as the tests do
+    python benchmarks/statement_cost.py mysql+pymysql://guest@127.0.0.1/test     # your own server, read only
+    python benchmarks/statement_cost.py                                          # starts a server, as the tests do
 
-Each line is one operation, in microseconds: bare, through wsgidb, and what that adds. "memory" answers from memory,
-with what the server said once: that is Python's own cost, and the noise of network and server is out of it. Both
-sides are measured in turn, many times; the minimum of all rounds is printed, and the median of the differences between
-neighbours. Nothing else should run meanwhile.
+Each line is one operation, in microseconds: bare, through wsgidb, and the difference. In the lines with "memory" the
+replies are not read from the server, but repeated from memory: they show the cost of Python alone, without the noise of
+network and server. Both sides are measured in turn, many times. The minimum of all rounds is printed, and the median of
+the differences between neighbouring measurements. Nothing else should run at the same time.
 
 Targets: 1.5 µs for an execute, 0 for a row fetched.
 """
@@ -37,7 +37,7 @@ Operation = Callable[[Any], Callable[[], object]]
 
 
 class Memory:
-    """A socket and its file in one, that answers every command with the same bytes."""
+    """A socket and its file in one, which answers every command with the same bytes."""
 
     def __init__(self, reply: bytes) -> None:
         self._reply = io.BytesIO(reply)
@@ -63,7 +63,7 @@ class Recorder:
 
 @contextmanager
 def from_memory(raw: Any, sql: str) -> Iterator[None]:
-    """The connection answers from memory what its server says to this statement."""
+    """Make the connection answer from memory with what its server replies to this statement."""
     sock, file = raw._sock, raw._rfile
     raw._rfile = recorder = Recorder(file)
     raw.query(sql)
@@ -87,7 +87,7 @@ def cursor(conn: Any) -> Callable[[], object]:
 
 
 def once(work: Callable[[], object], times: int) -> float:
-    """Seconds for one of so many."""
+    """The seconds that one call takes, as the average of this many."""
     repeat = range(times)
     began = time.perf_counter()
     for _ in repeat:
@@ -96,7 +96,7 @@ def once(work: Callable[[], object], times: int) -> float:
 
 
 def compare(bare: Callable[[], float], ours: Callable[[], float], rounds: int) -> tuple[float, float, float]:
-    """The fastest of each, and the median of what ours takes more than its neighbour."""
+    """The fastest of each, and the median of the differences between wsgidb's and the bare one beside it."""
     pairs = []
     for number in range(rounds):
         first, second = (bare, ours) if number % 2 else (ours, bare)
@@ -118,7 +118,7 @@ def timed(operation: Operation, times: int) -> Callable[[Any], Callable[[], floa
 
 
 def timed_rows(method: str, kind: type[Cursor]) -> Callable[[Any], Callable[[], float]]:
-    """Seconds for one row; the statement itself is not in it."""
+    """The seconds that one row takes, without the statement itself."""
 
     def prepare(conn: Any) -> Callable[[], float]:
         cursor = conn.cursor(kind)

@@ -2,8 +2,8 @@
 
     python benchmarks/why.py [write] [trips] [connect] [connect-sqlite] [checkout] [lock]
 
-Needs the packages of `make test` (.venv/bin/python has them); starts a MariaDB server of its own. Absolute times are
-this machine's; look at the ratios.
+It needs the packages of `make test` (.venv/bin/python has them) and starts its own MariaDB server. Absolute times
+depend on the machine; look at the ratios.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from wsgidb import Database
 ROUNDS, SECONDS = 7, 0.4
 
 Use = Callable[[Callable[[Any], None]], None]
-"""Runs a handler with a connection from some source, and gives it back."""
+"""Runs a handler with a connection from some source, and returns the connection to it."""
 
 
 def of_wsgidb(database: Database) -> Use:
@@ -77,11 +77,11 @@ def nothing(conn: Any) -> None:
     pass
 
 
-# -- what becomes of a write
+# -- the fate of a write
 
 
 def write(server: MariaDB) -> dict[str, tuple[str, list[int]]]:
-    """UPDATE a, the connection is killed, UPDATE b, commit: what the handler was told, and what is in the table."""
+    """UPDATE a, kill the connection, UPDATE b, commit. Returns what the handler was told and what is in the table."""
     plain = {**login(server.url()), "ssl_disabled": True}
     found = {}
     with Database(server.url(), ssl_mode="disabled") as database:
@@ -109,11 +109,11 @@ def write(server: MariaDB) -> dict[str, tuple[str, list[int]]]:
     return found
 
 
-# -- what goes over the wire
+# -- the commands that are sent
 
 
 def trips(server: MariaDB) -> dict[str, list[str]]:
-    """The commands that one hot request with a single SELECT sends, autocommit on."""
+    """The commands that a request with one SELECT sends on a connection that was just used, with autocommit on."""
     found = {}
     with TCPProxy(server.port) as proxy:
         url = proxy.url_from(server.url())
@@ -133,12 +133,12 @@ def trips(server: MariaDB) -> dict[str, list[str]]:
     return found
 
 
-# -- how long it takes
+# -- times
 
 
 def rates(sources: dict[str, Use], handler: Callable[[Any], None], threads: int = 1) -> dict[str, float]:
-    """Requests per second of each source: the median of several rounds in turn, as other work on the machine shifts
-    single ones."""
+    """The requests per second of each source: the median of several rounds, because other work on the machine disturbs
+    single rounds."""
     rounds: dict[str, list[float]] = {name: [] for name in sources}
     for use in sources.values():
         use(handler)
@@ -167,7 +167,7 @@ def one_round(use: Use, handler: Callable[[Any], None], threads: int) -> float:
 
 
 def connect(server: MariaDB) -> dict[str, float]:
-    """MariaDB, requests/s with one SELECT each: a fresh connection for each, and a kept one."""
+    """Requests/s on MariaDB with one SELECT each: with a new connection for each, and with a pool."""
     with Database(server.url(), strategy="per-request") as fresh, Database(server.url()) as pooled:
         sources = {
             "pymysql.connect(), its defaults": of_driver(lambda: pymysql.connect(**login(server.url()))),
@@ -178,7 +178,7 @@ def connect(server: MariaDB) -> dict[str, float]:
 
 
 def connect_sqlite(server: MariaDB) -> dict[str, float]:
-    """SQLite, requests/s with one SELECT each: a fresh connection for each, and a kept one."""
+    """Requests/s on SQLite with one SELECT each: with a new connection for each, and with a pool."""
     with tempfile.TemporaryDirectory() as directory:
         url = f"sqlite:///{directory}/file.db"
         with Database(url, strategy="per-request") as fresh, Database(url) as pooled:
@@ -186,7 +186,7 @@ def connect_sqlite(server: MariaDB) -> dict[str, float]:
 
 
 def checkout(server: MariaDB) -> dict[str, float]:
-    """Validated checkouts and returns per second, one thread, nothing else done."""
+    """Validated checkouts and returns per second in one thread that does nothing else."""
     plain = {**login(server.url()), "ssl_disabled": True, "autocommit": True}
     options: dict[str, Any] = {"transaction": "autocommit", "ssl_mode": "disabled"}
     with (
@@ -202,7 +202,7 @@ def checkout(server: MariaDB) -> dict[str, float]:
 
 
 def lock(server: MariaDB) -> dict[str, float]:
-    """Requests/s with one SELECT each of 16 threads over a network that takes 2 ms for a round trip."""
+    """Requests/s of 16 threads with one SELECT each, over a network with a round trip time of 2 ms."""
     with TCPProxy(server.port) as proxy:
         proxy.delay = 0.001
         url = proxy.url_from(server.url())
@@ -226,7 +226,7 @@ SECTIONS: dict[str, Callable[[MariaDB], dict[str, Any]]] = {
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    """Rates with their ratio to the first; anything else as it is."""
+    """The cells of a row: a rate with its ratio to the first rate, anything else unchanged."""
     first = next(iter(found.values()))
     for label, value in found.items():
         if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The city application in Bottle; README.md says what it answers, and how to load the cities.
+"""The city application in Bottle. README.md describes its requests and how to load the cities.
 
     WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --pythonpath examples bottle_app:application
 """

@@ -1,4 +1,4 @@
-"""The city application in CherryPy; README.md says what it answers, and how to load the cities.
+"""The city application in CherryPy. README.md describes its requests and how to load the cities.
 
     WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --pythonpath examples cherrypy_app:application
 """

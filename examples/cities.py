@@ -1,4 +1,4 @@
-"""What the example applications share: their questions to the database."""
+"""The database queries, which all example applications share."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ HINT = "Name a city: /?city=London"
 
 
 class CityExists(Exception):
-    """There is a city of that name already."""
+    """A city of that name exists already."""
 
 
 def parameter_mark(connection: Any) -> str:
     """How this connection's driver writes a parameter in SQL.
 
-    PEP 249 lets each driver choose: sqlite3 writes ``?``, those for MySQL and PostgreSQL ``%s``. wsgidb passes SQL
-    on as it is, so an application that runs on both has to know. The connection that wsgidb hands out is an
-    instance of the driver's own class; that is all one needs to ask.
+    PEP 249 lets each driver choose: sqlite3 uses ``?``, the drivers for MySQL and PostgreSQL use ``%s``. wsgidb does
+    not change SQL, so an application that runs with both must know the style. It can tell from the connection, which is
+    an instance of the driver's own class.
     """
     return "?" if isinstance(connection, sqlite3.Connection) else "%s"
 
 
 def page_of(name: str) -> str:
-    """Where an application answers for the city of that name."""
+    """The path of the page of the city with this name."""
     return f"/?{urlencode({'city': name})}"
 
 
@@ -41,13 +41,13 @@ def find_city(connection: Any, name: str) -> int | None:
 
 
 def answer(connection: Any, name: str) -> tuple[str, int]:
-    """The sentence that every example application replies with, and its HTTP status."""
+    """The sentence that every example application answers with, and its HTTP status."""
     number = find_city(connection, name)
     return (f'City "{name}" not found', 404) if number is None else (f'City "{name}" is #{number}', 200)
 
 
 def list_cities(connection: Any) -> Iterator[bytes]:
-    """All cities as lines of text, a hundred at a time, each read when the one before was sent."""
+    """All cities as lines of text, a hundred at a time; each hundred is read when the one before it has been sent."""
     mark = parameter_mark(connection)
     last = 0
     with closing(connection.cursor()) as cursor:
@@ -63,7 +63,7 @@ def list_cities(connection: Any) -> Iterator[bytes]:
 def add_cities(connection: Any, names: Iterable[str]) -> None:
     """Add cities one by one, each under the next number. Raises CityExists, or ValueError for an empty name.
 
-    Nothing is committed: what becomes of those that were added before an error is up to the request."""
+    It does not commit. Whether the cities that were added before an error are kept is up to the request."""
     mark = parameter_mark(connection)
     with closing(connection.cursor()) as cursor:
         for name in names:

@@ -1,6 +1,6 @@
-"""The city application in Django, settings and views in one file; README.md says what it answers.
+"""The city application in Django, with settings and views in one file. README.md describes its requests.
 
-Django's own connection keeps the sessions; it knows nothing of that in environ, nor that of it.
+Django stores its sessions through a connection of its own, which is separate from the one in environ.
 
     export PYTHONPATH=examples DJANGO_SETTINGS_MODULE=django_app WSGIDB_URL=sqlite:///cities.sqlite3
     django-admin migrate && django-admin runserver

@@ -1,4 +1,4 @@
-"""The city application in Falcon; README.md says what it answers, and how to load the cities.
+"""The city application in Falcon. README.md describes its requests and how to load the cities.
 
     WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --pythonpath examples falcon_app:application
 """

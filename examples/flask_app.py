@@ -1,4 +1,4 @@
-"""The city application in Flask; README.md says what it answers, and how to load the cities.
+"""The city application in Flask. README.md describes its requests and how to load the cities.
 
     WSGIDB_URL=sqlite:///cities.sqlite3 flask --app examples/flask_app run
 """
@@ -12,11 +12,11 @@ from cities import CSV, HINT, CityExists, add_cities, answer, list_cities, page_
 from wsgidb import Connection, DatabaseMiddleware, get_connection
 
 app = Flask(__name__)
-app.wsgi_app = DatabaseMiddleware(app.wsgi_app, transaction="request")  # type: ignore[method-assign]  # Flask's own way
+app.wsgi_app = DatabaseMiddleware(app.wsgi_app, transaction="request")  # type: ignore[method-assign]  # as Flask's documentation recommends
 
 
 def get_db() -> Connection:
-    """The request's connection, under the name that Flask's tutorial gives it; there is nothing to tear down."""
+    """The request's connection, under the name that Flask's tutorial uses. It needs no teardown function."""
     return get_connection(request.environ)
 
 

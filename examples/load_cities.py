@@ -1,4 +1,4 @@
-"""Create the table of cities and fill it from cities.csv; run as a program, in the database of WSGIDB_URL.
+"""Create the table of cities and fill it from cities.csv. As a program, it uses the database of WSGIDB_URL.
 
     WSGIDB_URL=mysql+pymysql://user:password@127.0.0.1/test python examples/load_cities.py
 """
@@ -25,9 +25,9 @@ def read_cities() -> list[tuple[int, str, str]]:
 def text_type(connection: Any) -> str:
     """A column type for names that are equal only if they are the same text.
 
-    MySQL's usual collations take "Zürich" for "ZURICH", and the Danish ones "Århus" for "Aarhus". Its _bin collations
-    do not, but most of them ignore trailing spaces; the one that does not is named differently in MariaDB and MySQL.
-    SQLite and PostgreSQL compare text byte by byte unless told otherwise.
+    With MySQL's usual collations, "Zürich" equals "ZURICH", and with the Danish ones "Århus" equals "Aarhus". Its _bin
+    collations compare exactly, but most of them ignore trailing spaces; the one that does not is named differently in
+    MariaDB and MySQL. SQLite and PostgreSQL compare text byte by byte unless told otherwise.
     """
     if isinstance(connection, sqlite3.Connection):
         return "TEXT"
@@ -41,10 +41,10 @@ def text_type(connection: Any) -> str:
 
 
 def load_cities(database: Database) -> int:
-    """Make the table if there is none, fill it if it is empty, and return how many rows that added.
+    """Create the table if it does not exist, fill it if it is empty, and return the number of rows added.
 
-    A table that has rows is left alone: it may be somebody's own. All rows come in one transaction, so an interrupted
-    load leaves an empty table, and the next one starts over.
+    A table that has rows is not changed, because it may be somebody's own. All rows are added in one transaction, so an
+    interrupted load leaves an empty table, and the next one starts again.
     """
     with database.connection() as connection, closing(connection.cursor()) as cursor:
         text = text_type(connection)

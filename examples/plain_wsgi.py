@@ -1,4 +1,4 @@
-"""The city application as plain WSGI; README.md says what it answers, and how to load the cities.
+"""The city application as plain WSGI. README.md describes its requests and how to load the cities.
 
     WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --pythonpath examples plain_wsgi:application
 """
@@ -25,7 +25,7 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
         return [text.encode()]
 
     match environ["REQUEST_METHOD"], environ["PATH_INFO"]:
-        case "GET", "/":  # WSGI carries bytes as Latin-1 text (PEP 3333); an address bar sends UTF-8
+        case "GET", "/":  # WSGI passes bytes as Latin-1 text (PEP 3333), and browsers send UTF-8
             found = parse_qs(environ.get("QUERY_STRING", "").encode("latin-1").decode("utf-8", "replace")).get("city")
             return reply(*answer(environ["db.conn"], found[0])) if found else reply(HINT, 400)
         case "POST", "/":

@@ -1,4 +1,4 @@
-"""The city application in Pyramid; README.md says what it answers. paste.ini puts the database around it.
+"""The city application in Pyramid. README.md describes its requests. paste.ini wraps it in wsgidb.
 
     PYTHONPATH=examples pserve examples/paste.ini
     PYTHONPATH=examples gunicorn --paste examples/paste.ini
@@ -37,7 +37,7 @@ def listing(request: Request) -> Response:
 
 
 def main(global_config: dict[str, str], **settings: str) -> Any:
-    """The ``paste.app_factory``: the application alone, without its database."""
+    """The ``paste.app_factory``: it makes the application alone, without wsgidb around it."""
     with Configurator(settings=settings) as config:
         config.add_route("index", "/")
         config.add_view(index, route_name="index", request_method="GET")

@@ -1,6 +1,6 @@
 """Serve an example application with Werkzeug's threaded server, after loading the cities if they are missing.
 
-WSGIDB_URL names the database, WSGIDB_STRATEGY where connections come from, and so on for every option.
+WSGIDB_URL names the database and WSGIDB_STRATEGY the strategy; every other option has a variable as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RequestHandler(WSGIRequestHandler):
-    """Passes the query on as it came: Werkzeug encodes bytes outside ASCII, which curl sends, a second time."""
+    """Passes the query on unchanged: Werkzeug would encode non-ASCII bytes, which curl sends, a second time."""
 
     def make_environ(self) -> WSGIEnvironment:
         environ = super().make_environ()
@@ -48,11 +48,11 @@ def port_number(text: str) -> int:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take the port here and not in Werkzeug's server, which answers a taken one with a paragraph of advice."""
+    """Bind the port here, because Werkzeug's server prints a paragraph of advice if the port is in use."""
     try:
         return socket.create_server((host, port), backlog=128)
     except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]  # Python appends the address once more
+        reason = str(error.strerror).partition(" (while")[0]  # Python appends the address again
         sys.exit(f"serve.py: cannot listen on {host}:{port}: {reason}")
 
 

@@ -1,4 +1,4 @@
-"""The city application in Werkzeug; README.md says what it answers, and how to load the cities.
+"""The city application in Werkzeug. README.md describes its requests and how to load the cities.
 
     WSGIDB_URL=sqlite:///cities.sqlite3 gunicorn --pythonpath examples werkzeug_app:application
 """
@@ -35,7 +35,7 @@ def add(request: Request) -> Response:
 
 @Request.application
 def app(request: Request) -> Response:
-    match URLS.bind_to_environ(request.environ).match():  # where nothing matches, that raises a NotFound
+    match URLS.bind_to_environ(request.environ).match():  # raises NotFound if no url matches
         case "listing", _:
             return Response(list_cities(request.environ["db.conn"]))
         case "download", _:
