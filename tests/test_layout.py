@@ -18,7 +18,7 @@ PACKAGE = Path(wsgidb.__file__).parent
 # Each module imports only modules above it. A new module is given its place here.
 ORDER = [
     *("errors", "dbapi"),
-    *("config.values", "config.url", "config.settings", "config.optional", "config"),
+    *("config.values", "config.url", "config.options", "config.settings", "config.optional", "config"),
     *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
     *("strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy", "strategies.checked"),
     "strategies",

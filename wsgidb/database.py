@@ -1,4 +1,4 @@
-"""The noun that lives as long as the process: settings, driver and engine of one database."""
+"""`Database`, which lives as long as the process: the settings, driver and engine of one database."""
 
 from __future__ import annotations
 
@@ -23,8 +23,17 @@ D = TypeVar("D", bound="Database")
 
 
 class Database:
-    """Where connections come from. Opens none until one is asked for. Safe to share between threads, and across a
-    fork: a child opens its own connections."""
+    """The connections to one database, for as long as the process lives.
+
+    It opens no connection until one is needed. Threads may share it, and it may be used after a fork: a child process
+    opens connections of its own.
+
+    >>> database = Database("sqlite:///shop.db", pool_size=4)
+    >>> with database.connection() as conn:
+    ...     conn.execute("SELECT 6 * 7").fetchone()
+    (42,)
+    >>> database.close()
+    """
 
     _engine_class: ClassVar[type[Engine]] = Engine
 
@@ -36,9 +45,15 @@ class Database:
         clock: Callable[[], float] = time.monotonic,
         **options: Any,
     ) -> None:
-        """`options` are those of docs/options.md. Never blocks. Raises ConfigError for what is wrong with them.
+        """Check the options and load the driver. Never blocks.
 
-        `clock` tells monotonic seconds; it is there for tests."""
+        `url` is ``driver://user:password@host:port/name``; the option `creator` can take its place. `options` are
+        described in docs/options.md. `clock` returns monotonic seconds, and is an argument for the sake of tests.
+        Raises ConfigError for an unknown option, a bad value, or a driver that is not installed.
+
+        >>> Database("sqlite:///shop.db", strategy="thread-local", max_idle=60)
+        <Database sqlite:///shop.db strategy=thread-local>
+        """
         if url is not None and (options if isinstance(url, Settings) else "url" in options):
             raise ConfigError("url: given twice")
         if not isinstance(url, Settings):
@@ -49,50 +64,73 @@ class Database:
         self._proxies = ProxyClasses(self._driver)
         engine_class = self._engine_class if url.leak_after is None else watched(self._engine_class)
         self._engine = engine_class(url, self._driver, clock)
-        self._finalize = weakref.finalize(self, self._engine.close)  # at the interpreter's exit, too
+        self._finalize = weakref.finalize(self, self._engine.close)  # also at the exit of the interpreter
 
     def _make_driver(self) -> Driver:
         return make_driver(self.settings, self._clock)
 
     @classmethod
     def from_env(cls, prefix: str = "WSGIDB_") -> Database:
-        """A Database of the environment: each option is a variable, in capitals, behind `prefix`.
+        """Make a Database from environment variables. Each is named `prefix` and then the option in capitals.
 
-        Raises ConfigError; also for a variable of that prefix that is no option."""
+        Raises ConfigError for a bad value, and for a variable with that prefix which is not an option.
+
+        >>> import os
+        >>> os.environ["SHOP_DB_URL"], os.environ["SHOP_DB_POOL_SIZE"] = "sqlite:///shop.db", "4"
+        >>> Database.from_env("SHOP_DB_")
+        <Database sqlite:///shop.db strategy=pooled>
+        """
         return cls(Settings.from_env(prefix))
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A validated connection for scripts and background jobs, under the same rules as a request's.
+        """Lease a validated connection for a ``with`` block, under the same rules as for a request. It is meant for
+        scripts and background jobs.
 
-        Blocks up to acquire_timeout, and at the end for a rollback or commit. Raises DatabaseUnavailable, and with
-        transaction=request what a failed commit raises."""
+        Blocks for up to acquire_timeout seconds at the beginning, and for a rollback or commit at the end. Raises
+        DatabaseUnavailable if no connection can be acquired, and with transaction=request what a failed commit raises.
+
+        >>> with Database("sqlite:///shop.db") as database:
+        ...     with database.connection() as conn:
+        ...         conn.execute("CREATE TABLE IF NOT EXISTS orders (item TEXT)").close()
+        ...         conn.execute("INSERT INTO orders VALUES (?)", ("tea",)).rowcount
+        ...         conn.commit()
+        1
+        """
         conn = self.lease()
         try:
-            yield cast(Connection, conn)  # it passes on what it has no method for
+            yield cast(Connection, conn)  # the proxy has those methods through __getattr__
         except BaseException as error:
             interrupt(conn, error)
             raise
         settle(conn, success=True)
 
     def lease(self, request: Request | None = None) -> ConnectionProxy:
-        """A lease that its caller must `settle`; see `connection`, which does. `request` is what log lines call it."""
+        """Acquire a connection. The caller must `settle` the lease, as `connection` does. Log lines name `request`.
+
+        Blocks for up to acquire_timeout seconds. Raises DatabaseUnavailable."""
         slot = self._engine.acquire()
         slot.request = request
         return lease(slot, self._proxies[type(slot.raw)])
 
     def lease_on_first_use(self, request: Request | None = None) -> ConnectionProxy:
-        """A lease that acquires nothing until it is used, and then may raise DatabaseUnavailable."""
+        """Make a lease that acquires its connection when it is first used, and may then raise DatabaseUnavailable."""
         return lazy(self._engine, self._proxies[self._driver.connection_class], request)
 
     def owns(self, lease: Engine | None) -> bool:
-        """Whether a lease's engine is this Database's."""
+        """Whether this engine, which is a lease's, belongs to this Database."""
         return lease is self._engine
 
     def check(self) -> float:
-        """Borrow a connection, ping it, and return the seconds that the ping took: for health pages.
+        """Acquire a connection, ping it, and return how many seconds the ping took. It is meant for health pages.
 
-        Blocks up to acquire_timeout and ping_timeout. Raises DatabaseUnavailable."""
+        Blocks for up to acquire_timeout, and then for up to ping_timeout seconds. Raises DatabaseUnavailable if no
+        connection can be acquired or if the ping fails.
+
+        >>> with Database("sqlite:///shop.db") as database:
+        ...     database.check() < 2
+        True
+        """
         slot = self._engine.acquire()
         try:
             began = self._clock()
@@ -108,13 +146,19 @@ class Database:
             self._engine.release(slot)
 
     def stats(self) -> Stats:
-        """What this process's connections have done so far. Never blocks on the server."""
+        """Return a snapshot of this process's counters. It makes no round trip to the server.
+
+        >>> with Database("sqlite:///shop.db") as database, database.connection():
+        ...     database.stats().leased
+        1
+        """
         return snapshot(self._engine.process, self._clock())
 
     def close(self) -> None:
-        """Close idle connections, fail who waits for one, and close leased ones as they come back. May be repeated.
+        """Close idle connections, and refuse waiting and later callers with DatabaseUnavailable. A leased connection is
+        closed when its lease ends. Closing again does nothing.
 
-        Blocks briefly for each connection's goodbye."""
+        Blocks briefly for each connection, while the driver tells the server that it closes."""
         self._engine.close()
 
     def __enter__(self: D) -> D:

@@ -1,6 +1,6 @@
-"""What PEP 249 promises of any driver's connection, for type checkers: values of environ are ``Any``.
+"""What PEP 249 promises of every driver's connections and cursors, for type checkers: values of environ are ``Any``.
 
-Whatever else a driver has is ``Any``, too: a proxy passes it on as it is.
+All other attributes are the driver's own. They have the type ``Any``, because a lease passes them through unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ __all__ = ["Connection", "Cursor"]
 
 
 class Cursor(Protocol):
-    """A DB-API cursor, on loan like the connection it came from."""
+    """A DB-API cursor of a leased connection. It can be used until the lease ends.
+
+    Every method raises the driver's errors, and `ConnectionReturned` after the lease."""
 
     @property
     def description(self) -> Any: ...
@@ -28,7 +30,8 @@ class Cursor(Protocol):
     def fetchall(self) -> Sequence[Any]: ...
     def close(self) -> Any: ...
 
-    # Not PEP 249's, or optional there: `with` is for those drivers only whose cursors have it (sqlite3's do not).
+    # PEP 249 makes iteration optional and does not define `with`: use that only if the driver's cursors have it
+    # (sqlite3's do not).
     def __iter__(self) -> Iterator[Any]: ...
     def __enter__(self) -> Any: ...
     def __exit__(
@@ -38,7 +41,10 @@ class Cursor(Protocol):
 
 
 class Connection(Protocol):
-    """A DB-API connection on loan: `close` gives it back, and `driver_connection` is the driver's own."""
+    """A leased DB-API connection. ``close()`` ends the lease early and rolls back what is not committed;
+    ``driver_connection`` is the driver's own connection, for which wsgidb guarantees nothing.
+
+    Every method raises the driver's errors, and `ConnectionReturned` after the lease."""
 
     @property
     def driver_connection(self) -> Any: ...
@@ -47,7 +53,7 @@ class Connection(Protocol):
     def rollback(self) -> Any: ...
     def close(self) -> Any: ...
 
-    # Not PEP 249's: `with` does what the driver's does, but never closes the driver's connection.
+    # PEP 249 does not define `with`. It does what the driver's own does, but it never closes the driver's connection.
     def __enter__(self) -> Connection: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /

@@ -1,4 +1,4 @@
-"""The errors of wsgidb: one root, so that an application can tell ours from its driver's."""
+"""The exceptions that wsgidb raises. They have one root, so that an application can tell them from its driver's."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ __all__ = [
 
 
 class WsgiDBError(Exception):
-    """Root of all errors that wsgidb raises itself; a statement's errors are the driver's own."""
+    """The root of all exceptions that wsgidb raises itself. A statement that fails raises the driver's own error."""
 
 
 class ConfigError(WsgiDBError, ValueError):
-    """An option is unknown, has a bad value, or contradicts another one. Raised at start-up."""
+    """An option is unknown, has a bad value or contradicts another one. It is raised at start-up."""
 
 
 class DatabaseUnavailable(WsgiDBError):
-    """There is no connection to be had now. The middleware answers it with a 503."""
+    """No connection can be acquired now. The middleware answers the request with 503 Service Unavailable."""
 
 
 class PoolTimeout(DatabaseUnavailable):
-    """All connections stayed leased for as long as ``acquire_timeout`` allows."""
+    """No connection became free within ``acquire_timeout`` seconds."""
 
 
 class PoolOverloaded(DatabaseUnavailable):
-    """More than ``max_waiting`` requests wait already, so this one was refused at once."""
+    """The request was refused at once because ``max_waiting`` requests were already waiting."""
 
 
 class ConnectionReturned(WsgiDBError):
-    """A connection or cursor was used after it had gone back to its source."""
+    """A connection or a cursor was used after the end of its lease."""
 
 
 class TransactionLost(WsgiDBError):
-    """The server ended the transaction behind the handler's back; the rest of it is not committed."""
+    """The server ended the transaction before it could be committed. The rest of it is not committed either."""

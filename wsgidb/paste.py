@@ -1,6 +1,7 @@
 """Configuration by PasteDeploy: ``use = egg:wsgidb`` in a ``[filter:…]`` or ``[filter-app:…]`` section.
 
-Keys are the options of docs/options.md; with neither url nor creator, the environment is asked.
+The section's keys are the options described in docs/options.md. If they give neither url nor creator, the environment
+is read.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from .wsgi.middleware import App, DatabaseMiddleware
 
 
 def filter_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[[App], DatabaseMiddleware]:
-    """``paste.filter_factory``. The section's keys count, the file's [DEFAULT] does not. Raises ConfigError."""
+    """The entry point ``paste.filter_factory``. `local_conf` is the section; `global_conf`, which is the file's
+    [DEFAULT] section, is ignored. The function that it returns raises ConfigError."""
 
     def wrap(app: App) -> DatabaseMiddleware:
         return DatabaseMiddleware(app, **local_conf)
@@ -20,5 +22,5 @@ def filter_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[[
 
 
 def filter_app_factory(app: App, global_conf: dict[str, str], **local_conf: str) -> DatabaseMiddleware:
-    """``paste.filter_app_factory``. Raises ConfigError."""
+    """The entry point ``paste.filter_app_factory``, with the same arguments. Raises ConfigError."""
     return DatabaseMiddleware(app, **local_conf)

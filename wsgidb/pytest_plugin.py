@@ -1,4 +1,4 @@
-"""A fixture for pytest, found by itself where wsgidb is installed. It does nothing until a test asks for it."""
+"""A fixture for pytest, which pytest finds where wsgidb is installed. It does nothing until a test requests it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def wsgidb_sandbox() -> Iterator[Callable[..., SandboxDatabase]]:
-    """A function that makes a `wsgidb.testing.SandboxDatabase`; all that is done with it is undone after the test."""
+    """A function that makes a `wsgidb.testing.SandboxDatabase` and takes the same arguments. After the test, everything
+    that was done with it is undone."""
     from .testing import SandboxDatabase
 
     made: list[SandboxDatabase] = []

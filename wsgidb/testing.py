@@ -1,9 +1,9 @@
-"""For an application's own tests: a Database whose work is undone, and that can be told to be unavailable.
+"""Tools for the tests of an application: a Database whose work is undone, and which can pretend to be unavailable.
 
     @pytest.fixture
     def database():
         with SandboxDatabase("mysql+pymysql://test@127.0.0.1/test", transaction="request") as database:
-            yield database      # what the test did is rolled back here
+            yield database      # then what the test did is rolled back
 
     def test_order(database):
         client = Client(DatabaseMiddleware(application, database))
@@ -33,32 +33,46 @@ ONE_CONNECTION = {"strategy": "pooled", "pool_size": 1, "max_lifetime": None, "m
 
 
 class _Engine(Engine):
-    """An engine that can be told to be unavailable."""
+    """An engine that can pretend that there is no server."""
 
     unavailable = False
 
     def acquire(self) -> Slot:
         if self.unavailable:
-            raise DatabaseUnavailable("told to be unavailable")
+            raise DatabaseUnavailable("the sandbox is in an outage()")
         return super().acquire()
 
 
 class SandboxDatabase(Database):
-    """A Database with one connection in one transaction, which is rolled back at `close` or `undo`.
+    """A Database with one connection in one transaction, which is rolled back by `close` or `undo`.
 
-    All leases share the connection, one after another. The application's commits and rollbacks act on savepoints
-    within the transaction, so they mean what they always mean, but nothing outlasts the test. What ends a
-    transaction by the way cannot be undone: on MySQL and MariaDB DDL and BEGIN sent as SQL, with sqlite3
-    executescript().
+    All leases share that connection, one after another. The application's commits and rollbacks act on savepoints
+    within the transaction, so they mean what they always mean, but nothing outlasts the test. A statement that commits
+    implicitly cannot be undone: on MySQL and MariaDB DDL and a BEGIN sent as SQL, with sqlite3 executescript().
+
+    >>> with SandboxDatabase("sqlite:///test.db") as database:
+    ...     with database.connection() as conn:
+    ...         conn.execute("CREATE TABLE orders (item TEXT)").close()
+    ...         conn.commit()
+    ...     with database.connection() as conn:
+    ...         conn.execute("SELECT COUNT(*) FROM orders").fetchone()
+    (0,)
+    >>> with Database("sqlite:///test.db") as database, database.connection() as conn:
+    ...     conn.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    (0,)
     """
 
     _engine_class = _Engine
     _engine: _Engine
 
     def __init__(self, url: str | None = None, /, **options: Any) -> None:
-        """With neither a url nor a creator, the environment is asked: `Database.from_env`. Raises ConfigError."""
+        """Take the arguments of `Database`, without the options that a sandbox sets itself: `strategy`, `pool_size`,
+        `max_lifetime`, `max_idle` and `ping_after`.
+
+        With neither a url nor a creator the environment is read, as by `Database.from_env`. Never blocks. Raises
+        ConfigError."""
         for name in options.keys() & ONE_CONNECTION.keys():
-            raise ConfigError(f"{name}: a sandbox has one connection and keeps it")
+            raise ConfigError(f"{name}: cannot be given to a sandbox, which has one connection and keeps it")
         given = {**options, **ONE_CONNECTION}
         if url is None and "creator" not in options:
             super().__init__(Settings.from_env(overrides=given))
@@ -71,7 +85,14 @@ class SandboxDatabase(Database):
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Meanwhile no connection is to be had; one that is leased already works on."""
+        """Refuse every acquire with DatabaseUnavailable inside the ``with`` block. A connection that is already leased
+        keeps working.
+
+        >>> with SandboxDatabase("sqlite:///test.db") as database, database.outage(), database.connection():
+        ...     pass
+        Traceback (most recent call last):
+        wsgidb.errors.DatabaseUnavailable: the sandbox is in an outage()
+        """
         self._engine.unavailable = True
         try:
             yield
@@ -79,22 +100,31 @@ class SandboxDatabase(Database):
             self._engine.unavailable = False
 
     def undo(self) -> None:
-        """Roll back all that was done so far, and go on. Blocks for that. Raises DatabaseUnavailable."""
+        """Roll back everything that was done so far; the sandbox can be used further.
+
+        Blocks for the rollback. Raises DatabaseUnavailable, also while another lease holds the connection.
+
+        >>> with SandboxDatabase("sqlite:///test.db") as database:
+        ...     with database.connection() as conn:
+        ...         conn.execute("CREATE TABLE IF NOT EXISTS visits (page TEXT)").close()
+        ...         conn.commit()
+        ...     database.undo()
+        """
         with self.connection() as conn:
             self._sandbox.begin_anew(conn.driver_connection)
 
 
 class _Sandbox(Driver):
-    """A driver whose transactions are savepoints of one that is never committed."""
+    """A driver whose transactions are savepoints of one transaction that is never committed."""
 
     name = "a sandbox"
-    options = SERVER_OPTIONS  # which the inner driver judges, as it does reset
+    options = SERVER_OPTIONS  # the inner driver refuses those that it does not have; the same holds for `reset`
     clears_sessions = True
 
     def __init__(self, settings: Settings, *args: Any) -> None:
         super().__init__(settings, *args)
         self._inner = make_driver(replace(settings, transaction="manual"), *args)
-        self.cursor_methods = self._inner.cursor_methods  # type: ignore[misc]  # it stands for that driver
+        self.cursor_methods = self._inner.cursor_methods  # type: ignore[misc]  # the same as the driver that it wraps
         self.unobserved_methods = self._inner.unobserved_methods  # type: ignore[misc]
         self.connection_class = self._inner.connection_class
         self._connected = False
@@ -114,14 +144,16 @@ class _Sandbox(Driver):
         return conn
 
     def _take_over(self, conn: Any, deadline: float) -> None:
-        """Let the application's commits and rollbacks be savepoints'."""
+        """Make the application's commits and rollbacks act on the savepoint."""
         try:
             conn.commit, conn.rollback = (lambda: self.commit(conn)), (lambda: self.rollback(conn, deadline))
             if hasattr(conn, "begin"):
                 conn.begin = conn.commit
         except AttributeError:
             kind = f"{type(conn).__module__}.{type(conn).__name__}"
-            raise ConfigError(f"creator: {kind} lets nobody replace its commit(); return a subclass of it") from None
+            raise ConfigError(
+                f"creator: a sandbox must replace commit(), which {kind} does not allow; return a subclass of it"
+            ) from None
 
     def begin_anew(self, conn: Any) -> None:
         self._run(conn, "ROLLBACK", "BEGIN", f"SAVEPOINT {SAVEPOINT}")
@@ -134,12 +166,12 @@ class _Sandbox(Driver):
         self._run(conn, f"RELEASE SAVEPOINT {SAVEPOINT}", f"SAVEPOINT {SAVEPOINT}")
 
     def rollback(self, conn: Any, deadline: float) -> None:
-        if self.autocommit:  # what stands by itself stays
+        if self.autocommit:  # each statement was a transaction of its own
             return self.commit(conn)
         self._run(conn, f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
 
     def reset(self, conn: Any, deadline: float) -> None:
-        self.rollback(conn, deadline)  # a cleared session would have no transaction any more
+        self.rollback(conn, deadline)  # clearing the session would end the sandbox's transaction
 
     def inspect(self, conn: Any) -> State | str:
         found = self._inner.inspect(conn)

@@ -97,7 +97,7 @@ class TestReadyMade:
         """Others would have no effect; the message says whose they are."""
         database = Database(SQLITE)
         assert DatabaseMiddleware(app, database, key="a.b", exclude="/x").key == "a.b"
-        with pytest.raises(ConfigError, match="pool_size: belongs to the Database"):
+        with pytest.raises(ConfigError, match="pool_size: is an option of the Database"):
             DatabaseMiddleware(app, database, pool_size=5)
         with pytest.raises(ConfigError, match=r"'exlude' \(did you mean 'exclude'"):
             DatabaseMiddleware(app, database, exlude="/x")

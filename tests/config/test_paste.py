@@ -12,7 +12,7 @@ from paste.deploy import loadapp
 
 from support.wsgi import Call
 from wsgidb import ConfigError, DatabaseMiddleware, paste
-from wsgidb.config.settings import OPTIONS
+from wsgidb.config.options import OPTIONS
 
 Load = Callable[[str], DatabaseMiddleware]
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from support.fakedb import FakeDB
 from wsgidb import ConfigError, Database, DatabaseUnavailable
-from wsgidb.config.settings import OPTIONS, Settings
+from wsgidb.config.options import OPTIONS
+from wsgidb.config.settings import Settings
 
 SQLITE = "sqlite:////tmp/never-opened.sqlite3"
 MYSQL = "mysql://app:geheim@db.invalid/shop"
@@ -38,7 +39,7 @@ def test_an_unknown_option_is_named_with_the_nearest_known() -> None:
     """Never guess: a misspelt option would be a default in disguise."""
     assert refusal(pol_size=5) == "unknown option 'pol_size' (did you mean 'pool_size'?)"
     assert refusal(xyzzy=5).startswith("unknown option 'xyzzy'; known: url, driver, creator,")
-    assert refusal(charset="utf8").endswith("; the driver's own go into the url")
+    assert refusal(charset="utf8").endswith("; options of the driver go into the url")
     assert refusal(pool_timeout=5) == "unknown option 'pool_timeout' (did you mean 'acquire_timeout'?)"
     assert refusal(autocommit=True) == "unknown option 'autocommit' (did you mean 'transaction'?)"
 
@@ -110,7 +111,7 @@ PATHS = OPTIONS["exclude"].metadata["takes"].takes
     ("options", "message"),
     [
         ({"key": "conn"}, "key: takes an environ key with a dot in it"),
-        ({"key": ""}, "key: takes a text"),
+        ({"key": ""}, "key: takes a string"),
         ({"key": f"mysql://u:{SECRET}@h/d"}, "key: takes an environ key with a dot in it"),
         ({"exclude": [f"mysql://u:{SECRET}@h/d"]}, "exclude: takes path prefixes that begin with /"),
         ({"exclude": "static"}, f"exclude: takes {PATHS}, got 'static'"),
@@ -130,7 +131,7 @@ PATHS = OPTIONS["exclude"].metadata["takes"].takes
         ({"creator": FakeDB().connect}, "url and creator: give one of them"),
         ({"ssl_ca": "/ca.pem"}, "ssl_ca: needs ssl_mode verify_ca or verify_identity"),
         ({"ssl_key": "/key.pem"}, "ssl_key: needs ssl_cert"),
-        ({"ssl_cert": "/c", "ssl_mode": "disabled"}, "ssl_cert, ssl_key: ssl_mode is disabled"),
+        ({"ssl_cert": "/c", "ssl_mode": "disabled"}, "ssl_cert, ssl_key: need TLS, but ssl_mode is disabled"),
         ({"read_timeout": 5}, "read_timeout: sqlite has no such option"),
     ],
 )

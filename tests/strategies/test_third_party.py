@@ -186,11 +186,11 @@ def test_nothing_to_wait_for(fake: MakeDatabase) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("strategy", dict, "strategy: dict is no subclass of wsgidb.strategies.Store"),
-        ("strategy", "collections:OrderedDict", "strategy: OrderedDict is no subclass of wsgidb.strategies.Store"),
-        ("strategy", type("Half", (Store,), {"put": 1}), "strategy: Half has no close, take"),
-        ("driver", dict, "driver: dict is no subclass of wsgidb.drivers.Driver"),
-        ("driver", type("Half", (Driver,), {"name": "x", "ping": 1, "close": 1}), "driver: Half has no abandon, act"),
+        ("strategy", dict, "strategy: dict is not a subclass of wsgidb.strategies.Store"),
+        ("strategy", "collections:OrderedDict", "strategy: OrderedDict is not a subclass of wsgidb.strategies.Store"),
+        ("strategy", type("Half", (Store,), {"put": 1}), "strategy: Half does not implement close, take"),
+        ("driver", dict, "driver: dict is not a subclass of wsgidb.drivers.Driver"),
+        ("driver", type("Half", (Driver,), {"name": "x", "ping": 1, "close": 1}), "driver: Half does not implement ab"),
         ("strategy", "no_such_module:X", "No module named 'no_such_module'"),
         ("strategy", "lifo", "strategy: takes one of per-request, .* or a class, or its module:name, got 'lifo'"),
         ("driver", "json:loads", "driver: takes a class, or its module:name, got 'json:loads'"),

@@ -1,1 +1,1 @@
-"""Configuration: the option table, and settings from keywords, URL and environment."""
+"""Configuration: the option table, and how settings are read from keywords, URL and environment."""

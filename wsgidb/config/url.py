@@ -1,4 +1,4 @@
-"""A database's address in one line: ``driver://user:password@host:port/name?driver-option=value``."""
+"""The address of a database in one line: ``driver://user:password@host:port/name?driver-option=value``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOGIN = re.compile(r":.*@")
 
 @dataclass(frozen=True)
 class Url:
-    """A parsed url. Its text form shows no password."""
+    """A parsed url. Neither its string nor its repr shows a password."""
 
     scheme: str
     user: str | None = None
@@ -32,11 +32,11 @@ class Url:
 
     @classmethod
     def parse(cls, text: Any) -> Url:
-        """Raises ConfigError, which quotes nothing of the text: it may hold a password anywhere."""
+        """Parse a url. Raises ConfigError, which quotes no part of it: any part may be a password."""
         if not isinstance(text, str):
-            raise ConfigError(f"url: takes a text of the form {FORM}, got {type(text).__name__}")
+            raise ConfigError(f"url: takes a string of the form {FORM}, got {type(text).__name__}")
         found = _split(text)
-        if found is None:  # raised here and not in there, where its context would quote the text
+        if found is None:  # raised here, because the context of an error raised in there would quote the text
             raise ConfigError(f"url: malformed; takes {FORM}; {ADVICE}")
         parts, pairs = found
         query = dict(pairs)
@@ -60,7 +60,7 @@ class Url:
 
 
 def _split(text: str) -> tuple[SplitResult, list[tuple[str, str]]] | None:
-    """A url's parts and its query's pairs; None where it is malformed."""
+    """Split a url into its parts and the pairs of its query. None means that it is malformed."""
     try:
         parts = urlsplit(text)
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
@@ -71,7 +71,8 @@ def _split(text: str) -> tuple[SplitResult, list[tuple[str, str]]] | None:
     address = parts.netloc + parts.path
     if not parts.scheme or "://" not in text or parts.fragment or BAD_ESCAPE.search(address):
         return None
-    # An @ here ends a password that holds a / or a ?, or follows one slash too many: what is left would show as a name.
+    # An @ here means that the password contains a / or a ?, or that there is one slash too many. The rest of the
+    # password would then be shown as the name.
     login_behind = "@" in parts.path if parts.netloc else LOGIN.search(parts.path)
     if not parts.path and "@" not in parts.netloc:
         login_behind = login_behind or "@" in parts.query

@@ -1,6 +1,6 @@
-"""Parsers of option values: each takes a value or its text form and raises ValueError for anything else.
+"""Parsers of option values. Each takes a value or its text form, and raises ValueError for anything else.
 
-What a parser takes is its ``takes`` attribute, the text that error messages and docs/options.md show.
+The environment and PasteDeploy give text forms. Error messages and docs/options.md show a parser's attribute ``takes``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "n
 
 @dataclass(frozen=True)
 class Parser:
-    """A parser of one kind of value, and the words that say what it takes."""
+    """A parser of one kind of value, and the words that tell what it takes."""
 
     takes: str
     parse: Callable[[Any], Any]
@@ -27,7 +27,7 @@ class Parser:
 
 
 def boolean(text: str) -> bool:
-    """``true``, ``yes``, ``on`` or ``1``, and their opposites."""
+    """Parse ``true``, ``yes``, ``on``, ``1``, ``false``, ``no``, ``off`` or ``0``. Raises ValueError."""
     try:
         return BOOLEANS[text.lower()]
     except KeyError:
@@ -35,7 +35,7 @@ def boolean(text: str) -> bool:
 
 
 LIKENESS = 0.7
-"""Of a mistyped name and the right one."""
+"""How similar a mistyped name must be to a known one (of 1) to be taken for it."""
 
 
 def nearest(
@@ -44,14 +44,15 @@ def nearest(
     elsewhere: Mapping[str, str] = MappingProxyType({}),
     shown: Callable[[str], str] = str,
 ) -> str:
-    """A hint for a mistyped name, or one that is known `elsewhere`: " (did you mean 'x'?)", or nothing."""
+    """A hint for a mistyped name: " (did you mean 'x'?)" or the empty string. `elsewhere` has names that are not known
+    here, and what they are called here. `shown` turns a name into what the user would write."""
     by_lower = {**{one.lower(): one for one in known}, **elsewhere}
     near = difflib.get_close_matches(name.lower(), list(by_lower), 1, LIKENESS)
     return f" (did you mean {shown(by_lower[near[0]])!r}?)" if near else ""
 
 
 def quoted(value: Any) -> str:
-    """What an option got, for an error; nothing where that may be a url, or have one in it."""
+    """The end of an error message that tells what an option got. It is empty if the value may contain a url."""
     text = repr(value)
     return "" if "://" in text else f", got {text}"
 
@@ -63,7 +64,7 @@ def is_none(value: Any) -> bool:
 def number(
     *, above: float | None = None, least: float | None = None, whole: bool = False, none: bool = False
 ) -> Parser:
-    """A finite number, greater than `above` or not below `least`; with `none` also None."""
+    """A finite number greater than `above`, or not less than `least`. With `none` also None."""
     kind = "a whole number" if whole else "a number"
     bound = f"> {above:g}" if above is not None else f">= {least:g}"
 
@@ -93,7 +94,7 @@ def choice(*names: str) -> Parser:
 
 
 def named(*names: str) -> Parser:
-    """One of a few names, or a class of the user's own: itself, or its ``module:name``."""
+    """One of a few names, or a class of the application's own, or its ``module:name``."""
 
     def parse(value: Any) -> Any:
         if isinstance(value, str) and ":" not in value:
@@ -114,7 +115,7 @@ def class_() -> Parser:
     return Parser("a class, or its module:name", lambda value: None if value is None else _class(value))
 
 
-def text(*, none: bool = False) -> Parser:
+def string(*, none: bool = False) -> Parser:
     def parse(value: Any) -> str | None:
         if none and is_none(value):
             return None
@@ -122,7 +123,7 @@ def text(*, none: bool = False) -> Parser:
             raise ValueError(value)
         return value
 
-    return Parser("a text" + (" or none" if none else ""), parse)
+    return Parser("a string" + (" or none" if none else ""), parse)
 
 
 def _statements(value: Any) -> tuple[str, ...]:
@@ -137,7 +138,7 @@ def _statements(value: Any) -> tuple[str, ...]:
 def _imported(value: str) -> Any:
     module, separator, name = value.partition(":")
     if not separator or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
-        # what is no name might be a url, and "mysql" is also a module's name: the error below would quote the rest
+        # It may be a url. Then the error below would quote it, because "mysql" is also the name of a module.
         raise ValueError(value)
     try:
         found: Any = importlib.import_module(module)
@@ -149,7 +150,7 @@ def _imported(value: str) -> Any:
 
 
 def function(*words: str) -> Parser:
-    """A callable, its ``module:name``, or one of a few words."""
+    """A callable, or its ``module:name``, or one of a few words."""
 
     def parse(value: Any) -> Any:
         if value is None or value in words:
@@ -206,10 +207,10 @@ def _flag(value: Any) -> bool:
 
 
 flag = Parser("true or false", _flag)
-creator = Parser("a callable or an Engine of SQLAlchemy's, or the module:name of either", _creator)
-statements = Parser("a list of statements, a text with one per line, or none", _statements)
+creator = Parser("a callable or a SQLAlchemy Engine, or the module:name of either", _creator)
+statements = Parser("a list of statements, a string with one per line, or none", _statements)
 arguments = Parser("a dict, a callable that returns one, the module:name of either, or none", _arguments)
 paths = Parser(
-    "path prefixes that begin with / (a list, or a text with spaces or commas), a callable, its module:name, or none",
+    "path prefixes that begin with / (a list, or a string with spaces or commas), a callable, its module:name, or none",
     _paths,
 )

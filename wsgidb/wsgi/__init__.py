@@ -1,1 +1,1 @@
-"""The WSGI protocol (PEP 3333), and nothing else."""
+"""The middleware: everything that knows the WSGI protocol (PEP 3333)."""

@@ -1,4 +1,4 @@
-"""What is held back of a WSGI response until its lease is settled: the start_response that an application gets."""
+"""The start_response that the application gets. It can hold the response back until the request is settled."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ Veto = Callable[[Environ, str, list[tuple[str, str]]], Any]
 
 
 class CommitFailed(Exception):
-    """A commit failed while nothing of the response was sent, so that it can still become an error's."""
+    """The commit failed before anything was sent, so that another response can still be given."""
 
 
 class Exchange:
-    """One request's response, passed on as it comes, and the lease that ends with it.
-
-    It is the start_response that the application gets."""
+    """One request's response and its lease. It is called by the application as start_response, and passes everything on
+    to the server at once."""
 
     __slots__ = ("conn", "environ", "headers", "server")
     hold: ClassVar[bool] = False
-    """Whether nothing goes to the server before the first byte of the body."""
+    """Whether status and headers are held back until the first byte of the body."""
 
     def __init__(self, environ: Environ, conn: ConnectionProxy, start_response: StartResponse) -> None:
         self.environ = environ
@@ -39,11 +38,11 @@ class Exchange:
         try:
             return self.server(status, headers, exc_info)
         finally:
-            exc_info = None  # PEP 3333: no circular reference through the traceback
+            exc_info = None  # PEP 3333: the traceback must not keep this frame alive
 
     @property
     def missing(self) -> int | None:
-        """How much of the announced Content-Length the application has not written yet."""
+        """How many bytes of the announced Content-Length the application has not written yet; None without one."""
         for name, value in self.headers:
             if name.lower() == "content-length" and value.isdecimal():
                 return int(value)
@@ -51,28 +50,29 @@ class Exchange:
 
     @property
     def filled(self) -> bool:
-        """Whether all that was announced was written, and its end is held back until the commit."""
+        """Whether write() got everything that was announced, and its last part is held back until the commit."""
         return False
 
     @property
     def commits(self) -> bool:
-        """Whether the end of the response commits, unless it is vetoed."""
+        """Whether the request is committed at the end of the response, unless it is vetoed."""
         return False
 
     def send(self) -> None:
-        """Pass a held head on, if there is one."""
+        """Send status and headers to the server, if they are held back."""
 
     def complete(self) -> None:
-        """All of the body is there: settle the lease."""
+        """Settle the lease, because the body is complete."""
         settle(self.conn, success=True)
 
 
 class HeldExchange(Exchange):
-    """A response whose head is held back until the first byte of its body, so that another one is possible until then.
+    """A response whose status and headers are held back until the first byte of its body, so that they can still be
+    replaced.
 
-    With a `veto` the request is one transaction, which is committed before the client can see success."""
+    With a `veto` the request is one transaction, and it is committed before the client can see success."""
 
-    __slots__ = ("_last", "_veto", "_write_on", "_written", "sent", "status")
+    __slots__ = ("_last", "_server_write", "_veto", "_written", "sent", "status")
     hold = True
 
     def __init__(
@@ -82,9 +82,9 @@ class HeldExchange(Exchange):
         self.sent = False
         self.status: str | None = None
         self._veto = veto
-        self._write_on: Write | None = None  # the server's
+        self._server_write: Write | None = None
         self._written = 0
-        self._last: bytes | None = None  # what was given to write(), from where it completes the announced length
+        self._last: bytes | None = None  # what write() got since the announced length is complete; it is held back
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
         if self.sent:
@@ -97,7 +97,7 @@ class HeldExchange(Exchange):
 
     def _write(self, data: bytes) -> object:
         if not data and not self.sent:
-            return None  # all it would do is send the head
+            return None  # an empty string would only send the headers
         self._written += len(data)
         missing = self.missing
         if self.commits and data and missing is not None and missing <= 0:
@@ -107,13 +107,13 @@ class HeldExchange(Exchange):
 
     def _pass_on(self, data: bytes) -> object:
         self.send()
-        assert self._write_on is not None, "write() comes from start_response"
-        return self._write_on(data)
+        assert self._server_write is not None, "write() is what start_response returns"
+        return self._server_write(data)
 
     def send(self) -> None:
         if not self.sent and self.status is not None:
             self.sent = True
-            self._write_on = self.server(self.status, self.headers)
+            self._server_write = self.server(self.status, self.headers)
 
     @property
     def missing(self) -> int | None:
@@ -129,9 +129,10 @@ class HeldExchange(Exchange):
         return self._veto is not None
 
     def complete(self) -> None:
-        """All of the body is there: settle the lease, then let go what is held back.
+        """Settle the lease, because the body is complete. Then send what is held back.
 
-        Raises CommitFailed where the head is still held, else what the commit raised; or what the veto raised."""
+        Raises CommitFailed if the commit fails while the headers are held back, otherwise what the commit raises, or
+        what the veto raises."""
         try:
             success = self._veto is None or (
                 self.status is not None and not self._veto(self.environ, self.status, self.headers)

@@ -1,4 +1,4 @@
-"""The WSGI protocol (PEP 3333), and nothing else: a lease for each request, and its end in every case."""
+"""The middleware: it begins a lease for each request and makes sure that the lease ends, whatever the request does."""
 
 from __future__ import annotations
 
@@ -22,16 +22,32 @@ log = logging.getLogger("wsgidb")
 
 
 class DatabaseMiddleware:
-    """Wraps a WSGI application; its handlers find a validated connection in ``environ["db.conn"]``.
+    """WSGI middleware that puts a validated database connection into ``environ["db.conn"]`` for each request.
 
-    A request that can get none within acquire_timeout is answered with a 503, and the application is not called.
+    The connection is taken back at the end of the response, and what is not committed is rolled back. If no connection
+    can be acquired within acquire_timeout seconds, the client gets a 503 and the application is not called.
+
+    >>> def application(environ, start_response):
+    ...     (number,) = environ["db.conn"].execute("SELECT 6 * 7").fetchone()
+    ...     start_response("200 OK", [("Content-Type", "text/plain")])
+    ...     return [str(number).encode()]
+    >>> application = DatabaseMiddleware(application, "sqlite:///shop.db", pool_size=16)
+    >>> application({}, lambda status, headers: print(status))
+    200 OK
+    [b'42']
     """
 
     def __init__(self, app: App, database_or_url: Database | str | None = None, /, **options: Any) -> None:
-        """`options` are those of docs/options.md; with a ready-made Database, only the middleware's own.
+        """Wrap `app`. Never blocks: the first connection is opened for the first request that needs one.
 
-        With neither a url nor a Database, the environment is asked, where `options` are not given: `Database.from_env`.
-        Raises ConfigError."""
+        `database_or_url` is an existing Database or the url for a new one. With neither, the settings are read from the
+        environment, as by `Database.from_env`, and `options` take precedence over it. `options` are described in
+        docs/options.md; with an existing Database, only those of the middleware may be given. Raises ConfigError.
+
+        >>> database = Database("sqlite:///shop.db")
+        >>> DatabaseMiddleware(application, database, exclude=["/static"])
+        <DatabaseMiddleware db.conn <Database sqlite:///shop.db strategy=pooled>>
+        """
         self.app = app
         if isinstance(database_or_url, Database):
             self.database = database_or_url
@@ -47,7 +63,7 @@ class DatabaseMiddleware:
         self._lazy = self.settings.acquire == "first-use"
         self._lease = self.database.lease_on_first_use if self._lazy else self.database.lease
         self._veto = (self.settings.commit_veto or default_veto) if self.settings.transaction == "request" else None
-        self._hold = self._lazy or self._veto is not None  # until it is known what to answer
+        self._hold = self._lazy or self._veto is not None  # because the response may still be replaced
 
     def __repr__(self) -> str:
         return f"<DatabaseMiddleware {self.key} {self.database!r}>"
@@ -64,18 +80,19 @@ class DatabaseMiddleware:
         return self._respond(Exchange(environ, conn, start_response))
 
     def _hold_back(self, exchange: HeldExchange) -> Any:
-        """The application's response, or an error's as long as nothing was sent."""
+        """Call the application. Its response is replaced if an error comes while nothing was sent."""
         try:
             return self._respond(exchange)
         except DatabaseUnavailable as error:
-            if exchange.sent or not self._lazy:  # else it is another Database's
+            if exchange.sent or not self._lazy:  # of another Database
                 raise
             return self._refuse(exchange.environ, exchange.server, error)
         except CommitFailed as error:
             return self._fail(exchange.environ, exchange.server, error)
 
     def _respond(self, exchange: Exchange) -> Any:
-        """The application's response; the lease is settled at its return, unless the body still needs it."""
+        """Call the application. A complete body is settled before it is returned; any other body is wrapped, and
+        settles the lease when it ends."""
         try:
             body = self.app(exchange.environ, exchange)
             kind = type(body)
@@ -87,11 +104,11 @@ class DatabaseMiddleware:
             try:
                 exchange.complete()
             except BaseException:
-                if hasattr(body, "close"):  # the server never gets it
+                if hasattr(body, "close"):  # PEP 3333; the server will not do it, as it never gets this body
                     body.close()
                 raise
             return body
-        if body is None:  # for the server, or a lint, to complain about
+        if body is None:  # an application's bug, which the server or a validator reports
             interrupt(exchange.conn, None)
             exchange.send()
             return None
@@ -99,19 +116,19 @@ class DatabaseMiddleware:
         return stream(body, exchange).start()
 
     def _is_held(self, environ: Environ) -> bool:
-        """Whether the request has a lease of the same Database already."""
+        """Whether the request already has a live lease of this Database."""
         held = environ[self.key]
         if not isinstance(held, ConnectionProxy):
             return False
         engine = engine_of(held)
-        if engine is None:  # of an earlier request, in a reused environ
+        if engine is None:  # the lease of an earlier request, in a reused environ
             return False
         if not self.database.owns(engine):
             raise ConfigError(f"key: {self.key!r} holds a connection of another Database; give each its own key")
         return True
 
     def _refuse(self, environ: Environ, start_response: StartResponse, error: DatabaseUnavailable) -> Any:
-        """There is no connection: what the configuration says, or a plain 503."""
+        """Answer a request that gets no connection: with on_unavailable, or with a plain 503."""
         environ.pop(self.key, None)
         answer = self.settings.on_unavailable
         if answer == "raise":
@@ -122,16 +139,26 @@ class DatabaseMiddleware:
         return _answer(environ, start_response, "503 Service Unavailable", headers)
 
     def _fail(self, environ: Environ, start_response: StartResponse, error: CommitFailed) -> Any:
-        """The commit failed, and the client knows nothing yet. To raise would make some servers hang up instead."""
+        """Answer with a 500, because the commit failed before anything was sent.
+
+        Raising instead would make some servers (uWSGI, Cheroot) close the connection without an answer."""
         cause = error.__cause__
         log.error("%s: commit failed, answered with 500: %r", named(_request(environ)), cause, exc_info=cause)
         return _answer(environ, start_response, "500 Internal Server Error", [("Cache-Control", "no-store")])
 
 
 def get_connection(environ: Environ, key: str = "db.conn") -> Connection:
-    """The request's connection, typed; with a driver's own class of cursors, annotate with the driver's class.
+    """Return the request's connection with the type `Connection`, since the values of environ are untyped.
 
-    Raises ConfigError where there is none: the request is excluded, or the application is not wrapped."""
+    `key` is the option `key` of the middleware. To use what only your driver has, annotate with the driver's class
+    instead. Never blocks. Raises ConfigError if there is no connection: the request is excluded, or the application is
+    not wrapped.
+
+    >>> def application(environ, start_response):
+    ...     (number,) = get_connection(environ).execute("SELECT 6 * 7").fetchone()
+    ...     start_response("200 OK", [("Content-Type", "text/plain")])
+    ...     return [str(number).encode()]
+    """
     try:
         conn: Connection = environ[key]
     except KeyError:
@@ -140,7 +167,7 @@ def get_connection(environ: Environ, key: str = "db.conn") -> Connection:
 
 
 def default_veto(environ: Environ, status: str, headers: list[tuple[str, str]]) -> bool:
-    """Whether a response is rolled back under transaction=request: with a status of 400 and above."""
+    """Decide that a status of 400 or above is rolled back with transaction=request, unless commit_veto is given."""
     return status[:1] not in ("1", "2", "3")
 
 
@@ -151,12 +178,12 @@ def _request(environ: Environ) -> Request:
     try:
         names: Request = _names(environ)
         return names
-    except KeyError:  # PEP 3333: the paths may be left out where they are empty
+    except KeyError:  # PEP 3333: an empty SCRIPT_NAME or PATH_INFO may be missing
         return environ.get("REQUEST_METHOD", ""), environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
 
 
 def _answer(environ: Environ, start_response: StartResponse, status: str, extra: list[tuple[str, str]]) -> list[bytes]:
-    """A plain response that tells nothing of the database."""
+    """Send a plain response that reveals nothing about the database."""
     text = f"{status[4:]}\n".encode()
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text))), *extra]
     start_response(status, headers)
@@ -164,7 +191,7 @@ def _answer(environ: Environ, start_response: StartResponse, status: str, extra:
 
 
 def _excluder(exclude: Any) -> Callable[[Environ], Any] | None:
-    """The option `exclude` as a function: /static covers /static and /static/x, but not /statics."""
+    """Make a function of environ from the option `exclude`. /static matches /static and /static/x, not /statics."""
     if callable(exclude) or not exclude:
         return exclude or None
     below = tuple(f"{prefix}/" for prefix in exclude)

@@ -1,4 +1,4 @@
-"""A WSGI response's body on its way to the server, and how its end ends the lease."""
+"""The body of a WSGI response. Its end ends the lease."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ def is_file(body: Any, environ: Environ) -> bool:
 
 
 class Stream:
-    """Any other body. Its end, or its close(), ends the lease; so does its garbage collection."""
+    """The wrapper of a body that is not complete. The lease ends when the body ends, is closed, or is
+    garbage-collected."""
 
     def __init__(self, body: Iterable[bytes], exchange: Exchange) -> None:
         self._body = body
         self._exchange = exchange
         self._iterator: Iterator[bytes] = iter(())
-        self._ahead: list[bytes] = []  # chunks that were read before the server asked
-        self._missing: int | None = None  # bytes up to the announced length
+        self._ahead: list[bytes] = []  # chunks that were read before the server asked for them
+        self._missing: int | None = None  # how many bytes of the announced length the server has not got
         self._over = False
 
     def start(self) -> Iterable[bytes]:
-        """Read up to the first chunk. Returns what is for the server: chunks in a list, where that was all."""
+        """Read the first chunk. Returns the body for the server: a list of chunks, if the body turned out complete."""
         exchange = self._exchange
         try:
             self._iterator = iter(self._body)
             for chunk in self._iterator:
                 if exchange.hold and not chunk:
-                    continue  # all it would do is send the head
+                    continue  # an empty chunk would only send the headers
                 self._ahead.append(chunk)
                 if exchange.filled:
-                    continue  # more than was announced; none of it may go before the commit
+                    continue  # beyond the announced length: held back until the commit
                 if len(self._ahead) > 1 or len(chunk) != exchange.missing:
                     self._missing = exchange.missing if exchange.commits else None
                     return self
@@ -67,7 +68,7 @@ class Stream:
             if self._missing is not None:
                 self._missing -= len(chunk)
                 if self._missing <= 0 and chunk:
-                    self._ahead.extend(part for part in self._iterator if part)  # its end, as a rule
+                    self._ahead.extend(part for part in self._iterator if part)  # usually nothing is left
         except StopIteration:
             self._finish()
             raise
@@ -76,17 +77,17 @@ class Stream:
             raise
         if self._missing is not None and self._missing <= 0:
             surplus, self._ahead = self._ahead, []
-            self._finish()  # before the client can have the last byte that was announced
+            self._finish()  # before the client has the whole response
             self._ahead = surplus
         return chunk
 
     def close(self) -> None:
-        """Before the end: what is not committed is rolled back. After it: nothing."""
+        """Roll back and end the lease, if the body has not ended yet. Otherwise do nothing."""
         if not self._over:
             self._abort(None)
 
     def _finish(self) -> None:
-        """The application's close(), which still belongs to the request; then the lease is settled."""
+        """Call the application's close(), which still belongs to the request. Then settle the lease."""
         self._over = True
         try:
             self._close_body()
@@ -96,7 +97,7 @@ class Stream:
         self._exchange.complete()
 
     def _abort(self, error: BaseException | None) -> None:
-        """The application's close(); then, whatever that does, the lease ends and its work is rolled back."""
+        """Call the application's close(). Then roll back and end the lease, even if close() raised."""
         self._over = True
         self._ahead.clear()
         try:
@@ -117,7 +118,7 @@ class Stream:
 
 
 class SizedStream(Stream):
-    """The body of a body that has a length."""
+    """The wrapper of a body that has a length. Servers derive a Content-Length from a length of 1."""
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]
