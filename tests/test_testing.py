@@ -1,4 +1,4 @@
-"""wsgidb.testing: an application's tests on a real database, of which nothing stays behind."""
+"""wsgidb.testing: tests of an application on a real database, in which nothing is left behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Make = Callable[..., SandboxDatabase]
 
 
 class Outside:
-    """What somebody else sees of the table `orders`, in which there is one row, 1."""
+    """Another client's view of the table `orders`, which has one row with the value 1."""
 
     def __init__(self, url: str, conn: Any) -> None:
         self.url, self._conn = url, conn
@@ -74,7 +74,7 @@ def database(request: pytest.FixtureRequest, make: Make) -> SandboxDatabase:
 
 
 def shop(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """POST /2 orders number 2 (and says 400 to 0), GET lists the orders. It commits where nobody else does."""
+    """POST /2 orders number 2 (and answers 400 to 0), GET lists the orders. Commits with transaction=manual only."""
     conn = get_connection(environ)
     number = int(environ["PATH_INFO"][1:] or 0)
     status = "200 OK"
@@ -91,7 +91,7 @@ def shop(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 class Browser(Client):
-    """Reads and closes each body, as the lint inside wants it."""
+    """Reads and closes each body, as the validator inside demands."""
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
         return super().open(*args, **{"buffered": True, **kwargs})
@@ -104,25 +104,25 @@ def client(database: SandboxDatabase) -> Browser:
 
 
 def test_requests_see_each_others_work_and_nobody_else_does(outside: Outside, database: SandboxDatabase) -> None:
-    """What one request committed the next one finds; after the test it was never there."""
+    """A request finds what earlier requests committed, and after the test nothing of it is there."""
     browser = client(database)
     assert browser.post("/2").text == "1 2"
     assert browser.get("/").text == "1 2"
-    if outside.url.startswith("mysql"):  # an SQLite file is locked meanwhile
+    if outside.url.startswith("mysql"):  # an SQLite file would be locked
         assert outside.orders == [1]
     database.close()
     assert outside.orders == [1]
 
 
 def test_what_a_request_did_not_commit_is_gone_for_the_next(database: SandboxDatabase) -> None:
-    """manual: not committed; request: vetoed by its 400; autocommit: done with the statement, as ever."""
+    """An order is undone that was not committed (manual) or was vetoed (request), and kept with autocommit."""
     browser = client(database)
     assert browser.post("/0").text == "0 1"
     assert browser.get("/").text == ("0 1" if database.settings.transaction == "autocommit" else "1")
 
 
 def test_an_uncommitted_write_is_logged_as_it_would_be(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    """The commonest lost write shows in a test, too; a committed one before it does not count."""
+    """The warning about an uncommitted write is logged in a test too, and counts only what is not committed."""
     with make().connection() as conn, closing(conn.cursor()) as cursor:
         cursor.execute("INSERT INTO orders VALUES (2), (3)")
         conn.commit()
@@ -131,7 +131,7 @@ def test_an_uncommitted_write_is_logged_as_it_would_be(make: Make, caplog: pytes
 
 
 def test_a_handlers_rollback_undoes_what_came_after_its_commit(make: Make) -> None:
-    """Commit and rollback mean what they always mean, and so does ``with conn:`` where it commits."""
+    """commit(), rollback() and a ``with conn:`` that commits do what they always do."""
     database = make()
     with database.connection() as conn, closing(conn.cursor()) as cursor:
         for number in (2, 3):
@@ -147,7 +147,7 @@ def test_a_handlers_rollback_undoes_what_came_after_its_commit(make: Make) -> No
 
 
 def test_a_with_block_commits_into_the_sandbox_only(outside: Outside, make: Make) -> None:
-    """sqlite3's ``with conn:`` commits below what Python code sees; PyMySQL's closes, which here gives back."""
+    """sqlite3's ``with conn:`` commits in C code. PyMySQL's closes the connection, which here ends the lease."""
     database = make()
     with database.connection() as conn, conn, closing(conn.cursor()) as cursor:
         cursor.execute("INSERT INTO orders VALUES (5)")
@@ -158,7 +158,7 @@ def test_a_with_block_commits_into_the_sandbox_only(outside: Outside, make: Make
 
 
 def test_begin_commits_what_was_before_it(outside: Outside, make: Make) -> None:
-    """PyMySQL's begin(), which sends a BEGIN: it must not end the test's own transaction."""
+    """PyMySQL's begin() sends a BEGIN, which must not end the sandbox's own transaction."""
     database = make()
     with database.connection() as conn, closing(conn.cursor()) as cursor:
         cursor.execute("INSERT INTO orders VALUES (2)")
@@ -173,7 +173,7 @@ def test_begin_commits_what_was_before_it(outside: Outside, make: Make) -> None:
 
 
 def test_undo_in_the_middle(database: SandboxDatabase) -> None:
-    """Back to how it began, committed or not; and on from there."""
+    """undo() takes back everything, committed or not, and the sandbox can be used further."""
     browser = client(database)
     browser.post("/2")
     database.undo()
@@ -182,7 +182,7 @@ def test_undo_in_the_middle(database: SandboxDatabase) -> None:
 
 
 def test_an_outage_while_it_lasts(database: SandboxDatabase) -> None:
-    """A 503, and DatabaseUnavailable for scripts and health pages; what was done before is still there after it."""
+    """Requests get a 503, scripts and health pages DatabaseUnavailable. Afterwards, earlier work is still there."""
     browser = client(database)
     browser.post("/2")
     with database.outage():
@@ -197,7 +197,7 @@ def test_an_outage_while_it_lasts(database: SandboxDatabase) -> None:
 
 
 def test_an_outage_with_acquire_on_first_use(database: SandboxDatabase) -> None:
-    """As in a real one: who needs no database is served, who does gets a 503."""
+    """With acquire=first-use, requests that need no database are served in an outage, and others get a 503."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         if environ["PATH_INFO"] == "/":
@@ -211,7 +211,7 @@ def test_an_outage_with_acquire_on_first_use(database: SandboxDatabase) -> None:
 
 
 def test_threads_take_turns_on_one_connection(outside: Outside, make: Make) -> None:
-    """Leases come one after another, all in the one transaction, whatever thread they are in."""
+    """Leases of several threads follow one another, in the one transaction."""
     database = make()
     browser = client(database)
     threads = [threading.Thread(target=browser.post, args=(f"/{number}",)) for number in range(2, 10)]
@@ -227,7 +227,7 @@ def test_threads_take_turns_on_one_connection(outside: Outside, make: Make) -> N
 
 @pytest.mark.server
 def test_a_lost_connection_says_that_the_tests_work_is_lost(own_mariadb: MariaDB) -> None:
-    """A second connection would be a second transaction, without what the test did: better an error."""
+    """A second connection would not see what the test did, so a lost connection is an error."""
     own_mariadb.execute("CREATE TABLE orders (n INT)")
     with SandboxDatabase(own_mariadb.url()) as database:
         browser = client(database)
@@ -240,7 +240,7 @@ def test_a_lost_connection_says_that_the_tests_work_is_lost(own_mariadb: MariaDB
 
 
 def test_an_application_that_fails_leaves_nothing(outside: Outside, database: SandboxDatabase) -> None:
-    """Its exception comes through to the test, and the sandbox goes on."""
+    """The exception reaches the test, and the sandbox can be used further."""
 
     def broken(environ: dict[str, Any], start_response: Any) -> Any:
         with closing(get_connection(environ).cursor()) as cursor:
@@ -258,19 +258,19 @@ def test_an_application_that_fails_leaves_nothing(outside: Outside, database: Sa
     "options", [{"strategy": "pooled"}, {"pool_size": 2}, {"max_lifetime": 5}, {"max_idle": 5}, {"ping_after": 0}]
 )
 def test_it_has_one_connection_and_keeps_it(options: dict[str, Any]) -> None:
-    """What would make it another one is refused by name."""
+    """Options that contradict the one connection are refused by name."""
     with pytest.raises(ConfigError, match=rf"^{next(iter(options))}: cannot be given to a sandbox"):
         SandboxDatabase("sqlite:////tmp/never-opened.db", **options)
 
 
 def test_what_the_driver_cannot_do_is_refused_as_ever() -> None:
-    """The sandbox promises nothing for its driver."""
+    """An option that the driver does not have is refused as without a sandbox."""
     with pytest.raises(ConfigError, match=r"^read_timeout: sqlite has no such option"):
         SandboxDatabase("sqlite:////tmp/never-opened.db", read_timeout=5)
 
 
 def test_the_environment_is_asked_where_nothing_is_given(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The application's own settings, but for the one connection."""
+    """The sandbox uses the application's settings from the environment, except for the one connection."""
     monkeypatch.setenv("WSGIDB_URL", outside.url)
     monkeypatch.setenv("WSGIDB_STRATEGY", "thread-local")
     monkeypatch.setenv("WSGIDB_TRANSACTION", "request")
@@ -280,7 +280,7 @@ def test_the_environment_is_asked_where_nothing_is_given(outside: Outside, monke
 
 
 def test_a_creator_works_or_says_why_not(fakedb: FakeDB, tmp_path: Path) -> None:
-    """Its connection's commit must be replaceable, which that of a bare sqlite3 connection is not."""
+    """The commit() of a creator's connection must be replaceable; that of a plain sqlite3 connection is not."""
     with SandboxDatabase(creator=fakedb.connect) as database:
         with database.connection() as conn:
             conn.commit()
@@ -296,7 +296,7 @@ def test_a_creator_works_or_says_why_not(fakedb: FakeDB, tmp_path: Path) -> None
 
 
 def test_a_creators_own_execute_gives_a_cursor_of_the_lease(tmp_path: Path) -> None:
-    """R8: as without a sandbox."""
+    """R8: a cursor is unusable after its lease, as without a sandbox."""
 
     class Own(sqlite3.Connection):
         pass
@@ -311,7 +311,7 @@ def test_a_creators_own_execute_gives_a_cursor_of_the_lease(tmp_path: Path) -> N
 
 class TestPlugin:
     def test_it_does_nothing_until_used(self, pytester: pytest.Pytester) -> None:
-        """Found by itself where wsgidb is installed; a test run without it has imported nothing of it."""
+        """pytest finds the plugin, and a test run that does not use it imports nothing else of wsgidb."""
         pytester.makepyfile(
             """
             import sys
@@ -328,14 +328,14 @@ class TestPlugin:
         pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
 
     def test_importing_it_imports_no_driver(self) -> None:
-        """Nor does wsgidb itself, until a url asks for one."""
+        """Neither the plugin nor wsgidb imports a driver before a url names it."""
         drivers = "{'pymysql', 'sqlite3', 'MySQLdb', 'psycopg', 'dbutils', 'sqlalchemy'}"
         program = f"import sys, wsgidb.pytest_plugin; print(sorted({drivers} & sys.modules.keys()))"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
         assert (done.stdout, done.stderr) == ("[]\n", "")
 
     def test_what_its_fixture_makes_is_undone_and_closed(self, outside: Outside, pytester: pytest.Pytester) -> None:
-        """Two tests that write the same row, each of which finds the table as it was."""
+        """Two tests write the same row, and each finds the table as it was."""
         pytester.makepyfile(
             f"""
             import pytest

@@ -1,4 +1,4 @@
-"""Contradictions are refused at the start; what only the server can tell is a 503, its cause in the log alone."""
+"""Contradictory options are refused at start-up. What only the server can tell is a 503, with its cause in the log."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def never(environ: Any, start_response: Any) -> Any:
 
 
 class TestAutocommit:
-    """R9: wsgidb sets autocommit itself; set anywhere else, the commit at the request's end would mean nothing."""
+    """R9: only wsgidb sets autocommit; otherwise the commit at the end of the request might do nothing."""
 
     @pytest.mark.parametrize("transaction", TRANSACTIONS)
     @pytest.mark.parametrize("value", ["1", "0", "true"])
     def test_not_in_the_url(self, transaction: str, value: str) -> None:
-        """R9: whatever its value is, and the message names the option to use."""
+        """R9: autocommit is refused with any value, and the error names the option to use."""
         with pytest.raises(ConfigError, match=r"^autocommit: .* url or connect_args; use wsgidb's option transaction"):
             DatabaseMiddleware(never, f"{MYSQL}?autocommit={value}", transaction=transaction)
 
     @pytest.mark.parametrize("transaction", TRANSACTIONS)
     @pytest.mark.parametrize("value", [True, False])
     def test_not_in_connect_args(self, transaction: str, value: bool) -> None:
-        """R9: a dict is read at the start."""
+        """R9: a dict given as connect_args is checked at start-up."""
         with pytest.raises(ConfigError, match=r"^autocommit: "):
             DatabaseMiddleware(never, MYSQL, transaction=transaction, connect_args={"autocommit": value})
 
     @pytest.mark.parametrize("name", ["autocommit", "isolation_level"])
     @pytest.mark.parametrize("transaction", TRANSACTIONS)
     def test_not_by_sqlites_names(self, name: str, transaction: str) -> None:
-        """R9: sqlite3 has two names for it."""
+        """R9: both of sqlite3's names for it are refused."""
         url = "sqlite:////tmp/never-opened.db"
         for options in ({"connect_args": {name: None}}, {}):
             address = url if options else f"{url}?{name}=DEFERRED"
@@ -55,7 +55,7 @@ class TestAutocommit:
                 DatabaseMiddleware(never, address, transaction=transaction, **options)
 
     def test_it_is_no_option_of_wsgidb(self) -> None:
-        """R9: as a keyword it is refused as unknown, not passed on."""
+        """R9: the keyword is refused as unknown and not passed to the driver."""
         with pytest.raises(ConfigError, match="unknown option 'autocommit'"):
             DatabaseMiddleware(never, MYSQL, autocommit=True)
 
@@ -63,26 +63,26 @@ class TestAutocommit:
 class TestVeto:
     @pytest.mark.parametrize("transaction", ["manual", "autocommit"])
     def test_a_veto_needs_something_to_veto(self, transaction: str) -> None:
-        """commit_veto without transaction=request would be ignored without a word."""
+        """commit_veto would be ignored without transaction=request, so it is refused."""
         with pytest.raises(ConfigError, match=rf"^commit_veto: needs transaction=request, got {transaction}$"):
             DatabaseMiddleware(never, MYSQL, transaction=transaction, commit_veto=lambda *args: True)
 
     def test_nor_around_a_ready_made_database(self) -> None:
-        """The Database decides on the transaction, the middleware has the veto."""
+        """The same holds if the Database, which has the option transaction, exists before."""
         with pytest.raises(ConfigError, match="commit_veto: needs transaction=request"):
             DatabaseMiddleware(never, Database(MYSQL), commit_veto=lambda *args: True)
         made = DatabaseMiddleware(never, Database(MYSQL, transaction="request"), commit_veto=lambda *args: True)
         assert made.settings.commit_veto is not None
 
     def test_a_veto_is_callable(self) -> None:
-        """A pattern of statuses, say, is not."""
+        """A pattern of statuses is refused, because it is not callable."""
         with pytest.raises(ConfigError, match=r"^commit_veto: takes a callable, or its module:name, got '5xx'"):
             DatabaseMiddleware(never, MYSQL, transaction="request", commit_veto="5xx")
 
 
 @pytest.fixture
 def sessions(mariadb: MariaDB) -> Iterator[Any]:
-    """How many sessions the server has now, as one that stays sees it."""
+    """A function that counts the server's sessions, including its own."""
     with closing(connect(mariadb.url("root", database="mysql"))) as admin, closing(admin.cursor()) as cursor:
 
         def count() -> int:
@@ -103,7 +103,7 @@ class TestInitSQL:
     def test_one_that_fails_is_a_503_and_leaks_no_session(
         self, mariadb: MariaDB, sessions: Any, caplog: pytest.LogCaptureFixture, transaction: str, init_sql: str
     ) -> None:
-        """R1: the application is not called, the client learns nothing of the cause, and the log has all of it."""
+        """R1: the application is not called, the client does not learn the cause, and the log shows it."""
         before = sessions()
         app = DatabaseMiddleware(never, mariadb.url(), init_sql=init_sql, transaction=transaction)
         with app.database, caplog.at_level(logging.WARNING, "wsgidb"):
@@ -115,26 +115,26 @@ class TestInitSQL:
         with Database(mariadb.url(), init_sql=init_sql) as database:
             with pytest.raises(DatabaseUnavailable) as caught, database.connection():
                 pass
-            assert caught.tb is not None  # alive, and with it whatever its frames refer to
+            assert caught.tb is not None  # it keeps alive what its frames refer to
             until(lambda: sessions() <= before, what="the sessions to end")  # one of an earlier test may end meanwhile
         assert "cannot connect: " in caplog.text
         assert any(word in caplog.text for word in ("nonsense", "no_such_variable", "SELEC"))
 
     def test_one_that_fails_on_sqlite(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """R1: the same without a server; nothing keeps the file open."""
+        """R1: the same holds for SQLite, and the file is closed."""
         app = DatabaseMiddleware(
             never, f"sqlite:///{tmp_path}/file.db", init_sql="SELECT nonsense", on_unavailable="raise"
         )
         with app.database:
             with pytest.raises(DatabaseUnavailable) as caught:
                 Call(app)
-            assert caught.tb is not None  # alive, and with it whatever its frames refer to
+            assert caught.tb is not None  # it keeps alive what its frames refer to
             opened = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.islink(entry.path)]
             assert str(tmp_path / "file.db") not in opened
         assert "nonsense" in caplog.text
 
     def test_one_that_fails_closes_what_a_creator_made(self, fakedb: FakeDB) -> None:
-        """R1: also where the driver is not ours."""
+        """R1: the connection of a creator is closed."""
         fakedb.fail("execute", FakeDB.OperationalError("no such variable"))
         with Database(creator=fakedb.connect, init_sql="SET x = 1") as database:
             with pytest.raises(DatabaseUnavailable, match="no such variable"), database.connection():
@@ -143,7 +143,7 @@ class TestInitSQL:
 
     @pytest.mark.server
     def test_one_that_writes_is_committed(self, mariadb: MariaDB) -> None:
-        """It is wsgidb's own work, which no request's rollback takes back."""
+        """init_sql is committed, so that no request's rollback takes it back."""
         mariadb.execute("CREATE TABLE visits (n INT)")
         try:
             with Database(mariadb.url(), init_sql="INSERT INTO visits VALUES (1)") as database:
@@ -155,7 +155,7 @@ class TestInitSQL:
 
 
 def test_every_option_refuses_what_is_of_no_type_of_its_own() -> None:
-    """Whatever option it is: an object of no meaning is a ConfigError that names it."""
+    """A meaningless object is a ConfigError that names the option, for every option."""
     nonsense: Any = object()
     for name in OPTIONS:
         with pytest.raises(ConfigError, match=rf"^{name}: takes "):

@@ -1,4 +1,4 @@
-"""Settings from the environment and from a ready-made Database, and what their reprs show."""
+"""Settings from the environment and from an existing Database, and what their reprs show."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def app(environ: Any, start_response: Any) -> Any:
 
 class TestEnvironment:
     def test_each_option_is_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """In capitals, behind the prefix; texts are parsed as the option asks."""
+        """A variable is the prefix and the option in capitals, and its text is parsed as the option demands."""
         for name, text in {
             "URL": MYSQL, "POOL_SIZE": "3", "MAX_IDLE": "none", "EXCLUDE": "/a, /b/", "INIT_SQL": "SET a\n\nSET b",
             "CONNECT_ARGS": "json:loads", "KEY": "shop.conn", "SSL_MODE": "required",
@@ -37,34 +37,34 @@ class TestEnvironment:
         assert settings.ssl_mode == "required"
 
     def test_a_prefix_of_ones_own_serves_a_second_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Two databases are two prefixes."""
+        """Two databases are configured with two prefixes."""
         monkeypatch.setenv("WSGIDB_URL", SQLITE)
         monkeypatch.setenv("REPORTS_DB_URL", "sqlite:///reports.db")
         assert Database.from_env("REPORTS_DB_").settings.address == "sqlite:///reports.db"
         assert Database.from_env().settings.address == SQLITE
 
     def test_an_unknown_variable_of_the_prefix_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As it was written, with the nearest known option."""
+        """The error shows the variable as it was written, and the nearest known one."""
         monkeypatch.setenv("WSGIDB_URL", SQLITE)
         monkeypatch.setenv("WSGIDB_POOLSIZE", "5")
         with pytest.raises(ConfigError, match=r"'WSGIDB_POOLSIZE' \(did you mean 'WSGIDB_POOL_SIZE'\?\)"):
             Database.from_env()
 
     def test_a_bad_variable_is_named_as_it_was_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The user set WSGIDB_POOL_SIZE, not pool_size."""
+        """The error names WSGIDB_POOL_SIZE, which the user set, and not pool_size."""
         monkeypatch.setenv("WSGIDB_URL", SQLITE)
         monkeypatch.setenv("WSGIDB_POOL_SIZE", "many")
         with pytest.raises(ConfigError, match=r"^WSGIDB_POOL_SIZE: takes a whole number >= 1, got 'many'$"):
             Database.from_env()
 
     def test_nothing_is_not_a_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The message names the variable that is missing."""
+        """The error names the variable that is missing."""
         monkeypatch.delenv("WSGIDB_URL", raising=False)
         with pytest.raises(ConfigError, match="WSGIDB_URL"):
             DatabaseMiddleware(app)
 
     def test_options_in_code_count_for_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Also where only both together agree."""
+        """Options in code take precedence, and only the combination is checked for contradictions."""
         monkeypatch.setenv("WSGIDB_URL", SQLITE)
         monkeypatch.setenv("WSGIDB_POOL_SIZE", "3")
         monkeypatch.setenv("WSGIDB_STRATEGY", "thread-local")
@@ -76,7 +76,7 @@ class TestEnvironment:
         assert Settings.from_env(overrides={"ssl_mode": "required"}).ssl_mode == "required"
 
     def test_a_url_in_code_ignores_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Explicit arguments are taken as they are."""
+        """If a url is given in code, the environment is not read."""
         monkeypatch.setenv("WSGIDB_URL", MYSQL)
         monkeypatch.setenv("WSGIDB_POOL_SIZE", "3")
         assert DatabaseMiddleware(app, SQLITE).settings.pool_size == 10
@@ -84,7 +84,7 @@ class TestEnvironment:
 
 class TestSecrets:
     def test_no_repr_shows_a_password(self) -> None:
-        """Of settings, database and middleware, wherever the password stands."""
+        """Settings, Database and middleware show no password in their reprs, wherever it was given."""
         middleware = DatabaseMiddleware(app, MYSQL, connect_args={"password": SECRET})
         creating = Database(creator=functools.partial(FakeDB().connect, password=SECRET))
         for thing in (middleware, middleware.database, middleware.settings, creating, creating.settings):
@@ -94,7 +94,7 @@ class TestSecrets:
 
 class TestReadyMade:
     def test_a_ready_made_database_takes_the_middlewares_options_only(self) -> None:
-        """Others would have no effect; the message says whose they are."""
+        """The database's options would have no effect, so they are refused, and the error says why."""
         database = Database(SQLITE)
         assert DatabaseMiddleware(app, database, key="a.b", exclude="/x").key == "a.b"
         with pytest.raises(ConfigError, match="pool_size: is an option of the Database"):

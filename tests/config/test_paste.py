@@ -1,4 +1,4 @@
-"""PasteDeploy: wsgidb as a filter of an ini file; what is wrong there is a ConfigError that names the key."""
+"""PasteDeploy: wsgidb as a filter in an ini file. A bad key there is a ConfigError that names it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ next = app
 [app:app]
 use = call:config.test_paste:app_factory
 """
-# By its name alone the entry point paste.filter_factory is preferred, in both kinds of section.
+# `use = egg:wsgidb` prefers the entry point paste.filter_factory in both kinds of section.
 BY_FUNCTION = FILTER.replace("use = egg:wsgidb", "paste.filter_app_factory = wsgidb.paste:filter_app_factory")
 
 
@@ -49,7 +49,7 @@ def app_factory(global_conf: dict[str, str], **local_conf: str) -> Any:
 
 @pytest.fixture(params=[FILTER, FILTER_APP, BY_FUNCTION], ids=["filter", "filter-app", "function"])
 def load(request: pytest.FixtureRequest, tmp_path: Path) -> Load:
-    """The application of an ini file whose section for wsgidb has these keys, by the installed entry points."""
+    """A function that loads an ini file whose section for wsgidb has these keys, through the installed entry points."""
 
     def load(keys: str) -> DatabaseMiddleware:
         ini = tmp_path / "app.ini"
@@ -67,14 +67,14 @@ def refusal(load: Load, keys: str) -> str:
 
 
 def test_the_installed_package_has_the_entry_points() -> None:
-    """``egg:wsgidb`` is found by the metadata of the installed package alone."""
+    """``egg:wsgidb`` is found through the metadata of the installed package."""
     points = {point.group: point for point in distribution("wsgidb").entry_points if point.name == "main"}
     assert points["paste.filter_factory"].load() is paste.filter_factory
     assert points["paste.filter_app_factory"].load() is paste.filter_app_factory
 
 
 def test_a_section_puts_the_database_around_the_app(load: Load) -> None:
-    """A request through it has its connection; ``%(here)s`` is PasteDeploy's."""
+    """A request has its connection. PasteDeploy replaces ``%(here)s``."""
     app = load("url = sqlite:///%(here)s/file.db")
     with app.database:
         assert Call(app).read() == b"42"
@@ -82,7 +82,7 @@ def test_a_section_puts_the_database_around_the_app(load: Load) -> None:
 
 
 def test_texts_become_the_options_types(load: Load) -> None:
-    """The same parsers as for the environment: numbers, none, lists, callables."""
+    """Numbers, none, lists and callables are parsed as in the environment."""
     keys = """
 url = mysql://app:p%%40ss@db.invalid/shop
 strategy = thread-local
@@ -109,7 +109,7 @@ key = shop.conn
 
 
 def test_without_a_url_the_environment_is_asked(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that no password needs to stand in a file; the file's keys count for more."""
+    """Then no password needs to be in the file. The file's keys take precedence."""
     monkeypatch.setenv("WSGIDB_URL", "mysql://app@db.invalid/shop")
     monkeypatch.setenv("WSGIDB_POOL_SIZE", "3")
     settings = load("max_waiting = 5").settings
@@ -118,7 +118,7 @@ def test_without_a_url_the_environment_is_asked(load: Load, monkeypatch: pytest.
 
 
 def test_the_files_defaults_are_not_options(load: Load) -> None:
-    """[DEFAULT] is for all sections: ``debug`` there is no misspelt option of ours, nor is ``key`` one of ours."""
+    """The keys of [DEFAULT] are for all sections, so they are not read as options of wsgidb."""
     settings = load("url = sqlite:///file.db\n[DEFAULT]\ndebug = true\nkey = x").settings
     assert settings.key == "db.conn"
 
@@ -129,7 +129,7 @@ NUMBERS = sorted(name for name, option in OPTIONS.items() if "number" in option.
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("text", ["many", "5 s", "1,5", "", "-1"])
 def test_what_is_no_number_is_refused_by_its_key(load: Load, name: str, text: str) -> None:
-    """The message has the key, what it takes and what it got."""
+    """The error shows the key, what it takes and what it got."""
     said = refusal(load, f"url = mysql://u@h/db\n{name} = {text}")
     assert said.startswith(f"{name}: takes a")
     assert f"got {text!r}" in said
@@ -148,12 +148,12 @@ def test_what_is_no_number_is_refused_by_its_key(load: Load, name: str, text: st
     ],
 )
 def test_other_bad_keys_are_refused_by_name(load: Load, keys: str, said: str) -> None:
-    """At start-up, before any request; never a guess."""
+    """A bad key is refused at start-up."""
     assert refusal(load, f"url = sqlite:///file.db\n{keys}").startswith(said)
 
 
 def test_a_bad_url_is_refused_without_its_password(load: Load) -> None:
-    """The ini file may be somebody else's to read, the log certainly is."""
+    """The error, which ends up in a log, shows no password."""
     said = refusal(load, "url = mysql://app:geheim@/shop")
     assert said.startswith("url: ")
     assert "geheim" not in said

@@ -1,4 +1,4 @@
-"""The example paste.ini under the two servers that read such files: gunicorn and Pyramid's pserve."""
+"""The example paste.ini with the two servers that read such files: gunicorn and Pyramid's pserve."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 
 def written(directory: Path, port: int, url: str | None = None, **keys: str) -> Path:
-    """The example's ini in a directory of its own, but for its port, perhaps its url, and keys of wsgidb's section."""
+    """Copy the example's ini into a directory, with another port, and perhaps another url and other keys for wsgidb."""
     text = (EXAMPLES / "paste.ini").read_text()
     assert LISTEN in text
     lines = text.replace(LISTEN, f"listen = 127.0.0.1:{port}").splitlines()
@@ -53,7 +53,7 @@ def command(server: str, ini: Path, port: int) -> list[str]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Ours, but for wsgidb's settings, and a home of its own: gunicorn puts a socket there."""
+    """This process's environment without wsgidb's settings, and with another HOME, where gunicorn puts a socket."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("WSGIDB_")}
     path = [str(EXAMPLES), *filter(None, [ours.get("PYTHONPATH")])]
     return {**ours, "HOME": str(home), "PYTHONPATH": os.pathsep.join(path)}
@@ -61,7 +61,7 @@ def environment(home: Path) -> dict[str, str]:
 
 @contextmanager
 def serving(server: str, ini: Path, port: int, log: Path) -> Iterator[str]:
-    """Run the server; yields its address as soon as it answers."""
+    """Run the server, and yield its address as soon as it answers."""
 
     def answers() -> bool:
         assert process.poll() is None, log.read_text()
@@ -89,7 +89,7 @@ def serving(server: str, ini: Path, port: int, log: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.server)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
-    """Where the cities are; None is where the example looks for them by itself."""
+    """The url of the cities; None is the example's own."""
     if request.param == "sqlite":
         (tmp_path / "build" / "demo").mkdir(parents=True)
         with Database(f"sqlite:///{tmp_path}/build/demo/cities.sqlite3") as database:
@@ -99,12 +99,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
     mariadb: MariaDB = request.getfixturevalue("mariadb")
     with Database(mariadb.url("app")) as database:
         load_cities.load_cities(database)
-    yield mariadb.url("app")  # its password has a %, an @ and a /
+    yield mariadb.url("app")  # its password contains %, @ and /
     mariadb.execute("DROP TABLE city")
 
 
 def test_the_example_is_served(server: str, url: str | None, tmp_path: Path) -> None:
-    """The right answer over HTTP, on the example's own database and on MariaDB."""
+    """The example answers over HTTP, on its own database and on MariaDB."""
     with bind() as reserved:
         port = reserved.getsockname()[1]
         ini = written(tmp_path, port, url)
@@ -116,7 +116,7 @@ def test_the_example_is_served(server: str, url: str | None, tmp_path: Path) -> 
 
 
 def test_a_bad_key_stops_the_server_at_its_start(server: str, tmp_path: Path) -> None:
-    """The message names the key, and no port is ever opened."""
+    """The error names the key, and the server ends."""
     with bind() as reserved:
         port = reserved.getsockname()[1]
         ini = written(tmp_path, port, pool_size="many")

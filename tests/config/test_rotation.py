@@ -1,4 +1,4 @@
-"""Credential rotation: a callable connect_args is asked at every connect, and at nothing else."""
+"""Credential rotation: a callable connect_args is called for every connect, and for nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USER = "rotating"
 
 
 class Vault:
-    """Where the current password is, and how often it was asked for."""
+    """It has the current password, and counts how often it was asked."""
 
     def __init__(self, password: str) -> None:
         self.password = password
@@ -33,12 +33,12 @@ class Vault:
         return {"password": self.password}
 
 
-vault = Vault("")  # what "config.test_rotation:vault" names
+vault = Vault("")  # "config.test_rotation:vault" names it
 
 
 @pytest.fixture
 def rotating(mariadb: MariaDB) -> Iterator[Vault]:
-    """A user on the server whose password is "first"."""
+    """A user on the server, whose password is "first"."""
     mariadb.execute(f"CREATE USER {USER}@'127.0.0.1' IDENTIFIED BY 'first'")
     mariadb.execute(f"GRANT ALL ON test.* TO {USER}@'127.0.0.1'")
     yield Vault("first")
@@ -57,7 +57,7 @@ def whoami(database: Database) -> str:
 
 @pytest.mark.server
 def test_each_connect_asks_for_the_password_of_that_moment(mariadb: MariaDB, rotating: Vault) -> None:
-    """A password changed on the server between two connects is no outage, and none of the url's is needed."""
+    """A password that is changed on the server between two connects is no outage, and the url needs none."""
     with Database(mariadb.url(USER), connect_args=rotating, strategy="per-request") as database:
         assert whoami(database) == f"{USER}@127.0.0.1"
         change(mariadb, "second")
@@ -68,7 +68,7 @@ def test_each_connect_asks_for_the_password_of_that_moment(mariadb: MariaDB, rot
 
 @pytest.mark.server
 def test_what_is_open_stays_and_is_not_asked_for(mariadb: MariaDB, rotating: Vault) -> None:
-    """A pooled connection outlives the rotation; its successor, after a KILL, logs in with the new password."""
+    """A pooled connection outlives the rotation. The one that replaces it logs in with the new password."""
     with Database(mariadb.url(USER), connect_args=rotating) as database:
         for _ in range(5):
             whoami(database)
@@ -86,13 +86,13 @@ def test_what_is_open_stays_and_is_not_asked_for(mariadb: MariaDB, rotating: Vau
 def test_a_password_that_came_too_late_heals_by_itself(
     mariadb: MariaDB, rotating: Vault, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The server rotated first: refused, with the cause in the log and no password; then asked again, and served."""
+    """If the server changes first, the login is refused. The log shows the cause but no password. Then it works."""
     change(mariadb, "second")
     with Database(mariadb.url(USER), connect_args=rotating, clock=clock) as database:
         with pytest.raises(DatabaseUnavailable, match="1045"):
             whoami(database)
         rotating.password = "second"
-        clock.advance(60)  # past the back-off
+        clock.advance(60)  # until after the back-off
         assert whoami(database) == f"{USER}@127.0.0.1"
     assert "Access denied" in caplog.text
     assert "first" not in caplog.text
@@ -101,8 +101,8 @@ def test_a_password_that_came_too_late_heals_by_itself(
 
 @pytest.mark.server
 def test_a_name_in_place_of_the_callable(mariadb: MariaDB, rotating: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
-    """module:name, the form that fits into the environment; it is the object itself that is asked."""
-    import config.test_rotation as importable  # as module:name finds it, which is not this module
+    """The environment names the callable as module:name, and that object is called."""
+    import config.test_rotation as importable  # what module:name finds is another module object than this one
 
     monkeypatch.setattr(importable, "vault", rotating)
     monkeypatch.setenv("ROTATING_URL", mariadb.url(USER))
@@ -114,7 +114,7 @@ def test_a_name_in_place_of_the_callable(mariadb: MariaDB, rotating: Vault, monk
 
 @pytest.mark.server
 def test_the_callable_may_change_the_user_too(mariadb: MariaDB, rotating: Vault) -> None:
-    """What it returns counts for more than the url: vaults that rotate by making new users do that."""
+    """What the callable returns takes precedence over the url, as some vaults rotate by making new users."""
     users = iter(["guest", USER])
     passwords = {"guest": "", USER: "first"}
 
@@ -137,7 +137,7 @@ def test_the_callable_may_change_the_user_too(mariadb: MariaDB, rotating: Vault)
 def test_what_it_returns_is_checked_at_every_connect(
     mariadb: MariaDB, caplog: pytest.LogCaptureFixture, returned: dict[str, Any], cause: str
 ) -> None:
-    """It cannot be known at the start; so it is a DatabaseUnavailable with its cause, and in the log."""
+    """A bad argument is found when connecting, so it is a DatabaseUnavailable with its cause, which is logged."""
     sessions = mariadb.processes("guest")
     with Database(mariadb.url(), connect_args=lambda: returned) as database:
         with pytest.raises(DatabaseUnavailable, match=cause) as caught:
@@ -150,7 +150,7 @@ def test_what_it_returns_is_checked_at_every_connect(
 def test_a_callable_that_raises_is_an_outage_with_its_cause(
     fakedb: FakeDB, caplog: pytest.LogCaptureFixture, clock: Clock
 ) -> None:
-    """The vault is away: no connect is tried without it, the log says why, and the next request asks again."""
+    """If the callable fails, no connect is tried and the log says why. The next request calls it again."""
     answers: list[Any] = [ConnectionError("the vault is sealed"), {"password": "x"}]
 
     def arguments() -> Any:
@@ -173,7 +173,7 @@ def test_a_callable_that_raises_is_an_outage_with_its_cause(
 
 
 def test_a_program_reads_it_from_its_environment(tmp_path: Any) -> None:
-    """The whole way, in a process of its own, on SQLite: no server is needed to try it."""
+    """The environment of a separate process names the callable, and it is called for every connect."""
     (tmp_path / "secrets_of_mine.py").write_text(
         "asked = []\ndef arguments():\n    asked.append(1)\n    return {'timeout': 1.5}\n"
     )
@@ -196,7 +196,7 @@ def test_a_program_reads_it_from_its_environment(tmp_path: Any) -> None:
 
 @pytest.mark.server
 def test_a_wrong_password_leaves_no_session(mariadb: MariaDB, rotating: Vault) -> None:
-    """A refused login closes its socket."""
+    """A refused login leaves no session on the server."""
     with closing(connect(mariadb.url("root", database="mysql"))) as admin:
         before = value(admin, "SELECT COUNT(*) FROM information_schema.processlist")
         with Database(mariadb.url(USER, password="wrong")) as database, pytest.raises(DatabaseUnavailable):

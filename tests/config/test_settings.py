@@ -1,4 +1,4 @@
-"""The options: what is wrong is said at start-up, by name, and never with a password."""
+"""The options: a wrong one is refused at start-up, by name, and never with a password."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECRET = "geheim"
 
 
 def refusal(url: Any = SQLITE, /, **options: Any) -> str:
-    """The message of the ConfigError for these options; it shows no password, not even behind its back."""
+    """The ConfigError's message for these options. Neither it nor its context shows a password."""
     with pytest.raises(ConfigError) as caught:
         Database(url, **options)
     error: BaseException | None = caught.value
@@ -36,7 +36,7 @@ def refusal(url: Any = SQLITE, /, **options: Any) -> str:
 
 
 def test_an_unknown_option_is_named_with_the_nearest_known() -> None:
-    """Never guess: a misspelt option would be a default in disguise."""
+    """A misspelt option would leave a default in place, so it is refused."""
     assert refusal(pol_size=5) == "unknown option 'pol_size' (did you mean 'pool_size'?)"
     assert refusal(xyzzy=5).startswith("unknown option 'xyzzy'; known: url, driver, creator,")
     assert refusal(charset="utf8").endswith("; options of the driver go into the url")
@@ -45,12 +45,12 @@ def test_an_unknown_option_is_named_with_the_nearest_known() -> None:
 
 
 def test_a_url_is_given_once() -> None:
-    """Never guess which of two was meant."""
+    """Two urls are refused, because nobody can know which one was meant."""
     assert refusal(SQLITE, url=SQLITE) == "url: given twice"
 
 
 def test_an_error_is_a_value_error_too() -> None:
-    """A caller that knows nothing of wsgidb catches it."""
+    """A caller that does not know wsgidb can catch it."""
     with pytest.raises(ValueError, match="pool_size"):
         Database(SQLITE, pool_size=0)
 
@@ -62,7 +62,7 @@ BAD_NUMBERS = [-1, -0.5, float("nan"), float("inf"), float("-inf"), True, "", "f
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", BAD_NUMBERS, ids=repr)
 def test_a_bad_number_is_refused_by_name(name: str, value: Any) -> None:
-    """The message names the option, what it takes and what it got; nothing is clamped."""
+    """The error names the option, what it takes and what it got. No value is replaced by another one."""
     message = refusal(**{name: value})
     assert message.startswith(f"{name}: takes a ")
     assert message.endswith(f"got {value!r}")
@@ -70,7 +70,7 @@ def test_a_bad_number_is_refused_by_name(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_where_zero_means_nothing_it_is_refused(name: str) -> None:
-    """A pool of none, or no time at all, would never serve."""
+    """An empty pool, or no time at all, would never serve a request."""
     if name in ("ping_after", "max_waiting", "retry_after"):
         assert getattr(Settings.of({"url": SQLITE, name: 0}), name) == 0
     else:
@@ -79,14 +79,14 @@ def test_where_zero_means_nothing_it_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["pool_size", "max_waiting", "retry_after"])
 def test_a_count_is_whole(name: str) -> None:
-    """1.5 connections are nobody's intention."""
+    """A fraction is refused where connections or requests are counted."""
     assert "a whole number" in refusal(**{name: 1.5})
     assert "a whole number" in refusal(**{name: "1.5"})
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_none_is_taken_only_where_it_has_a_meaning(name: str) -> None:
-    """As the table says, in code and as text."""
+    """The option table says which options take none, in code and as text."""
     takes_none = OPTIONS[name].metadata["takes"].takes.endswith("or none")
     for value in (None, "none", "None"):
         if takes_none:
@@ -97,7 +97,7 @@ def test_none_is_taken_only_where_it_has_a_meaning(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["strategy", "transaction", "acquire", "ssl_mode"])
 def test_a_choice_lists_its_values(name: str) -> None:
-    """A mistyped strategy is not silently another one."""
+    """A mistyped value is refused with the list of values."""
     assert "(did you mean 'required'?)" in refusal(ssl_mode="REQUIRED")
     message = refusal(**{name: "pooold"})
     assert message.startswith(f"{name}: takes one of ")
@@ -127,7 +127,7 @@ PATHS = OPTIONS["exclude"].metadata["takes"].takes
         ({"connect_args": {5: 5}}, "connect_args: takes a dict"),
         ({"connect_args": f'{{"password": "{SECRET}"}}'}, "connect_args: takes a dict"),
         ({"connect_args": f"{SECRET}!:x"}, "connect_args: takes a dict"),
-        ({"connect_args": f"json://u:{SECRET}@h"}, "connect_args: takes a dict"),  # json is a module, too
+        ({"connect_args": f"json://u:{SECRET}@h"}, "connect_args: takes a dict"),  # json is also a module
         ({"creator": FakeDB().connect}, "url and creator: give one of them"),
         ({"ssl_ca": "/ca.pem"}, "ssl_ca: needs ssl_mode verify_ca or verify_identity"),
         ({"ssl_key": "/key.pem"}, "ssl_key: needs ssl_cert"),
@@ -136,21 +136,21 @@ PATHS = OPTIONS["exclude"].metadata["takes"].takes
     ],
 )
 def test_other_bad_values(options: dict[str, Any], message: str) -> None:
-    """Each message begins with the option's name and says what it takes."""
+    """Each error begins with the option's name and says what it takes."""
     assert refusal(**options).startswith(message)
 
 
 @pytest.mark.parametrize("none", [None, "none", "None"])
 @pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if "none" in option.metadata["takes"].takes])
 def test_none_is_what_the_documentation_calls_it(name: str, none: object) -> None:
-    """Of these options none is the default, or may be given."""
+    """none is the documented name of the default, and may be given."""
     default = getattr(Settings.of({"url": SQLITE}), name)
     given = getattr(Settings.of({"url": SQLITE, name: none}), name)
     assert given == (type(default)() if isinstance(default, (dict, tuple)) else None)
 
 
 def test_a_callable_that_returns_no_dict_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    """connect_args is asked when a request needs a connection, so the log must say what is wrong."""
+    """connect_args is called when a connection is opened, so the log must say what is wrong."""
     database = Database(SQLITE, connect_args=lambda: 5)
     with pytest.raises(DatabaseUnavailable), database.connection():
         pass
@@ -162,12 +162,12 @@ TEXTS = ("ssl_ca", "ssl_cert", "ssl_key", "ping_query", "init_sql", "key", "url"
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name not in TEXTS])
 def test_a_url_in_the_wrong_place_is_not_repeated(name: str) -> None:
-    """``creator=url`` is an easy slip, and the message goes into a log."""
+    """A url given to another option by mistake is not shown, because the error may be logged."""
     assert refusal(None if name == "creator" else SQLITE, **{name: MYSQL}).startswith(f"{name}: takes ")
 
 
 def test_neither_url_nor_creator() -> None:
-    """There is no default database."""
+    """A Database needs a url or a creator."""
     assert refusal(None) == "url and creator: give one of them"
 
 
@@ -199,13 +199,13 @@ def test_neither_url_nor_creator() -> None:
     ],
 )
 def test_what_is_wrong_with_a_url_is_known_at_start_up(url: str, message: str) -> None:
-    """Each driver looks at what is its own before any request comes."""
+    """Each driver checks its part of the url at start-up."""
     assert refusal(url).startswith(message)
 
 
 @pytest.mark.parametrize(("url", "name"), [(MYSQL, "autocommit"), (SQLITE, "isolation_level"), (SQLITE, "autocommit")])
 def test_autocommit_is_the_transaction_options_business(url: str, name: str) -> None:
-    """Setting it anywhere else would contradict it."""
+    """Autocommit is refused in the url and in connect_args, because it would contradict the option transaction."""
     assert refusal(url, connect_args={name: True}).startswith(f"{name}: cannot be given in the url or connect")
 
 
@@ -219,19 +219,19 @@ def test_autocommit_is_the_transaction_options_business(url: str, name: str) -> 
     ],
 )
 def test_a_missing_driver_package_names_the_extra(scheme: str, package: str, extra: str) -> None:
-    """Known at start-up, with the command that helps."""
+    """A missing package is found at start-up, and the error shows the command that installs it."""
     expected = f"url: {scheme} needs the package {package}: pip install 'wsgidb[{extra}]'\n"
     assert without(scheme, package, f"ModuleNotFoundError(name={package!r})") == expected
 
 
 def test_a_driver_package_that_cannot_be_loaded() -> None:
-    """psycopg without libpq, say: what it says itself comes with the option's name."""
+    """A package that raises ImportError, as psycopg without libpq, is quoted after the option's name."""
     expected = "url: postgresql+psycopg cannot be loaded: no pq wrapper available\n"
     assert without("postgresql+psycopg", "psycopg", "ImportError('no pq wrapper available')") == expected
 
 
 def without(scheme: str, package: str, error: str) -> str:
-    """What the ConfigError says where importing a package raises this error; in a process of its own."""
+    """The ConfigError's message in a process where importing this package raises this error."""
     code = f"""
 import sys
 class Absent:
@@ -251,14 +251,14 @@ except wsgidb.ConfigError as error:
 
 
 def root() -> Path:
-    """Where the package under test lies, be that a checkout or site-packages."""
+    """The directory of the package under test, in a checkout or in site-packages."""
     import wsgidb
 
     return Path(wsgidb.__file__).parents[1]
 
 
 def test_every_option_is_in_the_table() -> None:
-    """One table: a field of the settings without a row would have no parser and no documentation."""
+    """Every field of the settings is a row of the option table, so that it has a parser and documentation."""
     assert {field.name for field in fields(Settings)} - OPTIONS.keys() == {"given"}
     for name, option in OPTIONS.items():
         assert option.metadata["meaning"], name
@@ -275,6 +275,6 @@ MADE: list[Callable[[dict[str, Any]], object]] = [Settings.of, lambda options: D
 
 @given(st.dictionaries(st.one_of(st.sampled_from(list(OPTIONS)), st.text()), VALUES, max_size=4), st.sampled_from(MADE))
 def test_any_options_are_taken_or_a_config_error(options: dict[str, Any], make: Any) -> None:
-    """Nothing but ConfigError comes out at start-up, whatever goes in."""
+    """Whatever the options are, nothing but ConfigError is raised."""
     with suppress(ConfigError):
         make({"url": SQLITE, **options})

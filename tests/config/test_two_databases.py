@@ -1,4 +1,4 @@
-"""Two databases in one process: two prefixes of the environment, two keys, two middlewares one in the other."""
+"""Two databases in one process: two prefixes in the environment, two keys, and one middleware inside the other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def both(mariadb: MariaDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Database, Database]]:
-    """The shop on MariaDB, as WSGIDB_…, and the audit on SQLite, as AUDIT_DB_…; each with one table."""
+    """The shop on MariaDB (WSGIDB_…) and the audit on SQLite (AUDIT_DB_…), each with one table."""
     mariadb.execute("CREATE TABLE orders (n INT)")
     for name, text in {
         "WSGIDB_URL": mariadb.url(),
@@ -42,7 +42,7 @@ def both(mariadb: MariaDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def handler(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Writes into both; with ?fail it then fails, and the audit's commit is wsgidb's."""
+    """Write to both databases and commit the shop's; wsgidb commits the audit's. With ?fail, raise before that."""
     shop, audit = get_connection(environ, "shop.conn"), get_connection(environ, key="audit.conn")
     with closing(shop.cursor()) as cursor:
         cursor.execute("INSERT INTO orders VALUES (%s)", (1,))
@@ -61,7 +61,7 @@ def rows(database: Database, table: str) -> int:
 
 
 def test_each_prefix_has_its_own_settings(both: tuple[Database, Database]) -> None:
-    """Nothing of one reaches the other."""
+    """The two databases share no setting."""
     shop, audit = (database.settings for database in both)
     assert (shop.key, shop.transaction, shop.strategy, shop.pool_size) == ("shop.conn", "manual", "pooled", 3)
     assert (audit.key, audit.transaction, audit.strategy, audit.pool_size) == (
@@ -73,7 +73,7 @@ def test_each_prefix_has_its_own_settings(both: tuple[Database, Database]) -> No
 def test_a_request_has_both_connections_and_each_ends_by_its_own_rules(
     both: tuple[Database, Database], outer: int
 ) -> None:
-    """R7: whichever is the outer one; the shop's writes are the handler's to commit, the audit's the request's."""
+    """R7: in either order, the handler commits the shop's writes, and the middleware commits the audit's."""
     inner = DatabaseMiddleware(handler, both[1 - outer])
     client = Client(validator(DatabaseMiddleware(inner, both[outer])))
     assert client.get("/", buffered=True).status_code == 200
@@ -84,7 +84,7 @@ def test_a_request_has_both_connections_and_each_ends_by_its_own_rules(
 
 
 def test_each_commits_what_was_done_on_its_own(both: tuple[Database, Database], mariadb: MariaDB) -> None:
-    """The two are two transactions: seen from outside, both are there after the answer."""
+    """Another client sees both commits after the response."""
     app = DatabaseMiddleware(DatabaseMiddleware(handler, both[1]), both[0])
     assert Client(app).get("/").text == "ok"
     with closing(connect(mariadb.url())) as other:
@@ -93,13 +93,13 @@ def test_each_commits_what_was_done_on_its_own(both: tuple[Database, Database], 
 
 
 def test_one_key_for_two_databases_is_refused(both: tuple[Database, Database]) -> None:
-    """R7: else the inner one would hide the outer one's connection."""
+    """R7: one key for both is refused, because the inner middleware would hide the outer one's connection."""
     app = DatabaseMiddleware(DatabaseMiddleware(handler, both[1], key="shop.conn"), both[0])
     with pytest.raises(ConfigError, match=r"'shop\.conn' holds a connection of another Database"):
         Client(app).get("/")
 
 
 def test_a_key_that_nobody_filled_is_named() -> None:
-    """get_connection, where the middleware is missing or the request excluded."""
+    """get_connection names the key if there is no connection."""
     with pytest.raises(ConfigError, match=r"environ has no 'shop\.conn'"):
         get_connection({}, "shop.conn")

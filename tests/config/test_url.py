@@ -1,4 +1,4 @@
-"""The url: what it takes, and that no part of a malformed one is ever shown."""
+"""The url: what it takes, and that no part of a malformed one is shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET = "geheim"
 
 
 def chain(error: BaseException) -> str:
-    """All that a traceback, or a tool that looks behind ``from None``, could show of an error."""
+    """Everything that a traceback could show of an error, even without regard to ``from None``."""
     texts, todo = [], [error]
     while todo:
         one = todo.pop()
@@ -26,7 +26,7 @@ def chain(error: BaseException) -> str:
 
 
 def test_all_parts() -> None:
-    """A complete url is taken apart."""
+    """A complete url is split into its parts."""
     url = Url.parse("mysql+pymysql://app:pw@db.example:3307/shop?charset=utf8mb4&local_infile=")
     assert url == Url(
         scheme="mysql+pymysql",
@@ -41,7 +41,7 @@ def test_all_parts() -> None:
 
 @pytest.mark.parametrize("password", ["p@ss", "a/b", "50%", "a:b", "a#b", "a?b=c", "ключ", " ", "%40", "[x]", "+"])
 def test_a_percent_encoded_password_comes_out_as_it_was(password: str) -> None:
-    """Every character works, percent-encoded; so in a user's and a database's name."""
+    """Every percent-encoded character works in user, password and database name."""
     coded = quote(password, safe="")
     url = Url.parse(f"mysql://{coded}:{coded}@h/{coded}")
     assert (url.user, url.password, url.host, url.name) == (password, password, "h", password)
@@ -57,7 +57,7 @@ def test_a_percent_encoded_password_comes_out_as_it_was(password: str) -> None:
     ],
 )
 def test_hosts(text: str, host: str, port: int | None) -> None:
-    """IPv6 in brackets, with and without a port."""
+    """A host is a name or an address, an IPv6 address in brackets."""
     url = Url.parse(text)
     assert (url.host, url.port) == (host, port)
 
@@ -72,7 +72,7 @@ def test_hosts(text: str, host: str, port: int | None) -> None:
     ],
 )
 def test_an_empty_user_or_password(text: str, user: str | None, password: str | None) -> None:
-    """None is left to the driver's default; an empty password is one."""
+    """None leaves the driver's default; an empty password is a password."""
     url = Url.parse(text)
     assert (url.user, url.password) == (user, password)
 
@@ -87,7 +87,7 @@ def test_an_empty_user_or_password(text: str, user: str | None, password: str | 
     ],
 )
 def test_its_text_shows_no_password(text: str, shown: str) -> None:
-    """str() is what a log line shows, repr() what a debugger does."""
+    """Neither str(), which log lines show, nor repr(), which debuggers show, has the password."""
     url = Url.parse(text)
     assert str(url) == shown
     assert SECRET not in repr(url)
@@ -101,21 +101,21 @@ MALFORMED = [
     f"mysql:/u:{SECRET}@h/db",
     f"mysql:u:{SECRET}@h//db",
     f"mysql:///u:{SECRET}@h/db",  # one slash too many
-    f"mysql://u:1/{SECRET}@h/db",  # a / that looks like the end of a port
+    f"mysql://u:1/{SECRET}@h/db",  # the / looks like the end of a port
     f"mysql://u:{SECRET}/x@h/db",
     f"mysql://u:{SECRET}#x@h/db",
     f"mysql://u:1#{SECRET}@h/db",
     f"mysql://u:{SECRET}?x@h/db",
     f"mysql://u:1?{SECRET}@h/db",
-    f"mysql://u:12?{SECRET}=1@h/db",  # a ? that looks like a query behind a port
+    f"mysql://u:12?{SECRET}=1@h/db",  # the ? looks like the beginning of a query
     f"mysql://u:{SECRET}%@h/db",
     f"mysql://u:{SECRET}%zz@h/db",
-    f"mysql://u:{SECRET}%FF@h/db",  # no UTF-8
+    f"mysql://u:{SECRET}%FF@h/db",  # not UTF-8
     f"mysql://u:{SECRET}@h:port/db",
     f"mysql://u:{SECRET}@h:99999/db",
     f"mysql://u:{SECRET}@[::1/db",
     f"mysql://u:{SECRET}@::1]/db",
-    f"mysql://u:{SECRET}@h\u2100/db",  # urlsplit's own message quotes the whole of it
+    f"mysql://u:{SECRET}@h\u2100/db",  # urlsplit's own message quotes all of it
     f"mysql://u:{SECRET}@h/db?charset",
     f"mysql://u:{SECRET}@h/db?a=1&a=2",
 ]
@@ -123,21 +123,21 @@ MALFORMED = [
 
 @pytest.mark.parametrize("text", MALFORMED)
 def test_a_malformed_url_is_a_clear_message_without_a_piece_of_it(text: str) -> None:
-    """The message names the option and the form it takes; not even its hidden context quotes the text."""
+    """The error names the option and the form that it takes. Neither it nor its context quotes the text."""
     with pytest.raises(ConfigError, match=r"^url: ") as caught:
         Url.parse(text)
     assert SECRET not in chain(caught.value)
 
 
 def test_a_malformed_url_is_told_how_to_encode() -> None:
-    """A special character in a password is the commonest reason."""
+    """The error says how to encode special characters, which are the commonest reason."""
     with pytest.raises(ConfigError, match=r"percent-encode.*@ is %40, / is %2F"):
         Url.parse("mysql://u:a/b@h/db")
 
 
 @pytest.mark.parametrize("value", [5, b"mysql://u:geheim@h/db", ["mysql://u:geheim@h/db"], object()])
 def test_what_is_no_text_is_named_by_its_type(value: Any) -> None:
-    """Its value may be a password in disguise."""
+    """The value is not shown, because it may contain a password."""
     with pytest.raises(ConfigError, match=type(value).__name__) as caught:
         Url.parse(value)
     assert SECRET not in chain(caught.value)
@@ -148,7 +148,7 @@ PARTS = st.sampled_from(["mysql", "sqlite", *"/:@%[]?#&=", "//", "%4", "%40", SE
 
 @given(st.one_of(st.text(), st.lists(st.one_of(PARTS, st.text(max_size=3)), max_size=15).map("".join)))
 def test_any_text_is_a_url_or_a_config_error(text: str) -> None:
-    """Nothing but ConfigError comes out, without a context to quote from."""
+    """Nothing but ConfigError is raised, and it has no context that could quote the text."""
     behind: list[Any] = []
     try:
         str(Url.parse(text))
@@ -159,7 +159,7 @@ def test_any_text_is_a_url_or_a_config_error(text: str) -> None:
 
 @given(st.text(min_size=1), st.text(), st.text(min_size=1))
 def test_every_login_survives_its_encoding(user: str, password: str, name: str) -> None:
-    """Whatever the characters, what was quoted comes back."""
+    """User, password and name survive percent-encoding, whatever their characters."""
     user, password, name = (text.encode(errors="ignore").decode() for text in (user, password, name))
     login = f"{quote(user, safe='')}:{quote(password, safe='')}"
     url = Url.parse(f"mysql://{login}@h/{quote(name, safe='')}")

@@ -1,4 +1,4 @@
-"""R9 without servers: what a response gives out before its transaction is committed, and what it holds back."""
+"""R9 without servers: what is sent of a response before its transaction is committed, and what is held back."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def site(fakedb: FakeDB, database: Database) -> Site:
 )
 class TestHeld:
     def test_nothing_is_sent_before_the_commit(self, site: Site, handler: Any, sent: list[str]) -> None:
-        """R9: not even the head, where the body is complete before its first byte has to go."""
+        """R9: not even status and headers are sent, if the body is complete before its first byte must be sent."""
         site.handler = handler
         site.serve()
 
@@ -60,7 +60,7 @@ class TestHeld:
     def test_a_failed_commit_is_a_500_of_our_own(
         self, site: Site, handler: Any, sent: list[str], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """R9: of the success nothing is sent; the log names the request and the cause, the client's page neither."""
+        """R9: nothing of the success is sent. The log names the request and the cause; the response names neither."""
         site.handler = handler
         site.fakedb.fail("commit", LOST)
         site.serve(REQUEST_METHOD="PUT", path="/orders")
@@ -99,7 +99,7 @@ class TestStreamed:
     def test_what_completes_the_length_waits_for_the_commit(
         self, site: Site, handler: Any, before: list[str], after: list[str]
     ) -> None:
-        """R9: and so does what comes behind it; without a length, or short of it, only the end waits."""
+        """R9: so does everything after it. Without a length, or short of it, only the end of the body waits."""
         site.handler = handler
         site.serve()
 
@@ -109,7 +109,7 @@ class TestStreamed:
     def test_a_failed_commit_breaks_the_response_off(
         self, site: Site, handler: Any, before: list[str], after: list[str]
     ) -> None:
-        """R9: by its own error, the same object; nothing more is sent, and no second head."""
+        """R9: the driver's own error is raised; no more bytes and no second headers are sent."""
         site.handler = handler
         site.fakedb.fail("commit", LOST)
         with pytest.raises(FakeDB.OperationalError) as caught:
@@ -121,7 +121,7 @@ class TestStreamed:
 
 
 def test_a_chunk_is_sent_before_the_next_is_made(site: Site) -> None:
-    """R9: up to the one that completes the length, behind which the end is looked for."""
+    """R9: this holds up to the chunk that completes the length, after which the end of the body is looked for."""
     made: list[bytes] = []
 
     def body() -> Iterator[bytes]:
@@ -138,7 +138,7 @@ def test_a_chunk_is_sent_before_the_next_is_made(site: Site) -> None:
 
 
 def test_a_broken_off_body_is_at_its_end(site: Site) -> None:
-    """R9: a server that goes on after the error does not get what was held back, nor a second commit."""
+    """R9: a server that goes on after the error gets nothing that was held back, and causes no second commit."""
     site.handler = answering(stream(b"ab", b"cd", b"e"), 4)
     site.fakedb.fail("commit", LOST)
     body = site.call()
@@ -155,7 +155,7 @@ def test_a_broken_off_body_is_at_its_end(site: Site) -> None:
 @pytest.mark.parametrize("read", [0, 1])
 @pytest.mark.parametrize("how", ["close", "del"])
 def test_a_body_that_ends_early_is_rolled_back(site: Site, chunks: tuple[bytes, ...], read: int, how: str) -> None:
-    """R9: close() before exhaustion, or garbage collection; but what filled its length was committed by then."""
+    """R9: close() or garbage collection before the end rolls back, unless the complete length was committed before."""
     site.handler = answering(stream(*chunks), 4)
     body = site.call()
     for _ in range(read):
@@ -173,7 +173,7 @@ def test_a_body_that_ends_early_is_rolled_back(site: Site, chunks: tuple[bytes, 
 
 @pytest.mark.parametrize("length", [None, 4])
 def test_an_exception_in_the_body_rolls_back(site: Site, length: int | None) -> None:
-    """R9: also after the last chunk, when a client may have all of it but what completes its length."""
+    """R9: this holds after the last chunk too; the client has not got what completes the length."""
     site.handler = answering(stream(b"ab", b"cd", fails=True), length)
     with pytest.raises(Surprise):
         site.serve()
@@ -184,7 +184,7 @@ def test_an_exception_in_the_body_rolls_back(site: Site, length: int | None) -> 
 
 @pytest.mark.parametrize(("length", "sent"), [(4, []), (None, ["200 OK", "abcd"])])
 def test_an_exception_in_close_rolls_back(site: Site, length: int | None, sent: list[str]) -> None:
-    """R9, R4: the body's close() belongs to the request, and its failure is the request's."""
+    """R9, R4: the body's close() belongs to the request, so its exception rolls back."""
     body = Body([b"abcd"])
     body.fails = True
     site.handler = answering(body, length)
@@ -196,7 +196,7 @@ def test_an_exception_in_close_rolls_back(site: Site, length: int | None, sent: 
 
 
 def test_what_close_writes_is_committed(site: Site) -> None:
-    """R9, R4: as Flask's teardown functions do."""
+    """R9, R4: what the body's close() writes is committed, as Flask's teardown functions need."""
     body = Body([b"abcd"])
 
     def handler(environ: Environ, start_response: Any) -> Body:
@@ -211,7 +211,7 @@ def test_what_close_writes_is_committed(site: Site) -> None:
 
 @pytest.mark.parametrize("write", [(), (b"abcd",)])
 def test_an_exception_after_start_response_sends_nothing(site: Site, write: tuple[bytes, ...]) -> None:
-    """R9, R2: the server can still answer with an error of its own; also where the body was written in full."""
+    """R9, R2: the server can still answer with an error of its own, even if write() got the whole body."""
 
     def fail() -> None:
         raise Surprise
@@ -225,7 +225,7 @@ def test_an_exception_after_start_response_sends_nothing(site: Site, write: tupl
 
 
 def test_a_body_of_none_is_rolled_back(site: Site) -> None:
-    """R9, R4: it is for the server to complain about, and no success."""
+    """R9, R4: None is returned to the server, and is not a success."""
     site.handler = answering(None)
 
     assert site.call() is None
@@ -250,7 +250,7 @@ class TestExcInfo:
 
     @pytest.mark.parametrize("write", [(), (b"abcd",)])
     def test_a_held_head_is_replaced(self, site: Site, write: tuple[bytes, ...]) -> None:
-        """R5, R9: the server sees the second head only, with two arguments; and what was held of the first goes."""
+        """R5, R9: the server gets only the second status and headers, in two arguments. What was held is dropped."""
         site.handler = self.replacing(write)
         site.serve()
 
@@ -258,7 +258,7 @@ class TestExcInfo:
         assert site.seen == [*ROLLED_BACK, "500 Late", "err"]
 
     def test_a_head_that_has_gone_is_the_servers_matter(self, site: Site) -> None:
-        """R5: it gets exc_info, and raises it; the transaction is rolled back."""
+        """R5: after the headers were sent, the server gets exc_info and raises it. The transaction is rolled back."""
 
         def start_response(*args: Any) -> Any:
             if len(args) == 3:
@@ -272,7 +272,7 @@ class TestExcInfo:
         assert site.seen == ["INSERT", "200 OK", "ab", "rollback"]
 
     def test_a_second_start_response_without_it_is_an_error(self, site: Site) -> None:
-        """R5: as a server would say, though it has seen none of the two."""
+        """R5: the middleware raises what a server would raise, because the server has seen neither call."""
 
         def handler(environ: Environ, start_response: Any) -> Any:
             start_response("200 OK", [])
@@ -289,7 +289,7 @@ class TestExcInfo:
 def test_a_path_that_is_empty_may_be_left_out(
     site: Site, left_out: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R5: as PEP 3333 has it; such a request is served, and the log has what there is of its name."""
+    """R5: PEP 3333 allows it. The request is served, and the log shows what there is of its path."""
     environ = environment("/orders", SCRIPT_NAME="/app")
     del environ[left_out]
     site.handler = answering([b"x"])
@@ -302,14 +302,14 @@ def test_a_path_that_is_empty_may_be_left_out(
 
 @pytest.mark.parametrize("length", [4, None])
 def test_head_is_committed(site: Site, length: int | None) -> None:
-    """R5, R9: a HEAD's body is empty whatever was announced, so nothing completes it but its end."""
+    """R5, R9: the body for a HEAD request is empty, whatever length is announced; its end commits."""
     site.handler = answering(stream(), length)
     site.serve(REQUEST_METHOD="HEAD")
     assert site.seen == [*COMMITTED, "200 OK"]
 
 
 def test_a_failed_commit_of_a_head_has_no_body(site: Site) -> None:
-    """R5, R9: our own 500 is an answer to HEAD, too."""
+    """R5, R9: the middleware's own 500 has no body if the request is a HEAD."""
     site.handler = answering(stream(), 4)
     site.fakedb.fail("commit", LOST)
     site.serve(REQUEST_METHOD="HEAD")

@@ -1,4 +1,4 @@
-"""Types for an application's type checker: what it knows of wsgidb, and what it refuses."""
+"""What a type checker knows about wsgidb in an application, and what it refuses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ make_server("127.0.0.1", 0, outer)
 
 
 def mypy(directory: Path, *arguments: str) -> list[str]:
-    """The lines that a strict mypy says, of the wsgidb that the tests import."""
+    """The lines that `mypy --strict` prints, with the wsgidb that the tests import."""
     home = Path(wsgidb.__file__).parents[1]
     path = {} if home.name in ("site-packages", "dist-packages") else {"MYPYPATH": str(home)}
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", *arguments]
@@ -41,7 +41,7 @@ def mypy(directory: Path, *arguments: str) -> list[str]:
 
 @pytest.mark.slow
 def test_what_users_write_passes_and_what_is_wrong_is_refused_line_by_line(tmp_path: Path) -> None:
-    """No error in right.py, where assert_type tells what is known; in wrong.py exactly those that it announces."""
+    """mypy finds no error in right.py, whose assert_type calls hold, and in wrong.py exactly the announced ones."""
     wrong = (SAMPLES / "wrong.py").read_text().splitlines()
     announced = {
         (number, line.rpartition("# error: ")[2]) for number, line in enumerate(wrong, 1) if "# error: " in line
@@ -56,19 +56,19 @@ def test_what_users_write_passes_and_what_is_wrong_is_refused_line_by_line(tmp_p
 
 @pytest.mark.slow
 def test_the_standard_librarys_types_of_wsgi_fit(tmp_path: Path) -> None:
-    """A wsgiref.types.WSGIApplication (Python 3.11) goes in, and the middleware is one."""
+    """The middleware wraps a wsgiref.types.WSGIApplication (Python 3.11), and is one itself."""
     (tmp_path / "stdlib.py").write_text(WSGIREF)
     assert mypy(tmp_path, "--python-version=3.13", "stdlib.py") == []
 
 
 def test_types_are_shipped() -> None:
-    """Without py.typed a type checker takes everything for Any."""
+    """Without py.typed a type checker treats everything as Any."""
     assert (Path(wsgidb.__file__).parent / "py.typed").exists()
     assert {"Connection", "Cursor", "get_connection"} <= set(wsgidb.__all__)
 
 
 def test_a_lease_has_what_its_protocol_promises(tmp_path: Path) -> None:
-    """The protocol is for checkers only; this holds it against the real thing."""
+    """A lease has every attribute that the protocol, which only type checkers read, promises."""
     promised = {name for name in vars(Connection) if not name.startswith("_")}
     assert promised >= {"cursor", "commit", "rollback", "close", "driver_connection"}
     with Database(f"sqlite:///{tmp_path}/file.db") as database, database.connection() as conn:

@@ -1,4 +1,4 @@
-"""A Database of the fake driver, where a test is about the protocol alone."""
+"""A Database on the fake driver, for tests that are about the WSGI protocol alone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from wsgidb import Database
 
 
 def said(fakedb: FakeDB) -> list[str]:
-    """All calls of the driver in order, but for the end of connections, which is per-request's last word."""
+    """All calls of the driver in order, without close(), which only per-request calls."""
     return [name for _, name, _ in fakedb.calls if name != "close"]
 
 
 @pytest.fixture
 def database(fakedb: FakeDB, strategy: str) -> Iterator[Database]:
-    """Of each strategy: the protocol does not depend on it."""
+    """A Database with each strategy, since the protocol must not depend on the strategy."""
     with Database(creator=fakedb.connect, strategy=strategy) as made:
         yield made

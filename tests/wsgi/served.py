@@ -1,4 +1,4 @@
-"""What the servers of test_servers.py serve: the same applications bare and wrapped, by the path's first segment."""
+"""What the servers in test_servers.py serve. The path's first segment says whether the application is wrapped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 
 from wsgidb import DatabaseMiddleware
 
-BIG = 40_000_000  # more than the buffers of a loopback socket and of Waitress hold
+BIG = 40_000_000  # more than fits into the buffers of a loopback socket and of Waitress
 PLAIN = ("Content-Type", "text/plain")
 
 Body = Any
@@ -96,7 +96,7 @@ def written(environ: dict[str, Any], start: Any) -> Body:
 
 @case
 def replaced(environ: dict[str, Any], start: Any) -> Body:
-    """exc_info before anything was sent: another head takes the place of the first."""
+    """Call start_response with exc_info before anything was sent, which replaces status and headers."""
     start("200 OK", [PLAIN, ("X-First", "1")])
     try:
         raise KeyError
@@ -144,13 +144,13 @@ def raises_midway(environ: dict[str, Any], start: Any) -> Iterator[bytes]:
 
 
 def bare(environ: dict[str, Any], start_response: Any) -> Body:
-    """Each case, by the path's second segment."""
+    """Serve the case that the path's second segment names."""
     name = environ["PATH_INFO"].rpartition("/")[2]
     return CASES[name](environ, start_response)
 
 
 def with_statement(environ: dict[str, Any], start_response: Any) -> Body:
-    """The same, after using the connection."""
+    """Serve the same case after using the connection."""
     conn = environ["db.conn"]
     conn.cursor().execute("SELECT 1").fetchone()
     return bare(environ, start_response)
@@ -162,7 +162,7 @@ lazy = DatabaseMiddleware(with_statement, URL, acquire="first-use")
 
 
 def leased(environ: dict[str, Any], start_response: Any) -> Body:
-    """How many connections requests hold now, in this process."""
+    """Answer with the number of connections that requests of this process hold now."""
     count = str(eager.database.stats().leased + lazy.database.stats().leased).encode()
     start_response("200 OK", [PLAIN, ("Content-Length", str(len(count)))])
     return [count]

@@ -1,4 +1,4 @@
-"""R8: after release the proxy and its cursors are dead, and the connection below serves undisturbed."""
+"""R8: after release a lease and its cursors are unusable, and the connection serves the next request undisturbed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wsgidb import ConnectionReturned, Database, DatabaseMiddleware
 
 
 class OwnCursor(Cursor):
-    """An application's own."""
+    """A cursor class of the application's own."""
 
 
 MYSQL = [Cursor, DictCursor, SSCursor, SSDictCursor, OwnCursor]
@@ -34,7 +34,7 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def source(request: pytest.FixtureRequest, kind: Any, keeping: str, tmp_path: Path) -> Iterator[Database]:
-    """A Database of which the next lease gets the same connection."""
+    """A Database whose next lease gets the same connection."""
     options: Any = {"strategy": keeping, "pool_size": 1}
     if kind == "fakedb":
         source = Database(creator=FakeDB(rows=[(1,), (2,)]).connect, **options)
@@ -67,7 +67,7 @@ USES: dict[str, Callable[[Any], Any]] = {
 
 
 def test_a_cursor_that_is_over_can_be_shown(source: Database, kind: Any) -> None:
-    """R8: an error page that shows local variables is no use of it."""
+    """R8: repr() and str() work, because an error page shows the local variables."""
     with source.connection() as conn:
         cursor = make_cursor(conn, kind)
         name = object.__repr__(cursor).split()[0].rpartition(".")[2]
@@ -76,7 +76,7 @@ def test_a_cursor_that_is_over_can_be_shown(source: Database, kind: Any) -> None
 
 @pytest.mark.parametrize("use", USES)
 def test_every_use_of_a_cursor_is_refused(source: Database, kind: Any, use: str) -> None:
-    """R8: also of rows that it has read already: they are another request's time."""
+    """R8: every use raises ConnectionReturned, even the fetch of rows that the client had received before."""
     with source.connection() as conn:
         cursor = make_cursor(conn, kind)
         cursor.execute("SELECT 1 UNION SELECT 2")
@@ -86,12 +86,12 @@ def test_every_use_of_a_cursor_is_refused(source: Database, kind: Any, use: str)
 
     with pytest.raises(ConnectionReturned):
         USES[use](cursor)
-    cursor.close()  # what is over may be closed, as a with block or closing() does
+    cursor.close()  # closing is allowed, because a with block or closing() may do it late
 
 
 @pytest.mark.parametrize("use", ["cursor", "commit", "rollback", "anything", "driver_connection"])
 def test_every_use_of_the_proxy_is_refused(source: Database, kind: Any, use: str) -> None:
-    """R8: whether an attribute is read, called, set or deleted; only closing again is harmless."""
+    """R8: reading, calling, setting or deleting an attribute raises ConnectionReturned; closing again does nothing."""
     with source.connection() as conn:
         pass
     with pytest.raises(ConnectionReturned):
@@ -107,7 +107,7 @@ def test_every_use_of_the_proxy_is_refused(source: Database, kind: Any, use: str
 
 @pytest.mark.parametrize("kind", ["fakedb", "sqlite", pytest.param(DictCursor, marks=pytest.mark.server)])
 def test_a_leftover_thread_cannot_reach_the_next_request(source: Database, kind: Any) -> None:
-    """R8: a thread that outlives its request fails, while the next request uses the same connection undisturbed."""
+    """R8: a thread that outlives its request gets errors, while the next request uses the connection undisturbed."""
     go = threading.Event()
     refused: list[ConnectionReturned] = []
 
@@ -151,7 +151,7 @@ def test_a_leftover_thread_cannot_reach_the_next_request(source: Database, kind:
 
 
 class Late:
-    """A handler's thread that runs one statement; `outcome` is what that raised, if so."""
+    """A handler's thread that runs one statement. `outcome` is the exception that it raised, or None."""
 
     def __init__(self, cursor: Any, sql: str) -> None:
         self.outcome: BaseException | None = None
@@ -174,7 +174,7 @@ class Late:
 
 
 def serves_the_next_request(database: Database) -> bool:
-    """With another connection, as the running statement cost the first one."""
+    """Whether the next request works on a new connection, after the running statement cost the first one."""
     assert database.stats().discards == {"in the middle of a statement": 1}
     with database.connection() as conn, closing(conn.cursor()) as cursor:
         cursor.execute("SELECT 2")
@@ -183,7 +183,7 @@ def serves_the_next_request(database: Database) -> bool:
 
 @pytest.mark.server
 def test_a_statement_that_runs_at_release_costs_the_connection_of_pymysql(mariadb: MariaDB, strategy: str) -> None:
-    """R8: its reply would be the next request's; the leftover thread gets an error at once, not after a minute."""
+    """R8: the next request would get its reply. The leftover thread gets an error at once and not after a minute."""
     running = "SELECT COUNT(*) FROM information_schema.processlist WHERE id = %s AND info LIKE '%%SLEEP%%'"
     with Database(mariadb.url(), strategy=strategy, pool_size=1) as database:
         with database.connection() as conn:
@@ -196,7 +196,7 @@ def test_a_statement_that_runs_at_release_costs_the_connection_of_pymysql(mariad
 
 
 def test_a_statement_that_runs_at_release_costs_the_connection_of_sqlite(tmp_path: Path, strategy: str) -> None:
-    """R8: it is interrupted, and its locks go when it ends."""
+    """R8: the statement is interrupted, and its locks are gone when it has ended."""
     gate = Gate()
     with Database(f"sqlite:///{tmp_path}/r8.sqlite3", strategy=strategy, pool_size=1) as database:
         with database.connection() as conn:
@@ -210,12 +210,12 @@ def test_a_statement_that_runs_at_release_costs_the_connection_of_sqlite(tmp_pat
         gate.open()
         assert isinstance(late.end(), (sqlite3.OperationalError, ConnectionReturned))
         with database.connection() as conn:
-            conn.execute("INSERT INTO t VALUES (1)")  # there is no lock left
+            conn.execute("INSERT INTO t VALUES (1)")  # works only if no lock is left
             assert conn.execute("SELECT COUNT(*) FROM t").fetchone() == (1,)
 
 
 def test_a_statement_that_runs_at_release_costs_the_connection_of_any_driver(fakedb: FakeDB, strategy: str) -> None:
-    """R8: it is seen by the cursor, whatever the driver."""
+    """R8: the cursor's proxy sees the running statement with every driver."""
     fakedb.rows[:] = [(2,)]
     gate = fakedb.block("execute")
     with Database(creator=fakedb.connect, strategy=strategy, pool_size=1) as database:

@@ -1,4 +1,4 @@
-"""R3: a complete body's lease is over before the body leaves the middleware."""
+"""R3: the lease of a complete body has ended before the middleware returns the body."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wsgidb import Database, DatabaseMiddleware
 
 
 def wrapped(database: Database, body: Any, *headers: tuple[str, str], used: bool = True) -> DatabaseMiddleware:
-    """An app that used its connection and returns `body`, or what calling it gives."""
+    """An application that uses its connection and returns `body`, or what calling it returns."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         if used:
@@ -37,7 +37,7 @@ def released(database: Database) -> bool:
 
 @pytest.mark.parametrize("body", [[], [b"a", b"b"], (), (b"a",)], ids=repr)
 def test_a_plain_list_or_tuple_is_returned_itself(fakedb: FakeDB, database: Database, body: Any) -> None:
-    """R3: the very object, with its lease settled and over."""
+    """R3: the same object is returned, and its lease is settled."""
     call = Call(wrapped(database, body))
 
     assert call.body is body
@@ -47,7 +47,7 @@ def test_a_plain_list_or_tuple_is_returned_itself(fakedb: FakeDB, database: Data
 
 @pytest.mark.parametrize("kind", [FileWrapper, werkzeug.wsgi.FileWrapper])
 def test_a_file_wrapper_of_a_class_is_returned_itself(database: Database, kind: Any) -> None:
-    """R3: gunicorn and waitress know their wrapper by its class, and need it for sendfile."""
+    """R3: gunicorn and Waitress recognise their wrapper by its class, and use sendfile only then."""
     made = kind(io.BytesIO(b"data"))
     call = Call(wrapped(database, lambda environ: made), **{"wsgi.file_wrapper": kind})
 
@@ -58,7 +58,7 @@ def test_a_file_wrapper_of_a_class_is_returned_itself(database: Database, kind: 
 
 @pytest.mark.parametrize("fails", ["commit", "veto"])
 def test_a_file_that_the_server_never_gets_is_closed(fakedb: FakeDB, fails: str) -> None:
-    """PEP 3333: by the middleware, where the commit fails, or the veto, and the answer is another one."""
+    """PEP 3333: the middleware closes the file if the commit or the veto fails, because another response is sent."""
     file = io.BytesIO(b"data")
 
     def veto(environ: Any, status: str, headers: Any) -> bool:
@@ -78,7 +78,7 @@ def test_a_file_that_the_server_never_gets_is_closed(fakedb: FakeDB, fails: str)
 
 
 def test_a_file_wrapper_of_a_function_is_returned_itself(database: Database) -> None:
-    """R3: uWSGI's wrapper is a function that gives back the application's own file."""
+    """R3: uWSGI's wrapper is a function that returns the application's own file."""
     file = io.BytesIO(b"data")
 
     def give_back(file: Any, size: int = 8192) -> Any:
@@ -100,7 +100,7 @@ def test_a_file_wrapper_of_a_function_is_returned_itself(database: Database) -> 
 
 
 def test_a_file_is_no_file_wrapper_where_the_server_has_none(database: Database) -> None:
-    """R3: without a wrapper, a body with ``read`` is the application's, and streamed."""
+    """R3: if the server has no file wrapper, a body with ``read`` is streamed like any other."""
     file = io.BytesIO(b"data")
     call = Call(wrapped(database, file))
 
@@ -112,7 +112,7 @@ def test_a_file_is_no_file_wrapper_where_the_server_has_none(database: Database)
 
 
 class Body:
-    """Chunks, with a record of what was done to them."""
+    """An iterator of chunks that records what was called."""
 
     def __init__(self, *chunks: bytes) -> None:
         self.chunks = list(chunks)
@@ -132,7 +132,7 @@ class Body:
 
 
 def test_an_empty_body_is_over_when_it_leaves(database: Database) -> None:
-    """R3: one look tells that it is empty; it is closed, and the server gets an empty list."""
+    """R3: one next() shows that the body is empty. It is closed, and the server gets an empty list."""
     body = Body()
     call = Call(wrapped(database, body))
 
@@ -142,7 +142,7 @@ def test_an_empty_body_is_over_when_it_leaves(database: Database) -> None:
 
 @pytest.mark.parametrize("chunk", [b"four", b"long" * 1000])
 def test_a_chunk_that_fills_the_length_is_over_when_it_leaves(database: Database, chunk: bytes) -> None:
-    """R3: one chunk and the look for another; then closed, and returned as a list of one."""
+    """R3: after one chunk and one more next() the body is closed, and the server gets a list with the chunk."""
     body = Body(chunk)
     call = Call(wrapped(database, body, ("Age", "1"), ("content-LENGTH", str(len(chunk))), ("X-Age", "1")))
 
@@ -153,18 +153,18 @@ def test_a_chunk_that_fills_the_length_is_over_when_it_leaves(database: Database
 @pytest.mark.parametrize(
     ("chunks", "length", "looked"),
     [
-        ((b"fo", b"ur"), "4", 1),  # not filled by the first
-        ((b"four",), "5", 1),  # never filled
-        ((b"four", b"more"), "4", 2),  # filled, and yet there is more
-        ((b"four",), None, 1),  # nothing announced
-        ((b"four",), "four", 1),  # announced nonsense
-        ((b"", b"four"), "4", 1),  # an empty chunk first
+        ((b"fo", b"ur"), "4", 1),  # the first chunk does not complete the length
+        ((b"four",), "5", 1),  # the body is shorter than announced
+        ((b"four", b"more"), "4", 2),  # the body is longer than announced
+        ((b"four",), None, 1),  # no length is announced
+        ((b"four",), "four", 1),  # the announced length is no number
+        ((b"", b"four"), "4", 1),  # the first chunk is empty
     ],
 )
 def test_what_may_have_more_to_come_is_streamed_unread(
     database: Database, chunks: tuple[bytes, ...], length: str | None, looked: int
 ) -> None:
-    """R3: never more than one next() beyond what was announced, and no chunk lost or out of order."""
+    """R3: there is at most one next() beyond the announced length, and no chunk is lost or out of order."""
     body = Body(*chunks)
     call = Call(wrapped(database, body, *[("Content-Length", length)] if length else []))
 
@@ -176,7 +176,7 @@ def test_what_may_have_more_to_come_is_streamed_unread(
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
 def test_a_stream_is_never_read_ahead(fakedb: FakeDB, acquire: str) -> None:
-    """R3: a chunk is made when the server asks for it, and the last one that was announced is no exception."""
+    """R3: a chunk is made when the server asks for it, including the one that completes the announced length."""
     body = Body(b"fo", b"ur")
     with Database(creator=fakedb.connect, acquire=acquire) as database:
         call = Call(wrapped(database, body, ("Content-Length", "4")))
@@ -189,7 +189,7 @@ def test_a_stream_is_never_read_ahead(fakedb: FakeDB, acquire: str) -> None:
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
 def test_what_is_written_is_sent_at_once(fakedb: FakeDB, acquire: str) -> None:
-    """R3: by write(), also what fills the announced length."""
+    """R3: write() sends at once, including what completes the announced length."""
     written: list[bytes] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -206,7 +206,7 @@ def test_what_is_written_is_sent_at_once(fakedb: FakeDB, acquire: str) -> None:
 
 
 def test_a_sub_class_of_list_is_not_trusted(database: Database) -> None:
-    """R3: exactly list and tuple: any other class may need its connection while it is iterated, or have a close()."""
+    """R3: only list and tuple themselves are complete; a subclass may use the connection or have a close()."""
 
     class Rows(list[bytes]):
         pass
@@ -243,7 +243,7 @@ def generator_app(environ: dict[str, Any], start_response: Any) -> Iterator[byte
 
 @pytest.mark.parametrize("app", [flask_app, werkzeug_app, generator_app])
 def test_framework_bodies_are_complete(fakedb: FakeDB, database: Database, app: Callable[..., Any]) -> None:
-    """R3: Flask's and Werkzeug's responses are no lists, but their first chunk fills their Content-Length."""
+    """R3: the bodies of Flask and Werkzeug are not lists, but their first chunk completes their Content-Length."""
     call = Call(DatabaseMiddleware(app, database))
 
     assert call.body == [b"hello"]
@@ -254,7 +254,7 @@ def test_framework_bodies_are_complete(fakedb: FakeDB, database: Database, app: 
 
 @pytest.mark.parametrize("app", [flask_app, werkzeug_app])
 def test_framework_answers_to_head_are_complete(database: Database, app: Callable[..., Any]) -> None:
-    """R3: a HEAD's body is empty, whatever length is announced."""
+    """R3: the body for a HEAD request is empty, whatever length is announced."""
     call = Call(DatabaseMiddleware(app, database), REQUEST_METHOD="HEAD")
 
     assert call.read() == b""
@@ -263,7 +263,7 @@ def test_framework_answers_to_head_are_complete(database: Database, app: Callabl
 
 
 def test_the_apps_close_of_a_complete_body_belongs_to_the_request(fakedb: FakeDB, database: Database) -> None:
-    """R3: closed before it is released: Flask's teardown functions use the connection."""
+    """R3: close() is called before the release, because Flask's teardown functions use the connection."""
 
     class Closing(Body):
         conn: Any

@@ -1,4 +1,4 @@
-"""R2: an app's exception rolls back, releases, and is re-raised; an interrupted statement costs its connection."""
+"""R2: an exception in the application rolls back, releases and is raised again. An interrupt costs the connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Surprise(Exception):
 
 @pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.server)])
 def accounts(request: pytest.FixtureRequest, tmp_path: Path, strategy: str) -> Iterator[Database]:
-    """A database with one account of 100."""
+    """A database with one account, which has 100."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/accounts.sqlite3"
     else:
@@ -45,7 +45,7 @@ def accounts(request: pytest.FixtureRequest, tmp_path: Path, strategy: str) -> I
 def test_the_same_object_comes_out_and_its_work_is_rolled_back(
     accounts: Database, error: BaseException, where: str
 ) -> None:
-    """R2: the exception that the server gets is the app's own, the write is gone, and the lease is over."""
+    """R2: the server gets the application's own exception, the write is rolled back, and the lease has ended."""
 
     def spend(environ: dict[str, Any]) -> None:
         with closing(environ["db.conn"].cursor()) as cursor:
@@ -71,7 +71,7 @@ def test_the_same_object_comes_out_and_its_work_is_rolled_back(
 
 
 def test_an_ordinary_error_keeps_the_connection(fakedb: FakeDB, database: Database, strategy: str) -> None:
-    """R2: rolled back is clean; only an interrupt costs a connection."""
+    """R2: after the rollback the connection is kept; only an interrupt discards it."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["db.conn"].cursor().execute("UPDATE")
@@ -89,7 +89,7 @@ def test_an_ordinary_error_keeps_the_connection(fakedb: FakeDB, database: Databa
 def test_an_interrupt_in_a_statement_discards(
     fakedb: FakeDB, database: Database, interrupt: type[BaseException], swallowed: bool
 ) -> None:
-    """R2: its reply may still be under way, even where the handler went on; without a word it is dropped."""
+    """R2: the reply may still arrive, even if the handler goes on, so the connection is dropped without a rollback."""
     fakedb.fail("execute", interrupt())
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -112,12 +112,12 @@ def test_an_interrupt_in_a_statement_discards(
 def test_an_interrupt_while_pymysql_reads_discards(
     mariadb: MariaDB, strategy: str, interrupt: type[BaseException]
 ) -> None:
-    """R2: with the reply of one statement unread, all later ones would be shifted by one (swallowed or not)."""
+    """R2: an unread reply would be taken for the next statement's, even if the handler swallowed the interrupt."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
         conn = environ["db.conn"]
-        conn._read_packet = broken  # set through the proxy: undone at release
+        conn._read_packet = broken  # set through the lease, so it is undone at release
         with suppress(interrupt):
             conn.cursor().execute("SELECT 'of the first request'")
         return [b""]
@@ -135,7 +135,7 @@ def test_an_interrupt_while_pymysql_reads_discards(
 
 
 def test_an_interrupt_between_statements_discards_too(fakedb: FakeDB, database: Database) -> None:
-    """R2: where it struck cannot be known from outside, so it is never kept."""
+    """R2: nobody can know what was interrupted, so the connection is never kept."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["db.conn"].cursor().execute("UPDATE")
@@ -148,7 +148,7 @@ def test_an_interrupt_between_statements_discards_too(fakedb: FakeDB, database: 
 
 
 def test_an_interrupt_during_the_release_is_not_lost(fakedb: FakeDB, database: Database) -> None:
-    """R2: struck in the rollback, it comes out, and the place of its connection is free again."""
+    """R2: an interrupt during the rollback is raised, and the connection's place in the pool is free again."""
     fakedb.fail("rollback", KeyboardInterrupt())
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What a client asks for ends up in one line of the log, whatever is in it."""
+"""A request's path takes one line in the log, whatever characters it contains."""
 
 from __future__ import annotations
 

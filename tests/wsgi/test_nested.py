@@ -1,4 +1,4 @@
-"""R7: a live lease under the same key is passed through; exclude and keys decide who gets one at all."""
+"""R7: a live lease under the same key is passed through. `exclude` and `key` decide which requests get one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsgidb import ConfigError, Database, DatabaseMiddleware, get_connection
 
 
 class Seen:
-    """An app that keeps what it found under a key, and answers with a complete body."""
+    """An application that remembers what it finds under its keys, and answers with a complete body."""
 
     def __init__(self, *keys: str) -> None:
         self.keys = keys or ("db.conn",)
@@ -29,7 +29,7 @@ class Seen:
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
 def test_a_live_lease_of_the_same_database_is_passed_through(fakedb: FakeDB, database: Database, acquire: str) -> None:
-    """R7: two middlewares around one app are one lease, which the outer one ends."""
+    """R7: with two middlewares around an application there is one lease, and the outer one ends it."""
     app = Seen()
     inner = DatabaseMiddleware(app, database, acquire=acquire)
     outer_lease: list[Any] = []
@@ -47,7 +47,7 @@ def test_a_live_lease_of_the_same_database_is_passed_through(fakedb: FakeDB, dat
 
 
 def test_a_live_lease_of_another_database_is_a_mistake(fakedb: FakeDB, database: Database) -> None:
-    """R7: each would hide the other's connection; the message says what to do."""
+    """R7: each would hide the connection of the other. The error says what to do."""
     with Database(creator=fakedb.connect) as other:
         with pytest.raises(ConfigError, match=r"key.*its own key"):
             Call(DatabaseMiddleware(DatabaseMiddleware(Seen(), other), database))
@@ -55,7 +55,7 @@ def test_a_live_lease_of_another_database_is_a_mistake(fakedb: FakeDB, database:
 
 
 def test_two_keys_serve_two_databases(fakedb: FakeDB, database: Database) -> None:
-    """R7: with a key each, both are there, and both leases end."""
+    """R7: with a key each, the request has both connections, and both leases end."""
     app = Seen("db.conn", "reports.conn")
     with Database(creator=fakedb.connect) as reports:
         Call(DatabaseMiddleware(DatabaseMiddleware(app, reports, key="reports.conn"), database))
@@ -67,7 +67,7 @@ def test_two_keys_serve_two_databases(fakedb: FakeDB, database: Database) -> Non
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
 def test_a_dead_lease_in_a_reused_environ_does_not_count(database: Database, acquire: str) -> None:
-    """R7: some servers and many tests use an environ twice."""
+    """R7: some servers and many tests use an environ for a second request."""
     app = Seen()
     middleware = DatabaseMiddleware(app, database, acquire=acquire)
     first = Call(middleware)
@@ -79,7 +79,7 @@ def test_a_dead_lease_in_a_reused_environ_does_not_count(database: Database, acq
 
 
 def test_a_dead_lease_of_another_database_does_not_count_either(fakedb: FakeDB, database: Database) -> None:
-    """R7: it is over, so there is no contradiction."""
+    """R7: the lease has ended, so it contradicts nothing."""
     with Database(creator=fakedb.connect) as other:
         first = Call(DatabaseMiddleware(Seen(), other))
         assert Call(DatabaseMiddleware(Seen(), database), **first.environ).read() == b"seen"
@@ -87,7 +87,7 @@ def test_a_dead_lease_of_another_database_does_not_count_either(fakedb: FakeDB, 
 
 @pytest.mark.parametrize("value", [None, "text", object()], ids=["None", "text", "object"])
 def test_what_is_no_lease_is_replaced(database: Database, value: Any) -> None:
-    """R7: whatever else is under the key."""
+    """R7: anything else under the key is overwritten."""
     app = Seen()
     Call(DatabaseMiddleware(app, database), **{"db.conn": value})
 
@@ -96,7 +96,7 @@ def test_what_is_no_lease_is_replaced(database: Database, value: Any) -> None:
 
 
 def test_a_stream_of_the_inner_app_keeps_the_outer_lease(database: Database) -> None:
-    """R7: the inner middleware passes the body on as it is, so only the outer one wraps it, once."""
+    """R7: the inner middleware returns the body unchanged, and the outer one wraps it once."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -128,7 +128,7 @@ def test_a_stream_of_the_inner_app_keeps_the_outer_lease(database: Database) -> 
 )
 @pytest.mark.parametrize("exclude", [["/static", "/health/"], "/static /health", "/static/,/health"])
 def test_exclude_takes_whole_segments(database: Database, path: str, excluded: bool, exclude: Any) -> None:
-    """An excluded request gets no connection, and its app is called; SCRIPT_NAME is no part of the path."""
+    """The application is called for an excluded request, without a connection. SCRIPT_NAME is not compared."""
     app = Seen()
     database_middleware = DatabaseMiddleware(app, database, exclude=exclude)
 
@@ -139,7 +139,7 @@ def test_exclude_takes_whole_segments(database: Database, path: str, excluded: b
 
 
 def test_exclude_may_be_a_callable_on_environ(database: Database) -> None:
-    """An own rule: here by method."""
+    """A callable decides by anything in environ, such as the method."""
     app = Seen()
     middleware = DatabaseMiddleware(app, database, exclude=lambda environ: environ["REQUEST_METHOD"] == "OPTIONS")
     Call(middleware, REQUEST_METHOD="OPTIONS")
@@ -149,7 +149,7 @@ def test_exclude_may_be_a_callable_on_environ(database: Database) -> None:
 
 
 def test_an_excluded_request_is_told_so_where_it_asks(database: Database) -> None:
-    """get_connection: the request's own, or a ConfigError that names the key and the reason."""
+    """get_connection returns the request's connection, or raises a ConfigError that names the key and the reason."""
     found: list[Any] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -164,7 +164,7 @@ def test_an_excluded_request_is_told_so_where_it_asks(database: Database) -> Non
 
 
 def test_an_excluded_request_is_passed_as_it_is(database: Database) -> None:
-    """No wrapping at all: the server's own start_response, the app's own body."""
+    """The application gets the server's start_response, and the server gets the application's body."""
     started: list[Any] = []
     body = iter([b"a"])
 

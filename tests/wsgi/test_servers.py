@@ -1,4 +1,4 @@
-"""R3, R5 on real servers: byte for byte what a client gets without the middleware."""
+"""R3, R5 on real servers: the client gets byte for byte what it gets without the middleware."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASES = [
     for node in ast.parse(SOURCE).body
     if isinstance(node, ast.FunctionDef) and any(getattr(mark, "id", "") == "case" for mark in node.decorator_list)
 ]
-CASES.remove("big_list")  # that one is for slow clients
+CASES.remove("big_list")  # it is for the test with a slow client
 
 
 @pytest.fixture(scope="module", params=PLAIN)
@@ -44,7 +44,7 @@ def port(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]
 
 
 def raw(port: int, target: str, method: str = "GET") -> bytes:
-    """Every byte of a response, but for its date."""
+    """The bytes of a response, without its date."""
     return re.sub(rb"(?i)\r\ndate: [^\r]*", b"", request(port, target, method).raw)
 
 
@@ -55,7 +55,7 @@ def leased(port: int) -> int:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_client_gets_the_same_bytes(port: int, case: str, method: str) -> None:
-    """R5: write(), exc_info, HEAD, 204, 304, lengths, chunks and errors are as without the middleware."""
+    """R5: write(), exc_info, HEAD, 204, 304, lengths, chunks and errors work as without the middleware."""
     bare = raw(port, f"/bare/{case}", method)
 
     assert raw(port, f"/wrap/{case}", method) == bare
@@ -65,13 +65,13 @@ def test_a_client_gets_the_same_bytes(port: int, case: str, method: str) -> None
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in ("raises_midway", "replaced")])
 def test_a_client_gets_the_same_bytes_with_first_use(port: int, case: str) -> None:
-    """R5: start_response is held until the first byte, which nobody sees."""
+    """R5: the client cannot tell that status and headers were held back until the first byte."""
     assert raw(port, f"/lazy/{case}") == raw(port, f"/bare/{case}")
     assert leased(port) == 0
 
 
 def test_a_replaced_head_leaves_nothing_of_the_first_with_first_use(port: int) -> None:
-    """R5: held back, a head is replaced whole; gunicorn by itself would send the headers of both."""
+    """R5: headers that are held back are replaced completely. gunicorn by itself would send those of both calls."""
     head, _, body = raw(port, "/lazy/replaced").partition(b"\r\n\r\n")
     assert head.split(b" ", 1)[1].startswith(b"500 ")
     assert b"X-First" not in head
@@ -84,7 +84,7 @@ KEEPERS = ["one_item_list", "long_list", "one_item_tuple", "generator_with_lengt
 @pytest.mark.parametrize("server", ["gunicorn gthread", "Waitress"], indirect=True)
 @pytest.mark.parametrize("case", [*KEEPERS, "sized", "werkzeug_page"])
 def test_content_length_and_keep_alive_survive(port: int, case: str) -> None:
-    """R3: two requests on one connection, where the server keeps it for the bare application, too."""
+    """R3: the server keeps the client's connection if it keeps it for the bare application."""
     lengths = []
     for kind in ("bare", "wrap"):
         client = HTTPConnection("127.0.0.1", port, timeout=30)
@@ -106,7 +106,7 @@ SLOW = ["gunicorn gthread", "Waitress", "Werkzeug"]
 
 @pytest.mark.parametrize("server", SLOW, indirect=True)
 def test_a_slow_client_holds_no_connection(port: int) -> None:
-    """R3: while megabytes wait to be read, the connection serves others already."""
+    """R3: the database connection is free for others while the client still reads."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
         slow.sendall(b"GET /wrap/big_list HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
         data = bytearray(slow.recv(2000))

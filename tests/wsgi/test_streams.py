@@ -1,4 +1,4 @@
-"""R4: any other body is wrapped once, and its lease ends on every way out."""
+"""R4: a body that is not complete is wrapped once, and its lease ends however the response ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Surprise(Exception):
 
 
 class Body:
-    """Chunks that are made with the connection; `fails` names where it raises instead."""
+    """A body that uses the connection for each chunk. `fails` names the method that raises instead."""
 
     def __init__(self, conn: Any, chunks: int, fails: str) -> None:
         self.conn, self.left, self.fails = conn, chunks, fails
@@ -53,7 +53,7 @@ class Sized(Body):
 
 
 class App:
-    """Returns a Body, and keeps it to be looked at."""
+    """An application that returns a Body and keeps it for the test to look at."""
 
     def __init__(self, kind: type[Body] = Body, chunks: int = 3, fails: str = "") -> None:
         self.kind, self.chunks, self.fails = kind, chunks, fails
@@ -66,7 +66,7 @@ class App:
 
 
 def is_over(fakedb: FakeDB, database: Database, app: App) -> bool:
-    """The lease is released, after the body was closed with the connection still there, and both only once."""
+    """Whether the body was closed once while it had its connection, and the lease was released once after that."""
     stats = database.stats()
     kept = int(database.settings.strategy_name != "per-request")
     return (
@@ -78,7 +78,7 @@ def is_over(fakedb: FakeDB, database: Database, app: App) -> bool:
 
 
 def test_the_end_of_the_iteration_ends_the_lease(fakedb: FakeDB, database: Database) -> None:
-    """R4: at the end the app's close(), then the release, then StopIteration; the server's close() finds nothing."""
+    """R4: the end of the iteration closes the body, releases, and raises StopIteration. Later close() does nothing."""
     app = App()
     body = Call(DatabaseMiddleware(app, database)).body
 
@@ -96,7 +96,7 @@ def test_the_end_of_the_iteration_ends_the_lease(fakedb: FakeDB, database: Datab
 
 
 def test_close_before_the_end_ends_the_lease(fakedb: FakeDB, database: Database) -> None:
-    """R4: the client left: the app's close(), a rollback, the release; a second close() does nothing."""
+    """R4: close() before the end closes the body, rolls back and releases. A second close() does nothing."""
     app = App()
     body = Call(DatabaseMiddleware(app, database)).body
 
@@ -109,7 +109,7 @@ def test_close_before_the_end_ends_the_lease(fakedb: FakeDB, database: Database)
 
 
 def test_a_body_that_is_closed_without_iteration_ends_the_lease(fakedb: FakeDB, database: Database) -> None:
-    """R4: as for an answer that the server does not want to send."""
+    """R4: a server may close a body without iterating over it."""
     app = App()
     Call(DatabaseMiddleware(app, database)).body.close()
 
@@ -120,7 +120,7 @@ def test_a_body_that_is_closed_without_iteration_ends_the_lease(fakedb: FakeDB, 
 def test_a_body_that_is_dropped_unclosed_ends_the_lease(
     fakedb: FakeDB, database: Database, iterated: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R4: test clients do that. It is taken back by garbage collection, and the log names the path."""
+    """R4: some test clients never close a body. Garbage collection ends the lease, and the log names the path."""
     app = App()
     call = Call(DatabaseMiddleware(app, database), "/dropped")
     if iterated:
@@ -136,7 +136,7 @@ def test_a_body_that_is_dropped_unclosed_ends_the_lease(
 
 
 def test_an_exception_midway_ends_the_lease(fakedb: FakeDB, database: Database) -> None:
-    """R4: the body's own exception comes out, after its close() and the release."""
+    """R4: the exception of the body is raised after its close() and the release."""
     app = App(fails="next")
     body = Call(DatabaseMiddleware(app, database)).body
 
@@ -149,7 +149,7 @@ def test_an_exception_midway_ends_the_lease(fakedb: FakeDB, database: Database) 
 
 
 def test_an_exception_of_iter_ends_the_lease(fakedb: FakeDB, database: Database) -> None:
-    """R4: a body that does not even begin."""
+    """R4: an exception in the body's __iter__ ends the lease."""
     app = App(fails="iter")
     with pytest.raises(Surprise, match="iter"):
         Call(DatabaseMiddleware(app, database))
@@ -159,7 +159,7 @@ def test_an_exception_of_iter_ends_the_lease(fakedb: FakeDB, database: Database)
 
 @pytest.mark.parametrize("how", ["to the end", "close"])
 def test_a_close_that_raises_does_not_keep_the_lease(fakedb: FakeDB, database: Database, how: str) -> None:
-    """R4: each step is guaranteed though the one before raises; and a second close() is quiet."""
+    """R4: the lease ends although the body's close() raised, and a second close() does nothing."""
     app = App(fails="close")
     body = Call(DatabaseMiddleware(app, database)).body
 
@@ -171,7 +171,7 @@ def test_a_close_that_raises_does_not_keep_the_lease(fakedb: FakeDB, database: D
 
 
 def test_a_complete_body_whose_close_raises_does_not_keep_the_lease(fakedb: FakeDB, database: Database) -> None:
-    """R4: the same where the middleware closes it before the server ever sees it."""
+    """R4: the lease ends although the close() of a body that the server never gets raised."""
     app = App(chunks=0, fails="close")
     with pytest.raises(Surprise, match="close"):
         Call(DatabaseMiddleware(app, database))
@@ -180,7 +180,7 @@ def test_a_complete_body_whose_close_raises_does_not_keep_the_lease(fakedb: Fake
 
 
 def test_a_failing_rollback_does_not_reach_the_client(fakedb: FakeDB, database: Database) -> None:
-    """R4: the response is complete; a connection that cannot be cleaned is a matter of the pool's."""
+    """R4: the client gets its complete response. The connection that could not be cleaned is discarded."""
     app = App()
     body = Call(DatabaseMiddleware(app, database)).body
     fakedb.fail("rollback", FakeDB.OperationalError())
@@ -191,7 +191,7 @@ def test_a_failing_rollback_does_not_reach_the_client(fakedb: FakeDB, database: 
 
 @pytest.mark.parametrize(("kind", "sized"), [(Body, False), (Sized, True)])
 def test_a_length_is_there_only_where_the_body_has_one(database: Database, kind: type[Body], sized: bool) -> None:
-    """R4: servers make a Content-Length of len(body) == 1, and test for ``__len__`` first."""
+    """R4: servers derive a Content-Length from a length of 1, so there is a ``__len__`` only if the body has one."""
     body = Call(DatabaseMiddleware(App(kind), database)).body
 
     assert hasattr(body, "__len__") is sized
@@ -200,7 +200,7 @@ def test_a_length_is_there_only_where_the_body_has_one(database: Database, kind:
 
 
 def test_a_body_without_close_is_fine(database: Database) -> None:
-    """R4: close() is optional in PEP 3333."""
+    """R4: PEP 3333 makes close() optional."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -211,7 +211,7 @@ def test_a_body_without_close_is_fine(database: Database) -> None:
 
 
 def test_a_none_body_is_passed_on(database: Database) -> None:
-    """R4: it is a bug that the server or a lint reports better; the lease is over."""
+    """R4: None is returned unchanged, because the server or a validator reports that bug better. The lease ends."""
 
     def app(environ: dict[str, Any], start_response: Any) -> None:
         start_response("200 OK", [])
@@ -222,7 +222,7 @@ def test_a_none_body_is_passed_on(database: Database) -> None:
 
 @pytest.mark.parametrize("change", ["overwrite", "delete"])
 def test_the_middleware_keeps_its_own_reference(database: Database, change: str) -> None:
-    """R4: an app may do with the environ key what it likes; the lease ends all the same."""
+    """R4: the lease ends although the application changed or deleted the key in environ."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -240,7 +240,7 @@ def test_the_middleware_keeps_its_own_reference(database: Database, change: str)
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
 def test_start_response_gets_two_arguments(fakedb: FakeDB, acquire: str) -> None:
-    """R4: where there is no exc_info the server's start_response is called with exactly two, as some demand."""
+    """R4: without exc_info the server's start_response gets exactly two arguments, as some servers take no more."""
     call = Call(DatabaseMiddleware(App(), creator=fakedb.connect, acquire=acquire))
     call.read()
 

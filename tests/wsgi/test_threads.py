@@ -1,4 +1,4 @@
-"""R6: release acts on the lease it holds, never on "this thread's" connection."""
+"""R6: release acts on its own lease, never on a connection of the current thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wsgidb import Database, DatabaseMiddleware
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
-    """What `work` returns when another thread does it, or its exception."""
+    """Call `work` in another thread. Returns or raises what it does."""
     result: list[Any] = []
 
     def run() -> None:
@@ -35,7 +35,7 @@ def in_thread(work: Callable[[], Any]) -> Any:
 
 
 def at_once(count: int, work: Callable[[], Any]) -> None:
-    """`work` by many threads, which set off together."""
+    """Call `work` in many threads at the same moment."""
     barrier = threading.Barrier(count)
     failures: list[BaseException] = []
 
@@ -71,13 +71,13 @@ def stream(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("how", [b"".join, lambda body: body.close()], ids=["iterated", "closed"])
 def test_another_thread_may_end_the_body(url: str, strategy: str, how: Any) -> None:
-    """R6: Waitress and a2wsgi iterate and close in other threads; the lease that ends is the request's."""
+    """R6: Waitress and a2wsgi iterate and close in other threads. The lease that ends is the request's."""
     with Database(url, strategy=strategy) as database:
         middleware = DatabaseMiddleware(stream, database)
         call = Call(middleware)
         assert database.stats().leased == 1
 
-        # The other thread holds a lease of its own meanwhile, which must not be touched.
+        # The other thread holds a lease of its own, which must not be touched.
         def work() -> None:
             with database.connection() as own, closing(own.cursor()) as cursor:
                 how(call.body)
@@ -91,7 +91,7 @@ def test_another_thread_may_end_the_body(url: str, strategy: str, how: Any) -> N
 
 
 def test_the_request_thread_may_have_a_new_request_meanwhile(url: str) -> None:
-    """R6, S4: a lease that left its thread with a body leaves room for that thread's next one."""
+    """R6, S4: a thread can begin a request while the body of its last one still holds a lease."""
     with Database(url, strategy="thread-local") as database:
         middleware = DatabaseMiddleware(stream, database)
         first, second = Call(middleware), Call(middleware)
@@ -104,7 +104,7 @@ def test_the_request_thread_may_have_a_new_request_meanwhile(url: str) -> None:
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
 def test_of_many_threads_that_close_exactly_one_releases(fakedb: FakeDB, keeping: str, acquire: str) -> None:
-    """R6: twice released is twice in the pool, and then leased to two requests at once."""
+    """R6: a connection that was released twice would be in the pool twice, and be leased to two requests at once."""
     with Database(creator=fakedb.connect, strategy=keeping, pool_size=2) as database:
         for _ in range(50):
             conn = database.lease() if acquire == "request" else database.lease_on_first_use()
@@ -121,7 +121,7 @@ def test_of_many_threads_that_close_exactly_one_releases(fakedb: FakeDB, keeping
 
 
 def test_a_release_that_waits_leaves_nothing_to_others(fakedb: FakeDB, database: Database) -> None:
-    """R6: while one thread's close() is in its rollback, another's finds nothing to do, and does not wait."""
+    """R6: while one thread rolls back in close(), another thread's close() returns at once."""
     conn = database.lease()
     conn.cursor().execute("UPDATE")
     gate = fakedb.block("rollback")
@@ -139,7 +139,7 @@ def test_a_release_that_waits_leaves_nothing_to_others(fakedb: FakeDB, database:
 
 
 def test_bodies_of_one_thread_closed_by_many(fakedb: FakeDB, strategy: str) -> None:
-    """R6: sixteen streams at once, each read by a thread of its own, each with its own connection to the end."""
+    """R6: sixteen bodies, each iterated by another thread, keep their own connections to the end."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])

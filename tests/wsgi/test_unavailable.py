@@ -1,4 +1,4 @@
-"""R1: nothing acquired, nothing run."""
+"""R1: if no connection can be acquired, the application is not called."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lazy(app: Any, fakedb: FakeDB, **options: Any) -> DatabaseMiddleware:
 
 
 def test_a_failed_acquire_is_a_503_and_the_app_is_not_called(failing: FakeDB) -> None:
-    """R1: 503 with Retry-After, nothing of the cause for the client, and no key in environ."""
+    """R1: the client gets a 503 with Retry-After, which does not tell the cause, and environ has no key."""
     call = Call(eager(failing, retry_after=7))
 
     assert call.started == [("503 Service Unavailable", list(call.headers.items()))]
@@ -49,7 +49,7 @@ def test_a_failed_acquire_is_a_503_and_the_app_is_not_called(failing: FakeDB) ->
 
 
 def test_the_cause_is_in_the_log(failing: FakeDB, caplog: pytest.LogCaptureFixture) -> None:
-    """R1: who runs the service learns what the client must not."""
+    """R1: the log tells the cause."""
     Call(eager(failing))
 
     (record,) = (record for record in caplog.records if record.name == "wsgidb")
@@ -58,7 +58,7 @@ def test_the_cause_is_in_the_log(failing: FakeDB, caplog: pytest.LogCaptureFixtu
 
 
 def test_a_key_left_by_an_earlier_request_is_removed(failing: FakeDB) -> None:
-    """R1: on_unavailable's app must not find something under the key that looks like a connection."""
+    """R1: the application given as on_unavailable finds no key that a former request left."""
     seen: list[bool] = []
 
     def sorry(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -73,14 +73,14 @@ def test_a_key_left_by_an_earlier_request_is_removed(failing: FakeDB) -> None:
 
 
 def test_on_unavailable_raise_leaves_it_to_what_is_around(failing: FakeDB) -> None:
-    """R1: with ``raise`` the error itself comes out, cause and all, and nothing was started."""
+    """R1: with ``raise`` the middleware raises the error with its cause, and has not called start_response."""
     with pytest.raises(DatabaseUnavailable, match=SECRET) as caught:
         Call(eager(failing, on_unavailable="raise"))
     assert isinstance(caught.value.__cause__, FakeDB.OperationalError)
 
 
 def test_a_head_request_gets_the_head_alone(failing: FakeDB) -> None:
-    """R1: a HEAD's 503 has the headers of a GET's, and no body."""
+    """R1: the 503 for a HEAD request has the headers of one for GET, and no body."""
     call = Call(eager(failing), REQUEST_METHOD="HEAD")
 
     assert list(call.body) == []
@@ -88,7 +88,7 @@ def test_a_head_request_gets_the_head_alone(failing: FakeDB) -> None:
 
 
 def test_an_exhausted_pool_is_a_503_too(fakedb: FakeDB) -> None:
-    """R1: PoolTimeout and PoolOverloaded are answered like a server that is away."""
+    """R1: PoolTimeout and PoolOverloaded are answered with the same 503."""
     for options, error in (({"acquire_timeout": 0.001}, PoolTimeout), ({"max_waiting": 0}, PoolOverloaded)):
         with Database(creator=fakedb.connect, pool_size=1, **options) as database, database.connection():
             call = Call(DatabaseMiddleware(never, database))
@@ -98,7 +98,7 @@ def test_an_exhausted_pool_is_a_503_too(fakedb: FakeDB) -> None:
 
 
 def test_it_recovers_by_itself(failing: FakeDB, clock: Any) -> None:
-    """R1: the next request after the back-off is served, without a restart."""
+    """R1: after the back-off the next request is served, without a restart."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
@@ -124,7 +124,7 @@ def uses_in_generator(environ: dict[str, Any], start_response: Any) -> Iterator[
 
 @pytest.mark.parametrize("app", [uses, uses_in_generator])
 def test_first_use_that_fails_becomes_the_same_503(failing: FakeDB, app: Any) -> None:
-    """R1: with acquire=first-use nothing was sent yet, so the app's own start is forgotten."""
+    """R1: with acquire=first-use nothing was sent yet, so the application's status and headers are dropped."""
     call = Call(lazy(app, failing))
 
     assert [args[0] for args in call.started] == ["503 Service Unavailable"]
@@ -136,7 +136,7 @@ def test_first_use_that_fails_becomes_the_same_503(failing: FakeDB, app: Any) ->
 
 @pytest.mark.parametrize("transaction", ["manual", "request"])
 def test_another_databases_failure_is_the_apps_own(failing: FakeDB, transaction: str) -> None:
-    """R2: the request has its connection; that a second Database has none, the app may know what to make of."""
+    """R2: the error of a second Database is the application's to handle, as the request has its connection."""
     second = Database(creator=failing.connect)
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -150,7 +150,7 @@ def test_another_databases_failure_is_the_apps_own(failing: FakeDB, transaction:
 
 @pytest.mark.parametrize("app", [uses, uses_in_generator])
 def test_first_use_that_works_is_the_apps_response(fakedb: FakeDB, app: Any) -> None:
-    """R1: with acquire=first-use a request that gets its connection is answered as ever."""
+    """R1: with acquire=first-use a request that gets its connection is answered as usual."""
     call = Call(lazy(app, fakedb))
 
     assert call.read() == b"served"
@@ -158,7 +158,7 @@ def test_first_use_that_works_is_the_apps_response(fakedb: FakeDB, app: Any) -> 
 
 
 def test_first_use_acquires_nothing_where_nothing_is_used(failing: FakeDB) -> None:
-    """R1: with acquire=first-use a request that needs no database is served without one."""
+    """R1: with acquire=first-use a request that does not use its connection acquires none."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         assert "db.conn" in environ
@@ -170,7 +170,7 @@ def test_first_use_acquires_nothing_where_nothing_is_used(failing: FakeDB) -> No
 
 
 def test_first_use_after_the_first_byte_cannot_become_a_503(failing: FakeDB) -> None:
-    """R1: what was sent cannot be taken back, so the error breaks the response off."""
+    """R1: what was sent cannot be taken back, so the error ends the response early."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -184,7 +184,7 @@ def test_first_use_after_the_first_byte_cannot_become_a_503(failing: FakeDB) -> 
 
 
 def test_first_use_after_write_cannot_become_a_503(failing: FakeDB) -> None:
-    """R1: write() sends, too."""
+    """R1: what write() sent cannot be taken back."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [])(b"sent")
@@ -196,7 +196,7 @@ def test_first_use_after_write_cannot_become_a_503(failing: FakeDB) -> None:
 
 
 def test_first_use_that_the_app_handles_is_the_apps_business(failing: FakeDB) -> None:
-    """R1: a handler may answer DatabaseUnavailable itself."""
+    """R1: a handler may catch DatabaseUnavailable and answer itself."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         try:
@@ -210,7 +210,7 @@ def test_first_use_that_the_app_handles_is_the_apps_business(failing: FakeDB) ->
 
 
 def test_a_server_that_is_not_there_is_a_503_of_the_real_driver(caplog: pytest.LogCaptureFixture) -> None:
-    """R1: PyMySQL's refused connect, with no fake in between."""
+    """R1: a real driver cannot connect. The log shows the address and no password."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
 
@@ -233,7 +233,7 @@ def test_a_server_that_is_not_there_is_a_503_of_the_real_driver(caplog: pytest.L
 def test_a_refused_login_is_a_503_with_its_cause_in_the_log_only(
     mariadb: MariaDB, login: dict[str, str], cause: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R1: a wrong password or database is known when the server says so; the client learns nothing of it."""
+    """R1: a wrong password or database is found when the server refuses it. The client does not learn the cause."""
     url = mariadb.url(**login)
 
     call = Call(DatabaseMiddleware(never, url))

@@ -1,4 +1,4 @@
-"""R11: ``wsgiref.validate`` around and inside the middleware stays silent for every kind of body."""
+"""R11: ``wsgiref.validate`` around and inside the middleware reports nothing, for every kind of body."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLAIN = ("Content-Type", "text/plain")
 
 
 class OwnBody:
-    """An iterable, not an iterator, with a length and a close()."""
+    """A body that is an iterable and no iterator, with a length and a close()."""
 
     def __iter__(self) -> Iterator[bytes]:
         return iter([b"fo", b"ur"])
@@ -53,13 +53,13 @@ SIDES = ("around", "inside", "both")
 
 
 def wrapped(app: Any, side: str, fakedb: FakeDB, **options: Any) -> Any:
-    """The app in the middleware, with a lint on either side of it, or on both."""
+    """The application in the middleware, with a validator around the middleware, inside it, or both."""
     middleware = DatabaseMiddleware(validator(app) if side != "around" else app, creator=fakedb.connect, **options)
     return middleware if side == "inside" else validator(middleware)
 
 
 def settle(call: Call, leave: str = "end") -> bytes:
-    """Read the response as a server does; `leave` says where the client goes away."""
+    """Read the response as a server does. `leave` says when the client disconnects."""
     try:
         if leave == "at once":
             return b""
@@ -73,7 +73,7 @@ def settle(call: Call, leave: str = "end") -> bytes:
 
 @pytest.fixture(autouse=True)
 def unraisable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The lint complains of unclosed bodies in a finalizer, whose exceptions go nowhere else."""
+    """The validator reports unclosed bodies in a finalizer, whose exceptions reach only this hook."""
     hook = unittest.mock.Mock()
     monkeypatch.setattr(sys, "unraisablehook", hook)
     yield
@@ -86,7 +86,7 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("leave", ["end", "midway", "at once"])
 @pytest.mark.parametrize("options", [{}, {"acquire": "first-use"}], ids=["request", "first-use"])
 def test_every_kind_of_body(fakedb: FakeDB, side: str, kind: str, leave: str, options: Any) -> None:
-    """R11: whether the client stays to the end or not; and the lease is over, too."""
+    """R11: nothing is reported whenever the client disconnects, and the lease ends."""
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         environ["db.conn"].cursor().execute("SELECT 1")
         empty = kind.startswith("empty")
@@ -102,7 +102,7 @@ def test_every_kind_of_body(fakedb: FakeDB, side: str, kind: str, leave: str, op
 
 @pytest.mark.parametrize("side", SIDES)
 def test_write_and_exc_info(fakedb: FakeDB, side: str) -> None:
-    """R11: the older half of the protocol."""
+    """R11: write() and exc_info are used correctly."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [PLAIN])
@@ -121,7 +121,7 @@ def test_write_and_exc_info(fakedb: FakeDB, side: str) -> None:
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("answer", [("204 No Content", "GET"), ("304 Not Modified", "GET"), ("200 OK", "HEAD")])
 def test_answers_without_a_body(fakedb: FakeDB, side: str, answer: tuple[str, str]) -> None:
-    """R11: 204, 304 and HEAD."""
+    """R11: nothing is reported for 204, 304 and HEAD."""
     status, method = answer
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -133,7 +133,7 @@ def test_answers_without_a_body(fakedb: FakeDB, side: str, answer: tuple[str, st
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 def test_the_503(fakedb: FakeDB, method: str) -> None:
-    """R11: our own response is a proper one."""
+    """R11: the middleware's own response is valid."""
     fakedb.fail("connect", FakeDB.OperationalError())
     middleware = DatabaseMiddleware(lambda environ, start_response: [], creator=fakedb.connect)
     call = Call(validator(middleware), REQUEST_METHOD=method)
@@ -143,7 +143,7 @@ def test_the_503(fakedb: FakeDB, method: str) -> None:
 
 @pytest.mark.parametrize("side", SIDES)
 def test_nested_middlewares(fakedb: FakeDB, side: str) -> None:
-    """R11: one in the other, of two Databases under two keys."""
+    """R11: nothing is reported for two middlewares with two Databases and two keys."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [PLAIN])
@@ -155,7 +155,7 @@ def test_nested_middlewares(fakedb: FakeDB, side: str) -> None:
 
 @pytest.mark.parametrize("side", SIDES)
 def test_an_exception_midway(fakedb: FakeDB, side: str) -> None:
-    """R11: the server's close() after it is the only one that the lint sees."""
+    """R11: after an exception in the body, the validator sees one close()."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [PLAIN])

@@ -1,4 +1,4 @@
-"""What a user with a type checker may write, and what the checker then knows."""
+"""Code that a type checker accepts, with what the checker then knows."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         for row in cursor:
             start_response("200 OK", [("Content-Type", str(row[0]))])
     conn.commit()
-    assert_type(conn.server_status, Any)  # PyMySQL's own
+    assert_type(conn.server_status, Any)  # an attribute of PyMySQL's
     with conn as same:
         assert_type(same, Connection)
-    conn.row_factory = None  # sqlite3's own
+    conn.row_factory = None  # an attribute of sqlite3's
     assert_type(conn.driver_connection, Any)
     return []
 

@@ -1,4 +1,4 @@
-"""What the type checker must refuse: the error code stands behind each line."""
+"""Code that a type checker refuses. The comment on each such line has the error code."""
 
 from __future__ import annotations
 
