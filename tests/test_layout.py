@@ -38,6 +38,7 @@ ORDER = [
     *("pool.engine", "pool.leaks", "pool.stats"),
     "pool",
     *("lease.proxy", "lease.classes", "lease"),
+    *("observe.durations", "observe.opentelemetry", "observe.telemetry", "observe"),
     "database",
     *("wsgi.exchange", "wsgi.response", "wsgi.middleware", "wsgi"),
     "wsgidb",
@@ -52,13 +53,14 @@ THIRD_PARTY = {
     "dbutils": {"strategies.dbutils"},
     "sqlalchemy": {"strategies.sqlalchemy"},
     "psycopg": {f"drivers.psycopg.{part}" for part in ("driver", "wire", "session", "cursor", "connection")},
+    "opentelemetry": {"observe.opentelemetry"},
     "pytest": {"pytest_plugin"},
 }
 # What `import wsgidb` takes from the standard library; a room that is loaded when first needed may take more.
 AT_START = {
     *("__future__", "abc", "collections", "collections.abc", "contextlib", "dataclasses", "difflib", "enum"),
-    *("functools", "importlib", "logging", "math", "operator", "os", "random", "re", "sys", "threading", "time"),
-    *("traceback", "types", "typing", "urllib.parse", "weakref"),
+    *("functools", "importlib", "importlib.util", "logging", "math", "operator", "os", "random", "re", "sys"),
+    *("threading", "time", "traceback", "types", "typing", "urllib.parse", "weakref"),
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"}
 
@@ -143,7 +145,7 @@ def test_locks_live_where_state_is_shared() -> None:
     """Layout, S1: in the stores and the state of a process, and a first use has one of its request's own."""
     assert users(*LOCKS) == {
         *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
-        *("pool.process", "lease.proxy"),
+        *("pool.process", "lease.proxy", "observe.opentelemetry"),
     }
 
 

@@ -14,6 +14,8 @@ from .drivers import Driver, make_driver
 from .errors import ConfigError, DatabaseUnavailable
 from .lease.classes import ProxyClasses
 from .lease.proxy import ConnectionProxy, interrupt, lazy, lease, settle
+from .observe import telemetry
+from .observe.durations import Timings, timed
 from .pool.engine import Engine
 from .pool.leaks import watched
 from .pool.stats import Stats, snapshot
@@ -62,8 +64,15 @@ class Database:
         self._clock = clock
         self._driver = self._make_driver()
         self._proxies = ProxyClasses(self._driver)
-        engine_class = self._engine_class if url.leak_after is None else watched(self._engine_class)
+        engine_class = self._engine_class
+        self._timings = Timings() if telemetry.wanted(url) else None
+        if self._timings is not None:
+            engine_class = timed(engine_class, self._timings)
+        if url.leak_after is not None:
+            engine_class = watched(engine_class)
         self._engine = engine_class(url, self._driver, clock)
+        if self._timings is not None:
+            telemetry.register(url, self.stats, self._timings)
         self._finalize = weakref.finalize(self, self._engine.close)  # also at the exit of the interpreter
 
     def _make_driver(self) -> Driver:

@@ -176,6 +176,14 @@ class Options:
         "stack that acquired it. Leases are looked at whenever any lease begins or ends.",
         unit="seconds",
     )
+    name: str | None = option(
+        None,
+        values.text(none=True),
+        "The name of the pool in metrics. Without it, that is the address of the server and the name of the database.",
+    )
+    telemetry: bool = option(
+        True, values.flag, "Whether there are metrics, if the package opentelemetry-api is installed (docs/observing.md)."
+    )
     key: str = option(
         "db.conn",
         values.string(),

@@ -62,6 +62,8 @@ class Settings(Options):
             raise ConfigError(f"creator: sharing an Engine's pool needs strategy=sqlalchemy, got {self.strategy_name}")
         if self.commit_veto is not None and self.transaction != "request":
             raise ConfigError(f"commit_veto: needs transaction=request, got {self.transaction}")
+        if self.name is not None and "://" in self.name:
+            raise ConfigError("name: takes a short text; this is a url")
         if "." not in self.key:
             raise ConfigError(f"key: takes an environ key with a dot in it{values.quoted(self.key)}")
         if self.ssl_ca and not self.ssl_mode.startswith("verify"):
@@ -80,6 +82,22 @@ class Settings(Options):
     def strategy_name(self) -> str:
         """The strategy's name, or the name of the application's own class."""
         return str(getattr(self.strategy, "__name__", self.strategy))
+
+    @property
+    def pool_name(self) -> str:
+        """What metrics call the pool: as the conventions have it, server:port/database."""
+        if self.name is not None:
+            return self.name
+        if self.url is None:
+            return "creator"
+        port = f":{self.url.port}" if self.url.port else ""
+        return f"{self.url.host or ''}{port}/{self.url.name}"
+
+    @property
+    def most_connections(self) -> int | None:
+        """How many connections there may be at once in a process; None where nothing bounds them."""
+        pooled = self.strategy in ("pooled", "dbutils-pooled", "sqlalchemy") and not self.shares_engine
+        return self.pool_size if pooled else None
 
     @property
     def address(self) -> str:
