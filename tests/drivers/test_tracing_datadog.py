@@ -1,4 +1,4 @@
-"""Datadog's tracing sees the statements of handlers, too. It cannot be taken out of a process, so each driver has one."""
+"""Datadog's tracing sees the statements of handlers, too. It stays in a process, so each test has one of its own."""
 
 from __future__ import annotations
 

@@ -178,11 +178,11 @@ class Options:
     )
     name: str | None = option(
         None,
-        values.text(none=True),
+        values.string(none=True),
         "The name of the pool in metrics. Without it, that is the address of the server and the name of the database.",
     )
     telemetry: bool = option(
-        True, values.flag, "Whether there are metrics, if the package opentelemetry-api is installed (docs/observing.md)."
+        True, values.flag, "Whether there are metrics; they need the package opentelemetry-api (docs/observing.md)."
     )
     key: str = option(
         "db.conn",
