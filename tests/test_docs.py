@@ -1,4 +1,4 @@
-"""The documentation says what the code does: generated pages are up to date, examples run."""
+"""The generated pages of the documentation are up to date."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_table_of_options_is_up_to_date() -> None:
-    """docs/options.md is what tools/options-table writes now; else run it again."""
+    """docs/options.md is what tools/options-table writes now. If this fails, run the tool again."""
     written = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "options-table")], capture_output=True, text=True, timeout=60, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""README and docs/ say what is true today: their code runs, their tests and files exist, their counts are counted."""
+"""README and docs/ agree with the code: their examples run, the tests and files that they name exist."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 
 
 def blocks(document: Path) -> list[str]:
-    """The Python code of a document, block by block."""
+    """The blocks of Python code in a document."""
     return re.findall(r"^```python\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def rows(document: Path, heading: str) -> list[list[str]]:
-    """The cells of the tables below a heading, without their heads."""
+    """The rows of the tables below a heading, without the head rows."""
     text = document.read_text().partition(heading)[2].partition("\n## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")]
     lines = [line for number, line in enumerate(lines) if "| ---" not in line + "".join(lines[number + 1 : number + 2])]
@@ -38,7 +38,7 @@ def rows(document: Path, heading: str) -> list[list[str]]:
 
 class TestReadme:
     def test_its_example_answers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The first thing that anybody tries, exactly as it stands there."""
+        """The example runs unchanged and answers 42, because it is the first thing that a reader tries."""
         monkeypatch.chdir(tmp_path)
         names: dict[str, Any] = {}
         exec(blocks(ROOT / "README.md")[0], names)
@@ -48,17 +48,17 @@ class TestReadme:
             assert database.settings.strategy == "pooled"
 
     def test_its_example_is_short(self) -> None:
-        """Six lines, the import among them."""
+        """It has six lines, including the import."""
         assert len([line for line in blocks(ROOT / "README.md")[0].splitlines() if line]) == 6
 
     def test_its_table_has_every_strategy(self) -> None:
-        """Each with when to choose it."""
+        """The table has every strategy, and tells when to choose it."""
         found = rows(ROOT / "README.md", "## Strategies")
         assert {cells[0].split("`")[1] for cells in found} == set(STRATEGIES)
         assert all(cells[2] for cells in found)
 
     def test_its_two_commands_exist(self) -> None:
-        """As targets of the Makefile."""
+        """The two commands are targets of the Makefile."""
         makefile = (ROOT / "Makefile").read_text()
         for target in ("demo", "test"):
             assert f"    make {target} " in (ROOT / "README.md").read_text()
@@ -67,13 +67,13 @@ class TestReadme:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
-    """Those within the project."""
+    """Each link to a file of the project leads to a file that exists."""
     broken = [link for link in LINK.findall(document.read_text()) if not (document.parent / link).exists()]
     assert broken == []
 
 
 def test_the_readme_leads_to_every_document() -> None:
-    """One click from the front page, or two by way of another document."""
+    """Following links from the README reaches every document."""
     reached: set[Path] = set()
     ahead = [ROOT / "README.md"]
     while ahead:
@@ -86,7 +86,7 @@ def test_the_readme_leads_to_every_document() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_code_is_python(document: Path) -> None:
-    """Also what cannot run by itself: it parses, and what it imports of wsgidb is there."""
+    """Each Python block parses, and what it imports from wsgidb exists, even if it cannot run by itself."""
     for block in blocks(document):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wsgidb"):
@@ -105,13 +105,13 @@ class TestGuarantees:
             assert section.count(".py::test_") + section.count("::Test") >= 2, section
 
     def test_every_test_that_is_named_exists(self) -> None:
-        """A renamed test is renamed here, too."""
+        """Each test that the page names exists, so a renamed test must be renamed in the page."""
         named = re.findall(r"^- `(\S+\.py)::(\S+)`$", self.TEXT, re.MULTILINE)
         assert len(named) >= 2 * len(GUARANTEES)
         assert [f"{path}::{name}" for path, name in named if name not in defined(ROOT / "tests" / path)] == []
 
     def test_every_file_that_is_named_exists(self) -> None:
-        """Also those named in passing."""
+        """Each test file that the page names exists."""
         named = re.findall(r"`([\w/]+\.py)`", self.TEXT)
         assert [path for path in named if not (ROOT / "tests" / path).exists()] == []
 
@@ -120,7 +120,7 @@ class TestTesting:
     TEXT = (DOCS / "testing.md").read_text()
 
     def test_it_names_only_what_exists(self) -> None:
-        """The directories of tests, and the modules in the table of mutants."""
+        """The directories of tests, and the modules in the table of mutants, exist."""
         assert [path for path in re.findall(r"`(tests/[\w/]+)`", self.TEXT) if not (ROOT / path).exists()] == []
         modules = {cells[0].strip("`") for cells in rows(DOCS / "testing.md", "## Mutants")}
         assert {name for name in modules if not (ROOT / "wsgidb" / f"{name}.py").exists()} == set()
@@ -137,7 +137,7 @@ class TestFaults:
     TEXT = (DOCS / "faults.md").read_text()
 
     def test_every_scenario_has_an_outcome_and_tests(self) -> None:
-        """All fifteen of them, each row complete."""
+        """The page has all fifteen scenarios, and no row has an empty cell."""
         scenarios = rows(DOCS / "faults.md", "# Faults")
         assert {cells[0] for cells in scenarios} == {str(number) for number in range(1, 16)}
         for cells in scenarios + rows(DOCS / "faults.md", "## What an attacker"):
@@ -145,19 +145,19 @@ class TestFaults:
             assert ".py::test_" in cells[-1], cells
 
     def test_every_test_that_is_named_exists(self) -> None:
-        """A renamed test is renamed here, too."""
+        """Each test that the page names exists, so a renamed test must be renamed in the page."""
         named = re.findall(r"`([\w/]+\.py)::(\w+)`", self.TEXT)
         assert len(named) > 50
         assert [f"{path}::{name}" for path, name in named if name not in defined(ROOT / "tests" / path)] == []
 
     def test_every_fault_test_is_named(self) -> None:
-        """Each file of the fault suite has its place in the table."""
+        """The page names each file in tests/faults."""
         files = {f"faults/{path.name}" for path in (ROOT / "tests" / "faults").glob("test_*.py")}
         assert {file for file in files if file not in self.TEXT} == set()
 
 
 def defined(path: Path) -> set[str]:
-    """The names of the tests in a file; those in classes as pytest writes them."""
+    """The names of the tests in a file; a test in a class is named as pytest names it."""
     found = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ClassDef):
@@ -178,7 +178,7 @@ class TestArchitecture:
         assert named == modules | folders
 
     def test_it_names_only_what_exists(self) -> None:
-        """Files and directories of the project."""
+        """The files and directories that the page names exist."""
         named = re.findall(
             r"`((?:wsgidb|tests|examples|benchmarks|tools)/[\w/.]*)`", (DOCS / "architecture.md").read_text()
         )
@@ -190,7 +190,7 @@ class TestTestingYourApp:
     CODE = blocks(DOCS / "testing-your-app.md")
 
     def test_its_example_passes(self, pytester: pytest.Pytester) -> None:
-        """The files that it shows, under a pytest of their own."""
+        """The files that the page shows pass under a pytest of their own."""
         for block in self.CODE:
             name = re.match(r"# (\w+\.py)\n", block)
             if name is not None:
@@ -200,7 +200,7 @@ class TestTestingYourApp:
         result.assert_outcomes(passed=5)
 
     def test_its_other_block_runs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without pytest; and nothing stays behind."""
+        """The example without pytest runs twice, so it leaves nothing behind."""
         monkeypatch.chdir(tmp_path)
         (other,) = (block for block in self.CODE if not block.startswith("# "))
         for _ in range(2):
@@ -212,7 +212,7 @@ class TestWhy:
     WHY = runpy.run_path(str(ROOT / "benchmarks" / "why.py"))
 
     def test_the_lost_write(self, own_mariadb: MariaDB) -> None:
-        """DBUtils loses it without an error, wsgidb tells; as the document says."""
+        """DBUtils loses the write without an error and wsgidb reports it, with the results on the page."""
         found = self.WHY["write"](own_mariadb)
         assert {name: told for name, (told, _) in found.items()} == {
             "DBUtils PooledDB": "no error",
@@ -224,7 +224,7 @@ class TestWhy:
         assert [told for told, _ in found.values()] == [cells[1].partition(" (")[0] for cells in table]
 
     def test_the_round_trips(self, own_mariadb: MariaDB) -> None:
-        """As many, and the same, as the document says."""
+        """The commands that are sent are those on the page, and as many."""
         found = self.WHY["trips"](own_mariadb)
         for (_, count, names), commands in zip(rows(DOCS / "why.md", "(`why.py trips`)"), found.values(), strict=True):
             assert int(count) == len(commands)
@@ -232,14 +232,14 @@ class TestWhy:
             assert said == [re.sub("QUERY (SET NAMES|[A-Z]+).*", r"\1", command) for command in commands]
 
     def test_each_section_is_one_of_the_programs(self) -> None:
-        """The command beside a figure prints it."""
+        """The sections that the page names are those of benchmarks/why.py."""
         named = set(re.findall(r"`why\.py ([\w-]+)`", (DOCS / "why.md").read_text()))
         assert named == set(self.WHY["SECTIONS"])
 
     @pytest.mark.slow
     @pytest.mark.parametrize("section", ["connect", "connect-sqlite", "checkout", "lock"])
     def test_which_is_faster(self, own_mariadb: MariaDB, section: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """How much depends on the machine; which one does not."""
+        """The first source is the slowest on every machine, though the figures differ."""
         measure = self.WHY["SECTIONS"][section]
         monkeypatch.setitem(measure.__globals__, "ROUNDS", 3)
         monkeypatch.setitem(measure.__globals__, "SECONDS", 0.1)

@@ -1,4 +1,4 @@
-"""docs/drivers.md against the code."""
+"""docs/drivers.md agrees with the code."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ ROWS = {row[0]: row[1:] for row in TABLE[: LAST + 1]}
 
 @pytest.mark.parametrize("scheme", [*DRIVERS, *SHORT])
 def test_every_scheme_has_its_column(scheme: str) -> None:
-    """A driver that the page does not know is not documented."""
+    """Each url scheme has a column in the table."""
     assert any(f"`{scheme}:" in cell for cell in ROWS["url"])
 
 
 @pytest.mark.parametrize("extra", sorted({extra for _, _, extra in DRIVERS.values() if extra is not None}))
 def test_every_extra_is_named(extra: str) -> None:
-    """What to install."""
+    """Each extra that a driver needs is in the row about installing."""
     assert any(f"`wsgidb[{extra}]`" in cell for cell in ROWS["install"])
 
 
 def test_every_row_has_a_cell_for_each_driver() -> None:
-    """No gaps."""
+    """No row of the table has a missing cell."""
     assert {len(row) for row in ROWS.values()} == {len(ROWS["url"])}
 
 
 def test_what_is_impossible_is_said() -> None:
-    """The exceptions that the suite expects, no more and no less, with the same reasons."""
+    """The page lists exactly the failures that the tests expect, with the same reasons."""
     found = re.findall(r"^\| (\w+) \| (\w\d) \| (.+?) \|$", PAGE, re.MULTILINE)
     assert {(driver, law): reason for driver, law, reason in found} == EXCEPTIONS

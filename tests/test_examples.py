@@ -1,4 +1,4 @@
-"""The example applications: what they answer on each database, under a lint for WSGI, and how they are served."""
+"""The example applications: what they answer with each database, under wsgiref.validate, and how they are served."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Get = Callable[[str], TestResponse]
     params=["sqlite", *(pytest.param(name, marks=pytest.mark.server) for name in ("mariadb", "postgresql"))]
 )
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database in which there is no table of cities yet, nor afterwards."""
+    """A database without a table of cities; the table is removed after the test."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/cities.sqlite3"
         return
@@ -57,7 +57,7 @@ def cities_url(url: str) -> str:
 
 @pytest.fixture
 def strategy() -> str:
-    """What a test runs with that is not about strategies."""
+    """The strategy of tests that are not about strategies."""
     return "pooled"
 
 
@@ -65,7 +65,7 @@ def strategy() -> str:
 def get(
     request: pytest.FixtureRequest, cities_url: str, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Get]:
-    """Send a raw query string to an application that was configured as its users do: by the environment alone."""
+    """Send a raw query string to an application that is configured by the environment alone, as its users do it."""
     monkeypatch.setenv("WSGIDB_URL", cities_url)
     monkeypatch.setenv("WSGIDB_STRATEGY", strategy)
     application = runpy.run_path(str(EXAMPLES / f"{request.param}.py"))["application"]
@@ -89,7 +89,7 @@ def query(name: str) -> str:
 class TestAnswers:
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_every_city_is_found_under_its_own_number(self, get: Get) -> None:
-        """Quotes, accents, every script, and pairs like Århus and Aarhus: no name is taken for another's."""
+        """Each city is found by exactly its name: quotes, accents, other scripts, and pairs like Århus and Aarhus."""
         for number, city, _ in load_cities.read_cities():
             assert get(query(city)).text == f'City "{city}" is #{number}'
 
@@ -127,7 +127,7 @@ class TestAnswers:
         assert "/?city=London" in response.text
 
     def test_a_query_of_plain_utf8_means_the_same_as_a_percent_encoded_one(self, get: Get) -> None:
-        """Clients need not encode, and a server passes what came as Latin-1 text."""
+        """A query that the client did not encode is understood; the server passes it as Latin-1 text."""
         plain = "city=København".encode().decode("latin-1")
 
         assert get(plain).text == get(query("København")).text
@@ -146,7 +146,7 @@ class TestAnswers:
 
 @pytest.mark.parametrize("path", FRAMEWORKS, ids=lambda path: path.stem)
 def test_an_example_is_short(path: Path) -> None:
-    """One file under 50 lines, whatever the framework."""
+    """Each example is one file of fewer than 50 lines, whatever the framework."""
     assert len(path.read_text().splitlines()) < 50
 
 
@@ -158,7 +158,7 @@ class TestData:
         assert len({country for _, _, country in rows}) >= 150
 
     def test_a_name_stands_once_in_composed_form_and_numbers_count_up(self) -> None:
-        """Numbers are never given anew: new rows go at the end."""
+        """A number is never reused, so new rows are added at the end."""
         rows = load_cities.read_cities()
         names = [city for _, city, _ in rows]
 
@@ -176,7 +176,7 @@ class TestLoading:
         assert execute(cities_url, "SELECT COUNT(*) FROM city")[0][0] == len(load_cities.read_cities())
 
     def test_a_table_with_rows_is_left_alone(self, url: str) -> None:
-        """It may be the user's own: many databases have a table of cities."""
+        """A table with rows is not changed, because it may be the user's own."""
         execute(url, "CREATE TABLE city (city_id INTEGER PRIMARY KEY, city VARCHAR(50), country_id INTEGER)")
         execute(url, "INSERT INTO city VALUES (312, 'London', 102)")
 
@@ -186,7 +186,7 @@ class TestLoading:
         assert [tuple(row) for row in execute(url, "SELECT * FROM city")] == [(312, "London", 102)]
 
     def test_an_interrupted_load_leaves_nothing_behind(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """So that the next load does not take a part for the whole."""
+        """An interrupted load adds nothing, so that the next one loads everything."""
         rows = load_cities.read_cities()
         monkeypatch.setattr(load_cities, "read_cities", lambda: [*rows, rows[0]])
 
@@ -205,7 +205,7 @@ class TestLoading:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Ours, with these settings of wsgidb and no others."""
+    """The environment of the test, with these WSGIDB_ variables and no others."""
     return {name: value for name, value in os.environ.items() if not name.startswith("WSGIDB_")} | settings
 
 
@@ -218,7 +218,7 @@ def run(program: str, *arguments: str, **settings: str) -> subprocess.CompletedP
 
 @contextmanager
 def served(log: Path, *arguments: str, **settings: str) -> Iterator[str]:
-    """Run serve.py on a free port; yields the address that it says to open. It must end well when told to."""
+    """Run serve.py on a free port and yield the address that it prints. It must end with success when told to."""
     command = [sys.executable, str(EXAMPLES / "serve.py"), "--port", "0", *arguments]
     with (
         log.open("w") as errors,
@@ -243,7 +243,7 @@ def served(log: Path, *arguments: str, **settings: str) -> Iterator[str]:
 
 
 def refusal(*arguments: str, **settings: str) -> str:
-    """What serve.py says when it cannot serve, with a failure's exit code and without a traceback."""
+    """The message of serve.py when it cannot serve. It must exit with an error code and without a traceback."""
     done = run("serve.py", *arguments, **settings)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -256,14 +256,14 @@ COMMANDS = {path.stem: found.groups() for path in FRAMEWORKS if (found := GUNICO
 
 
 def test_who_has_a_command_of_its_own() -> None:
-    """All others are served as gunicorn does it."""
+    """Each other example is served by gunicorn."""
     assert {path.stem for path in FRAMEWORKS} - COMMANDS.keys() == {"django_app", "flask_app", "pyramid_app"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_command_at_its_top_serves_it(name: str, tmp_path: Path) -> None:
-    """As it stands there, in a directory of its own where the cities were loaded as README.md says."""
+    """The command in the example's docstring serves it, after the cities were loaded as README.md says."""
     url, command = COMMANDS[name]
     (tmp_path / "examples").symlink_to(EXAMPLES)
     loaded = [sys.executable, "examples/load_cities.py"]

@@ -1,4 +1,4 @@
-"""docs/migrating.md: what is to be written afterwards works, as it stands there."""
+"""docs/migrating.md: the code after each migration runs exactly as the page shows it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def server(mariadb: MariaDB) -> Iterator[MariaDB]:
 
 
 def snippet(name: str, server: MariaDB) -> str:
-    """The snippet, on the test's server."""
+    """The snippet, with the url of the test's server."""
     assert URL in SNIPPETS[name]
     return SNIPPETS[name].replace(URL, server.url())
 
@@ -43,7 +43,7 @@ def run(name: str, server: MariaDB) -> dict[str, Any]:
 
 
 def test_each_has_both_sides() -> None:
-    """Before and after, and then what behaves differently."""
+    """Each section has the code before and after, and then a list of the differences."""
     sections = TEXT.split("\n## ")[1:]
     assert len(sections) == 5
     for section in sections:
@@ -55,7 +55,7 @@ def test_each_has_both_sides() -> None:
 
 
 def test_flask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tutorial's application: rows by name, types declared, and what is committed stays."""
+    """Flask's tutorial has rows by name and declared types, and what is committed stays."""
     monkeypatch.chdir(tmp_path)
     with closing(sqlite3.connect("blog.db")) as conn:
         conn.execute("CREATE TABLE post (title TEXT)")
@@ -72,7 +72,7 @@ def test_flask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.server
 def test_dbutils(server: MariaDB) -> None:
-    """On the same library, with the same session."""
+    """The application runs on DBUtils, with the session settings that it had."""
     application = run("dbutils", server)["application"]
     assert Client(application).get("/a").status_code == 204
     assert server.query("SELECT page FROM visit") == [("/a",)]
@@ -82,14 +82,14 @@ def test_dbutils(server: MariaDB) -> None:
 
 
 def test_dbutils_table() -> None:
-    """All that is refused as strategy_args is in it."""
+    """The table has every argument of DBUtils that strategy_args refuses."""
     rows = TEXT.partition("| of DBUtils |")[2].partition("\n\n")[0]
     assert {name for name in dbutils.REFUSED if f"`{name}`" not in rows} <= {"creator", "isfatal"}
 
 
 @pytest.mark.server
 def test_pysqlpool(server: MariaDB) -> None:
-    """Each statement stands by itself; rows are dicts."""
+    """Each statement commits by itself, and rows are dicts."""
     application = run("pysqlpool", server)["application"]
     with application.database:
         assert Client(application).get("/b").text == "/b"
@@ -98,7 +98,7 @@ def test_pysqlpool(server: MariaDB) -> None:
 
 @pytest.mark.server
 def test_sqlalchemy(server: MariaDB) -> None:
-    """The same count, through the same library."""
+    """The application returns the same count, through SQLAlchemy's pool."""
     application = run("sqlalchemy", server)["application"]
     with application.database:
         assert Client(application).get("/").text == "0"
@@ -106,7 +106,7 @@ def test_sqlalchemy(server: MariaDB) -> None:
 
 @pytest.mark.server
 def test_engine(server: MariaDB) -> None:
-    """One pool for both: the request's connection is at rest in the Engine's."""
+    """Both share one pool: the request's connection is idle in the Engine's pool afterwards."""
     names = run("engine", server)
     assert names["engine"].pool.checkedin() == names["database"].stats().connects == 1
     names["database"].close()
@@ -115,7 +115,7 @@ def test_engine(server: MariaDB) -> None:
 
 @pytest.mark.server
 def test_django(server: MariaDB) -> None:
-    """A view's response of success commits; in a process of its own, as Django is configured once in each."""
+    """A successful response commits. Runs in a process of its own, because Django can be configured only once."""
     code = snippet("django", server) + (
         "from werkzeug.test import Client\n"
         "print([Client(application).get('/visits').text for _ in range(2)])\n"

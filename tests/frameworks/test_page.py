@@ -1,4 +1,4 @@
-"""docs/frameworks.md says what these tests test: its tables are theirs, and how it wraps is how the examples do.
+"""docs/frameworks.md agrees with these tests and with the examples: its tables, and how it wraps each framework.
 
 ``pytest tests/frameworks/test_page.py --update-docs`` writes the tables.
 """
@@ -42,7 +42,7 @@ def row(framework: Framework) -> Row:
 
 
 def versions(framework: Framework) -> str:
-    """Those that tox installs."""
+    """The versions of the framework that tox installs."""
     if framework.package is None:
         return "·"
     lowest = re.search(rf"{framework.name}-lowest: {framework.package}==([\d.]+)\.\*", (ROOT / "tox.ini").read_text())
@@ -50,7 +50,7 @@ def versions(framework: Framework) -> str:
 
 
 def checks() -> list[Row]:
-    """Every test of the suite that runs over all frameworks."""
+    """The tests that run with every framework, as rows of the table."""
     found: list[Row] = []
     for name, where in WHERE.items():
         for node in ast.parse((HERE / name).read_text()).body:
@@ -72,7 +72,7 @@ HEADS = {
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_table_is_up_to_date(name: str, pytestconfig: pytest.Config) -> None:
-    """Else use --update-docs. The suite proves each cell that is not a name."""
+    """The tables on the page are current. If this fails, use --update-docs; other tests prove the cells."""
     rows = [row(framework) for framework in FRAMEWORKS.values()] if name == "frameworks" else checks()
     table = Table(PAGE, name, HEADS[name], [(cells[0], cells[1]) for cells in rows])
     if pytestconfig.getoption("update_docs"):
@@ -82,7 +82,7 @@ def test_a_table_is_up_to_date(name: str, pytestconfig: pytest.Config) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=lambda framework: framework.name)
 def test_an_example_wraps_as_the_page_says(framework: Framework) -> None:
-    """Line for line, and it has the connection from where the table says."""
+    """The example contains the code of the page, and gets the connection as the table says."""
     section = PAGE.read_text().partition(f"\n### {framework.title}\n")[2].partition("\n### ")[0]
     kind, code = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)[0]
     example = (EXAMPLES / f"{framework.module}.py").read_text()
@@ -92,7 +92,7 @@ def test_an_example_wraps_as_the_page_says(framework: Framework) -> None:
 
 
 def test_tox_has_an_environment_for_each_on_every_python() -> None:
-    """With the framework alone; the oldest versions that setup.cfg allows are those of the environments for them."""
+    """tox tests each framework alone on every Python, and the oldest version that setup.cfg allows where it differs."""
     tox, setup = (ROOT / "tox.ini").read_text(), ConfigParser()
     setup.read(ROOT / "setup.cfg")
     names = ",".join(FRAMEWORKS)

@@ -1,4 +1,4 @@
-"""The table of docs/servers.md, as it follows from what the tests run."""
+"""The table of docs/servers.md, made from the servers that the tests run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHECKS = {
     "reload": "reload",
     "recycling": "recycling",
 }
-"""What not every server can do, with its column's heading."""
+"""The checks that not every server passes, each with the heading of its column."""
 
 
 def row(name: str, kind: Kind) -> Row:

@@ -1,4 +1,4 @@
-"""docs/servers.md against the table of servers that the tests go by; ``--update-docs`` writes it."""
+"""docs/servers.md agrees with the servers that the tests run; ``--update-docs`` writes its table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.server_kinds import SERVERS
 
 
 def test_the_table_is_that_of_the_tests(pytestconfig: pytest.Config) -> None:
-    """Every server, in order, and what it cannot do with the reason."""
+    """The page has every server, in order, and what it cannot do with the reason."""
     if pytestconfig.getoption("update_docs"):
         TABLE.update(ROWS)
     assert list(TABLE.rows.items()) == list(ROWS.items())
@@ -17,6 +17,6 @@ def test_the_table_is_that_of_the_tests(pytestconfig: pytest.Config) -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_what_a_server_cannot_do_is_something_that_is_tested(name: str) -> None:
-    """A misspelt exception would be none."""
+    """Each check that a server cannot pass exists, so that a misspelt one is noticed."""
     assert set(SERVERS[name].cannot) <= set(CHECKS)
     assert SERVERS[name].shown

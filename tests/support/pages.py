@@ -1,4 +1,4 @@
-"""Tables in the documentation that tests write, and otherwise hold against what they find.
+"""Tables in the documentation that tests write, or compare with what they find.
 
 ``pytest --update-docs`` writes; a table stands between ``<!-- NAME: … -->`` and ``<!-- end of NAME -->``.
 """
@@ -19,20 +19,20 @@ Key = tuple[str, str]
 
 
 class Table:
-    """One generated table of a page. Several workers may update it, each its own rows."""
+    """One generated table of a page. Several workers may update it at once, each with its own rows."""
 
     def __init__(self, page: Path, name: str, header: Sequence[str], keys: Iterable[Key]) -> None:
-        """`keys` are those that the table has to have, in this order."""
+        """The table must have the rows with these `keys`, in this order."""
         self.page, self.name, self.header, self.keys = page, name, tuple(header), list(keys)
         self._pattern = re.compile(rf"(<!-- {name}: [^\n]* -->\n)(.*)(<!-- end of {name} -->\n)", re.DOTALL)
 
     @property
     def rows(self) -> dict[Key, Row]:
-        """What the page has, in its order."""
+        """The rows on the page, in its order."""
         return self._parse(self._find(self.page.read_text())[2])
 
     def update(self, rows: dict[Key, Row]) -> None:
-        """Put these rows in, each in its place, and throw out what has none."""
+        """Write these rows to their places, and remove rows whose key is unknown."""
         with FileLock(private_cache() / f"{self.name}.lock", timeout=60):
             text = self.page.read_text()
             found = self._find(text)
