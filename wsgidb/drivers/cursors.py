@@ -10,7 +10,7 @@ from ..errors import ConnectionReturned
 from .activity import RETURNED, Activity
 
 ENDED_CLASS = "_wsgidb_ended_class"
-"""Where a cursor class keeps what `ended_class` made for it. In the class itself, so that both can be garbage."""
+"""Where a cursor class keeps what `ended_class` has made of it."""
 
 
 def _refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -30,21 +30,36 @@ class _Uninvolved:
         pass
 
 
-_static: dict[type, type] = {}
-"""The same as `ENDED_CLASS` for classes that take no attribute. These are C classes, which are never garbage."""
+def quiet_class(cls: type, bases: tuple[type, ...], body: dict[str, Any]) -> type:
+    """A class with the name and the metaclass of `cls`. Neither that metaclass nor an ``__init_subclass__`` is called:
+    nothing of a handler's may run, or fail, for a class that wsgidb makes."""
+    if not issubclass(cls, _Uninvolved):
+        bases = (_Uninvolved, *bases)
+    made: type = type.__new__(type(cls), cls.__name__, bases, {"__module__": cls.__module__, **body})
+    return made
+
+
+_static: dict[tuple[type, str], type] = {}
+"""What `kept_class` keeps for classes that take no attribute. These are C classes, which are never garbage."""
+
+
+def kept_class(cls: type, key: str, make: Callable[[type], type]) -> type:
+    """The class that `make` has made of `cls`, once. It is kept in `cls` itself under this name, so that a class that
+    is made for one request is garbage after it."""
+    found: type | None = vars(cls).get(key) or _static.get((cls, key))
+    if found is not None:
+        return found
+    made = make(cls)
+    try:
+        type.__setattr__(cls, key, made)
+    except TypeError:
+        _static[cls, key] = made
+    return made
 
 
 def ended_class(cls: type) -> type:
     """A class with the data layout and the name of `cls`, but every use refused."""
-    found: type | None = vars(cls).get(ENDED_CLASS) or _static.get(cls)
-    if found is not None:
-        return found
-    made = _make_ended_class(cls)
-    try:
-        type.__setattr__(cls, ENDED_CLASS, made)
-    except TypeError:
-        _static[cls] = made
-    return made
+    return kept_class(cls, ENDED_CLASS, _make_ended_class)
 
 
 def _make_ended_class(cls: type) -> type:
@@ -59,8 +74,7 @@ def _make_ended_class(cls: type) -> type:
     harmless = dict.fromkeys(("close", "__exit__", "__del__"), _nothing)
     shown = dict.fromkeys(("__repr__", "__str__"), lambda self: f"<{cls.__name__} of a lease that is over>")
     body = {"__module__": cls.__module__, "__getattribute__": get, **protocol, **harmless, **shown}
-    # Neither the metaclass nor __init_subclass__ is called: nothing of a handler's may run, or fail, when a lease ends.
-    made: type = type.__new__(type(cls), cls.__name__, (_Uninvolved, cls), {"__slots__": (), **body})
+    made: type = quiet_class(cls, (cls,), {"__slots__": (), **body})
     if made.__base__ is cls:
         return made
     # The data of such objects is a dictionary and weak references alone, which the first class of theirs has added to
