@@ -216,7 +216,7 @@ class TestRunningAtRelease:
                     conn.execute("INSERT INTO kept VALUES (100)")
                     thread = threading.Thread(target=_swallowing(lambda conn: conn.commit()), args=(conn,))
                     thread.start()
-                    until(lambda: raw.running)
+                    until(lambda: raw.seen.users)
                 thread.join(30)
                 assert database.stats().discards == {"in the middle of a statement": 1}
                 reading.close()
@@ -338,37 +338,34 @@ class TestRunningAtRelease:
         with pytest.raises(ConnectionReturned):
             cursor.rowcount  # noqa: B018 - a use of it
 
-    def test_who_ends_in_time_leaves_it_to_the_release(self, path: Path) -> None:
-        """A statement that was found running may end before its connection is given up: then nobody else closes it."""
-        with Database(f"sqlite:///{path}") as database:
-            with database.connection() as conn:
-                raw = conn.driver_connection
-                raw.running.append(None)
-                assert not raw.rests()
-                raw.running.pop()
-            assert is_closed(raw)
-            assert database.stats().discards == {"in the middle of a statement": 1}
-
     @pytest.mark.parametrize(
         "use",
         [
             lambda conn, cursor: conn.execute("SELECT 1"),
             lambda conn, cursor: conn.commit(),
+            lambda conn, cursor: cursor.execute("INSERT INTO kept VALUES (1)"),
+            lambda conn, cursor: cursor.executemany("INSERT INTO kept VALUES (?)", [(1,)]),
+            lambda conn, cursor: cursor.executescript("INSERT INTO kept VALUES (1)"),
             lambda conn, cursor: cursor.fetchone(),
+            lambda conn, cursor: cursor.fetchmany(2),
+            lambda conn, cursor: cursor.fetchall(),
             lambda conn, cursor: next(cursor),
         ],
     )
     def test_what_begins_too_late_is_refused(self, path: Path, use: Callable[[Any, Any], object]) -> None:
-        """A thread may be about to begin when the lease ends: it must not, and the connection ends with it."""
+        """R12: a thread may be about to begin when the lease ends, with a cursor that was not ended yet."""
         with Database(f"sqlite:///{path}") as database, database.connection() as conn:
             raw = conn.driver_connection
             cursor = conn.execute("SELECT 1 UNION SELECT 2")
-            raw.running.append(None)  # which release will find
-            raw.rests()
-            raw.running.pop()
+            raw.seen.end_lease()
             with pytest.raises(ConnectionReturned):
                 use(conn, cursor)
-            assert is_closed(raw)
+            raw.seen.lease = object()  # the next lease
+            with pytest.raises(ConnectionReturned):
+                use(conn, cursor)
+            cursor.close()
+            assert raw.seen.users == []
+        assert rows(path) == []
 
 
 def is_closed(raw: Any) -> bool:

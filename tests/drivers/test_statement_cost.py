@@ -123,7 +123,7 @@ def test_fetching_from_sqlite_enters_two_functions(tmp_path: Path) -> None:
         assert type(cursor).__iter__ is sqlite3.Cursor.__iter__
         with entered() as names:
             assert cursor.fetchone() == (1,)
-        assert names == ["fetchone", "run"]
+        assert names == ["fetchone", "use"]
         with entered() as names:
             assert list(cursor) == [(2,)]
         assert names == ["__next__", "__next__"]

@@ -157,7 +157,7 @@ class TestIdentity:
         """sqlite3's ``backup`` is written in C and takes the driver's very object."""
         with sqlite_file.connection() as conn, closing(sqlite3.connect(tmp_path / "copy")) as target:
             conn.backup(target)
-            assert type(conn.driver_connection).__mro__[1] is sqlite3.Connection
+            assert isinstance(conn.driver_connection, sqlite3.Connection)
 
     def test_a_cursor_keeps_its_lease(self, fake: Database) -> None:
         """``db.lease().cursor()`` is common: the connection must not vanish below it."""

@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 
 from ...config import values
 from ...config.settings import Settings
-from ...errors import ConfigError
+from ...errors import ConfigError, TransactionLost
 from ..activity import Activity
 from ..base import CLEAN, DIRTY, Check, Clock, Driver, State, refuse_owned, unknown_option
 from ..tracing import traced
-from .connection import LEGACY_TRANSACTION_CONTROL, Connection
-from .cursor import raw_connection
+from .connection import Connection
+from .cursor import Cursor
 from .statements import BY_THEMSELVES, STANDING
+from .transactions import LEGACY_TRANSACTION_CONTROL
 
 OWNED = {
     "isolation_level": "transaction",
@@ -83,7 +84,7 @@ class SQLite(Driver):
             **arguments,
             check_same_thread=False,  # one thread at a time is what a lease grants
         )
-        conn.seen, conn.clock = Activity(), self.clock
+        conn.clock = self.clock
         try:
             conn.file = _identity(self._path)
             self.run(conn, (f"PRAGMA foreign_keys = {int(foreign_keys)}", *self.settings.init_sql))
@@ -103,12 +104,14 @@ class SQLite(Driver):
         seen.statements, seen.seconds, seen.touched = statements, seconds, touched
 
     def rollback(self, conn: Connection, deadline: float) -> None:
+        conn.take_back()  # an authorizer may refuse the rollback
         if hasattr(conn, "autocommit"):  # Python 3.12: where a handler set it, a rollback does nothing, or begins anew
             conn.autocommit = LEGACY_TRANSACTION_CONTROL
         sqlite3.Connection.rollback(conn)  # not counted as a handler's
         conn.settled()
 
     def commit(self, conn: Connection) -> None:
+        conn.end_handed_out()  # a blob that is open for writing would make the COMMIT fail
         if conn.in_transaction or conn.seen.lost is not None:
             conn.commit()
 
@@ -128,11 +131,9 @@ class SQLite(Driver):
         return check
 
     def inspect(self, conn: Connection) -> State | str:
-        if not conn.rests():
-            return "in the middle of a statement"
-        conn.orphaned = False
+        conn.end_handed_out()
         try:
-            return DIRTY if conn.in_transaction or conn.seen.lost is not None else CLEAN
+            return DIRTY if conn.in_transaction or conn.seen.lost is not None or conn.changes else CLEAN
         except sqlite3.ProgrammingError:
             return "closed by the application"
 
@@ -140,19 +141,27 @@ class SQLite(Driver):
         return conn.seen
 
     def rows_written(self, conn: Connection) -> int:
-        return conn.total_changes - conn.settled_changes
+        return conn.rows_written()
 
     def abandon(self, conn: Connection) -> None:
-        """There is no server to talk to. Closing frees the file's locks now; garbage collection would, too, but a
-        traceback may keep the connection alive for long."""
-        if not conn.condemned:
-            return conn.close()
-        with suppress(sqlite3.ProgrammingError):  # closed meanwhile
-            conn.interrupt()  # the other thread's statement ends, and then the thread closes the connection
-        conn.close_at_rest()
+        """Drop a connection. There is no server to talk to. Closing frees the file's locks now; garbage collection
+        would, too, but a traceback may keep the connection alive for long.
+
+        A call that is still under way in another thread is interrupted, and that thread closes the connection."""
+        if conn.seen.users:
+            with suppress(sqlite3.ProgrammingError):  # closed by the application
+                conn.interrupt()
+        conn.seen.close_when_unused(conn.close_at_once)
 
     def is_disconnect(self, error: BaseException) -> bool:
         return False
+
+    def commit_was_refused(self, error: BaseException) -> bool:
+        """A lock that somebody else holds, or a violated constraint: the transaction is open, and can be rolled back.
+        After a loss (TransactionLost) SQLite has done that itself."""
+        if isinstance(error, (TransactionLost, sqlite3.IntegrityError)):
+            return True
+        return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
     def is_read_only(self, error: BaseException) -> bool:
         """Also of a file that was replaced, or was read-only when it was opened."""
@@ -168,18 +177,17 @@ class SQLite(Driver):
         cursor._lease = conn
         return cursor
 
-    def retire_cursor(self, cursor: Any) -> str | None:
+    def retire_cursor(self, cursor: Cursor) -> str | None:
         """An unfinished SELECT keeps its lock and its snapshot, in_transaction says nothing of it, and a rollback
-        does not end it; closing its cursor does."""
-        raw = raw_connection(cursor)
+        does not end it; closing its cursor does. Where a call of the lease is under way, the cursor may be in use, and
+        is closed with the connection."""
         fault = None
-        if raw.rests():
+        if cursor._lease in cursor._seen.users:
+            cursor._raw.left.append(cursor)
+            fault = "in the middle of a statement"
+        else:
             with suppress(sqlite3.ProgrammingError):  # closed by the application, which `inspect` will find
                 sqlite3.Cursor.close(cursor)
-            raw.orphaned = False
-        else:
-            raw.left.append(cursor)
-            fault = "in the middle of a statement"
         return super().retire_cursor(cursor) or fault
 
 
