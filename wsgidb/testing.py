@@ -30,6 +30,11 @@ from .strategies import Slot
 
 SAVEPOINT = "wsgidb_sandbox"
 ONE_CONNECTION = {"strategy": "pooled", "pool_size": 1, "max_lifetime": None, "max_idle": None, "ping_after": None}
+DESCRIBED = (
+    *("cursor_methods", "cursor_attributes", "cursor_state", "handing_out", "unobserved_methods"),
+    "when_returned",
+)
+"""What a driver tells the lease of its connections."""
 
 
 class _Engine(Engine):
@@ -124,8 +129,8 @@ class _Sandbox(Driver):
     def __init__(self, settings: Settings, *args: Any) -> None:
         super().__init__(settings, *args)
         self._inner = make_driver(replace(settings, transaction="manual"), *args)
-        self.cursor_methods = self._inner.cursor_methods  # type: ignore[misc]  # the same as the driver that it wraps
-        self.unobserved_methods = self._inner.unobserved_methods  # type: ignore[misc]
+        for name in DESCRIBED:  # the same as the driver that it wraps
+            setattr(self, name, getattr(self._inner, name))
         self.connection_class = self._inner.connection_class
         self._connected = False
         self._settled_rows = 0
@@ -212,6 +217,9 @@ class _Sandbox(Driver):
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
         return self._inner.adopt(cursor, conn)
+
+    def bind(self, value: Any, conn: Any) -> Any:
+        return self._inner.bind(value, conn)
 
     def retire_cursor(self, cursor: Any) -> str | None:
         return self._inner.retire_cursor(cursor)

@@ -327,9 +327,14 @@ def query(conn: Any, sql: str) -> None:
 class Lease:
     """As much of a lease as a driver may ask for; it is the connection's present one."""
 
+    driver_connection: Any
+
     def __init__(self, driver: Driver, raw: Any) -> None:
-        self.driver_connection = raw
+        object.__setattr__(self, "driver_connection", raw)
         driver.activity(raw).lease = self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.driver_connection, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.driver_connection, name, value)

@@ -60,6 +60,12 @@ class Driver(ABC):
     """Methods of the driver's connection, beside cursor(), that return a new cursor."""
     cursor_attributes: ClassVar[tuple[str, ...]] = ()
     """Attributes of the connection that its cursors look up at every statement, and that talk to no server."""
+    cursor_state: ClassVar[frozenset[str]] = frozenset()
+    """Attributes of the connection that its cursors set while they read a reply. They are no settings of a handler's,
+    so nothing is put back at the end of the lease."""
+    handing_out: ClassVar[tuple[str, ...]] = ()
+    """Methods and attributes of the connection that hand out an object through which the connection can be reached;
+    `bind` makes it the lease's."""
     unobserved_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the driver's connection, where it has them, that talk to the server and that its class cannot observe.
     The lease records them as statements, and adopts a cursor that they return."""
@@ -186,6 +192,10 @@ class Driver(ABC):
     def adopt(self, cursor: Any, conn: Any) -> Any:
         """The cursor as a handler gets it: its ``connection`` is the lease `conn`. Never blocks."""
         return cursor
+
+    def bind(self, value: Any, conn: Any) -> Any:
+        """What a handler gets of one of `handing_out`: every use of it enters as the lease `conn`. Never blocks."""
+        return value
 
     def retire_cursor(self, cursor: Any) -> str | None:
         """Refuse every further use of the cursor, as its lease has ended. Returns why the connection cannot be kept, or

@@ -37,7 +37,10 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
     body.update((name, _through_cursor(name)) for name in driver.cursor_methods)
     body.update((name, _observed(name)) for name in driver.unobserved_methods)
     body.update((name, property(attrgetter(f"_wsgidb_raw.{name}"))) for name in driver.cursor_attributes)
+    body.update((name, _handing_out(name, callable(getattr(raw_class, name, None)))) for name in driver.handing_out)
     body.update((name, _also_after_the_lease(name, value)) for name, value in driver.when_returned.items())
+    if driver.cursor_state:
+        body["__setattr__"] = _setting(driver.cursor_state)
     if any("__call__" in vars(cls) for cls in raw_class.__mro__):
         body["__call__"] = _entering("__call__", raw_class.__call__)
     return type("ConnectionProxy", (ConnectionProxy,), body)
@@ -54,7 +57,8 @@ def _entering(name: str, method: Any) -> Any:
         try:
             if seen.lease is not self:
                 raise seen.refusal()
-            return getattr(raw, name)(*args, **kwargs)
+            result = getattr(raw, name)(*args, **kwargs)
+            return self if result is raw else result
         finally:
             seen.users.remove(self)
             if seen.closing:
@@ -62,6 +66,33 @@ def _entering(name: str, method: Any) -> Any:
 
     entering.__name__, entering.__doc__ = name, getattr(method, "__doc__", None)
     return entering
+
+
+def _handing_out(name: str, is_method: bool) -> Any:
+    """One of `Driver.handing_out`."""
+
+    def look(self: ConnectionProxy) -> Any:
+        return self._wsgidb_slot.engine.driver.bind(getattr(self._wsgidb_raw, name), self)
+
+    def handing_out(self: ConnectionProxy, *args: Any, **kwargs: Any) -> Any:
+        return self._wsgidb_slot.engine.driver.bind(getattr(self._wsgidb_raw, name)(*args, **kwargs), self)
+
+    if not is_method:
+        return property(lambda self: call(self, look, self))
+    return lambda self, *args, **kwargs: call(self, handing_out, self, *args, **kwargs)
+
+
+def _setting(state: frozenset[str]) -> Any:
+    """Setting an attribute of the driver's connection, where its cursors set `Driver.cursor_state` for every statement.
+    """
+
+    def set_attribute(self: ConnectionProxy, name: str, value: Any) -> None:
+        if name in state:
+            call(self, setattr, self._wsgidb_raw, name, value)
+        else:
+            ConnectionProxy.__setattr__(self, name, value)
+
+    return set_attribute
 
 
 def _through_cursor(name: str) -> Any:
@@ -97,10 +128,13 @@ def _observed(name: str) -> Any:
 def _also_after_the_lease(name: str, value: Any) -> Any:
     """An attribute or method by which applications ask whether a connection is closed: after the lease it is."""
 
+    def look(raw: Any) -> Any:
+        found = getattr(raw, name)
+        return found() if callable(value) else found
+
     def ask(self: ConnectionProxy) -> Any:
         try:
-            found = call(self, getattr, self._wsgidb_raw, name)
-            return found() if callable(value) else found
+            return call(self, look, self._wsgidb_raw)
         except ConnectionReturned:
             return value() if callable(value) else value
 
