@@ -30,7 +30,8 @@ ORDER = [
     *("drivers.pymysql.wire", "drivers.pymysql.connection", "drivers.pymysql.driver"),
     *("drivers.mysqlclient.wire", "drivers.mysqlclient.statements"),
     *("drivers.mysqlclient.connection", "drivers.mysqlclient.driver"),
-    *("drivers.mysqlconnector.wire", "drivers.mysqlconnector.connection", "drivers.mysqlconnector.driver"),
+    *("drivers.mysqlconnector.wire", "drivers.mysqlconnector.replies", "drivers.mysqlconnector.connection"),
+    *("drivers.mysqlconnector.handed_out", "drivers.mysqlconnector.driver"),
     *("drivers.psycopg.wire", "drivers.psycopg.session", "drivers.psycopg.cursor"),
     *("drivers.psycopg.connection", "drivers.psycopg.driver"),
     *("drivers.sqlite", "drivers.pymysql", "drivers.mysqlclient", "drivers.mysqlconnector", "drivers.psycopg"),
@@ -50,7 +51,7 @@ ORDER = [
 THIRD_PARTY = {
     "pymysql": {f"drivers.pymysql.{part}" for part in ("driver", "wire", "connection")},
     "MySQLdb": {f"drivers.mysqlclient.{part}" for part in ("driver", "wire", "connection")},
-    "mysql": {f"drivers.mysqlconnector.{part}" for part in ("driver", "wire", "connection")},
+    "mysql": {f"drivers.mysqlconnector.{part}" for part in ("driver", "wire", "replies", "connection")},
     "dbutils": {"strategies.dbutils"},
     "sqlalchemy": {"strategies.sqlalchemy"},
     "psycopg": {f"drivers.psycopg.{part}" for part in ("driver", "wire", "session", "cursor", "connection")},

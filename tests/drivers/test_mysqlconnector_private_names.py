@@ -17,6 +17,7 @@ from wsgidb.drivers.mysqlconnector import (
     connection as mysqlconnector_connection,
 )
 from wsgidb.drivers.mysqlconnector import driver as mysqlconnector
+from wsgidb.drivers.mysqlconnector import replies as mysqlconnector_replies
 from wsgidb.drivers.mysqlconnector import wire as mysqlconnector_wire
 from wsgidb.drivers.mysqlconnector.wire import PRIVATE_NAMES
 
@@ -50,7 +51,7 @@ def test_the_list_is_complete(raw: Any) -> None:
     ours = set(Observed.__annotations__)
     used = private(mysqlconnector, {"conn"}) | private(mysqlconnector_wire, {"conn"}) | {*connection.KEPT}
     theirs = {name for name in dir(raw) if not name.startswith("__")}
-    for cls in (connection, mysqlconnector_wire.Wire, Observed):
+    for cls in (connection, mysqlconnector_replies.Replies, mysqlconnector_wire.Wire, Observed):
         ours |= vars(cls).keys()
         used |= private(cls, {"self", "super"}) if cls is not Observed else set()
         used |= {name for name in vars(cls) if name.startswith("_")} & theirs - {"_abc_impl"}

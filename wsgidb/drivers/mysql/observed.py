@@ -90,15 +90,19 @@ class Observed:
         """Close without a word to the server, and, where `busy`, without waiting for a thread that reads a reply."""
         raise NotImplementedError
 
-    def _note_error(self, error: BaseException, code: Any) -> None:
-        """A reply ended in an error. An error packet carries no status, so what is known of the transaction may be
-        wrong from now on."""
+    def _had_transaction(self) -> bool:
+        """Whether a transaction may have been open when the last command failed."""
+        return self._seen.touched > 1
+
+    def _note_error(self, error: BaseException, code: Any, among_rows: bool = False) -> None:
+        """A reply ended in an error, or the rows of a result did. An error packet carries no status, so what is known
+        of the transaction may be wrong from now on."""
         seen = self._seen
         seen.failed(error)
         seen.ended(self._clock())
         seen.unknown = True
         if not self._guarded or self._unusable() is not None:
             return
-        asked = code in MAY_END_TRANSACTION and seen.touched > 1
+        asked = (among_rows or code in MAY_END_TRANSACTION) and self._had_transaction()
         if code in ENDS_TRANSACTION or (asked and not self._ask_whether_open()):
             seen.lost = f"the server rolled the transaction back with error {code}, and the handler went on"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import mysql.connector.cursor
@@ -15,6 +16,7 @@ from mysql.connector.constants import DEFAULT_CONFIGURATION
 from mysql.connector.errors import Error, OperationalError, ReadTimeoutError, WriteTimeoutError
 
 from ...config.settings import Settings
+from ...errors import TransactionLost
 from .. import sockets, tls
 from ..activity import Activity
 from ..base import Check, Clock
@@ -22,6 +24,8 @@ from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
 from ..mysql.observed import NO_TLS
 from ..tracing import traced
 from .connection import Connection
+from .handed_out import Receiver, Results
+from .wire import Socket
 
 GOODBYE = 0.1
 """Seconds that sending COM_QUIT may take: only a full send buffer makes it wait."""
@@ -53,6 +57,13 @@ class MySQLConnector(MySQLDriver):
         "cursorclass": cursor_class("mysql-connector-python", _module, _module.MySQLCursor),
     }
     error: ClassVar[type[Exception]] = Error
+    cursor_attributes: ClassVar[tuple[str, ...]] = (
+        *("_have_next_result", "can_consume_results", "charset", "converter", "get_warnings"),
+        *("python_charset", "query_attrs", "raise_on_warnings", "unread_result"),
+    )
+    cursor_state: ClassVar[frozenset[str]] = frozenset(("unread_result",))
+    handing_out: ClassVar[tuple[str, ...]] = ("_socket", "cmd_query_iter")
+    when_returned: ClassVar[Mapping[str, Any]] = {"is_connected": lambda: False}
 
     def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
         super().__init__(settings, clock)
@@ -108,15 +119,33 @@ class MySQLConnector(MySQLDriver):
     def traced(self, conn: Connection) -> Any:
         return conn._view
 
+    def commit(self, conn: Connection) -> None:
+        """What the handler has left unread is read first, for ping_timeout at most: COMMIT cannot be sent before."""
+        if conn._unusable() is None and (conn._rows_begun or conn._have_next_result):
+            with conn._within(self.clock() + self.settings.ping_timeout, self.clock):
+                try:
+                    conn._read_rest()
+                except Error as error:
+                    if conn._unusable() is None:
+                        raise  # the server's: a statement has failed, and the handler does not know
+                    raise TransactionLost("cannot commit: the rest of a result did not come in time") from error
+        conn._unread_result = False
+        super().commit(conn)
+
     def adopt(self, cursor: Any, conn: Any) -> Any:
-        cursor.connection = conn  # its own reference is weak, and to the raw connection
+        cursor._connection = cursor.connection = conn  # its own reference is weak, and to the raw connection
         return cursor
 
+    def bind(self, value: Any, conn: Any) -> Any:
+        raw = conn.driver_connection
+        return Receiver(raw, raw._seen, conn) if isinstance(value, Socket) else Results(value, raw._seen, conn)
+
     def run(self, conn: Connection, statements: tuple[str, ...]) -> None:
-        """With all rows read: the driver's usual cursors refuse to be closed before."""
+        """With all results read: the driver's usual cursors refuse to be closed before."""
         for statement in statements:
             cursor = conn.cursor(buffered=True)
             try:
                 cursor.execute(statement)
+                conn._read_rest()
             finally:
                 cursor.close()

@@ -18,6 +18,7 @@ from mysql.connector.errors import InterfaceError, OperationalError, ReadTimeout
 from mysql.connector.network import MySQLSocket
 
 from .. import sockets
+from ..activity import Activity
 from ..base import Clock
 from ..mysql.observed import LOST, NO_TLS
 
@@ -80,6 +81,8 @@ class Socket(_BaseSocket):  # type: ignore[misc]
     def __init__(self, conn: Any) -> None:
         super().__init__()
         self._conn_clock: Clock = conn._clock
+        self._seen: Activity = conn._seen
+        self._ended = False
         self._context: ssl.SSLContext | None = conn._tls
         self._deadline: float | None = None
         self._target = (conn._unix_socket, conn._host, conn._port)
@@ -142,19 +145,29 @@ class Socket(_BaseSocket):  # type: ignore[misc]
     @property
     def open(self) -> bool:
         sock: socket.socket | None = self.sock
-        return sock is not None and sock.fileno() >= 0
+        return sock is not None and not self._ended and sock.fileno() >= 0
 
-    def abandon(self, busy: bool) -> None:
-        if busy and self.open:
+    def close_connection(self) -> None:
+        """End the network connection now, and close the descriptor once no call uses it any more. Never blocks."""
+        sock: socket.socket | None = self.sock
+        if sock is None or self._ended:
+            return
+        self._ended = True
+        if self._seen.users or self._seen.busy:
             try:
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # a reader gets an end of file
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # a call that is under way gets an end of file
             except OSError:
                 pass  # not connected any more, which is what was wanted
+        self._seen.close_when_unused(sock.close)
+
+    def shutdown(self) -> None:
+        """What the driver does without a word to the server; its own would close the descriptor at once."""
         self.close_connection()
 
     def __del__(self) -> None:
         # The driver's own shuts the connection down, which in a forked child would be the parent's.
-        self.close_connection()
+        if self.sock is not None:
+            self.sock.close()
 
 
 class Wire(_Base):  # type: ignore[misc]
@@ -167,6 +180,7 @@ class Wire(_Base):  # type: ignore[misc]
     _tls_required = False
 
     def _get_connection(self) -> Socket:
+        self._rows_begun = self._unread_result = self._have_next_result = False
         made = Socket(self)
         if self._deadline is not None:
             made.limit(self._deadline)
@@ -210,4 +224,4 @@ class Wire(_Base):  # type: ignore[misc]
 
     def _abandon(self, busy: bool) -> None:
         if self._socket is not None:
-            self._socket.abandon(busy)
+            self._socket.close_connection()
