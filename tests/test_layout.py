@@ -45,6 +45,7 @@ ORDER = [
     *("wsgi.exchange", "wsgi.response", "wsgi.middleware", "wsgi"),
     "wsgidb",
     *("testing", "pytest_plugin", "paste"),
+    *("cli.server", "cli.commands", "cli", "__main__"),
 ]
 
 # An optional third-party package is imported by one folder or module, and by no other.
