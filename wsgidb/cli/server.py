@@ -52,7 +52,8 @@ def _mysql(ask: Ask) -> Facts:
 def _postgresql(ask: Ask) -> Facts:
     """https://www.postgresql.org/docs/current/runtime-config.html"""
     (version,), (most,) = ask("SHOW server_version"), ask("SHOW max_connections")
-    (idle,) = ask("SELECT COALESCE(MAX(setting::float), 0) * 0.001 FROM pg_settings WHERE name = 'idle_session_timeout'")
+    milliseconds = "SELECT COALESCE(MAX(setting::float), 0) FROM pg_settings WHERE name = 'idle_session_timeout'"
+    (idle,) = ask(milliseconds)
     (read_only,) = ask("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool")
     (cipher,) = ask("SELECT (SELECT cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid())")
     return {
@@ -60,7 +61,7 @@ def _postgresql(ask: Ask) -> Facts:
         "version": version,
         "tls": cipher or None,
         "max_connections": int(most),
-        "idle_timeout": float(idle) or None,
+        "idle_timeout": idle * 0.001 or None,
         "read_only": bool(read_only),
     }
 
