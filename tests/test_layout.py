@@ -32,7 +32,7 @@ ORDER = [
     *("drivers.mysqlclient.connection", "drivers.mysqlclient.driver"),
     *("drivers.mysqlconnector.wire", "drivers.mysqlconnector.replies", "drivers.mysqlconnector.connection"),
     *("drivers.mysqlconnector.handed_out", "drivers.mysqlconnector.driver"),
-    *("drivers.psycopg.wire", "drivers.psycopg.session", "drivers.psycopg.cursor"),
+    *("drivers.psycopg.wire", "drivers.psycopg.session", "drivers.psycopg.statements"),
     *("drivers.psycopg.connection", "drivers.psycopg.driver"),
     *("drivers.sqlite", "drivers.pymysql", "drivers.mysqlclient", "drivers.mysqlconnector", "drivers.psycopg"),
     "drivers",
@@ -55,7 +55,7 @@ THIRD_PARTY = {
     "mysql": {f"drivers.mysqlconnector.{part}" for part in ("driver", "wire", "replies", "connection")},
     "dbutils": {"strategies.dbutils"},
     "sqlalchemy": {"strategies.sqlalchemy"},
-    "psycopg": {f"drivers.psycopg.{part}" for part in ("driver", "wire", "session", "cursor", "connection")},
+    "psycopg": {f"drivers.psycopg.{part}" for part in ("driver", "wire", "session", "statements", "connection")},
     "opentelemetry": {"observe.opentelemetry"},
     "pytest": {"pytest_plugin"},
 }
@@ -145,10 +145,11 @@ def test_error_codes_of_a_server_live_with_its_driver() -> None:
 
 
 def test_locks_live_where_state_is_shared() -> None:
-    """Layout, S1: in the stores and the state of a process, and a first use has one of its request's own."""
+    """Layout, S1: in the stores and the state of a process, and a first use has one of its request's own. psycopg's
+    connection has a lock of psycopg's, which is replaced where a lease has left it locked."""
     assert users(*LOCKS) == {
         *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
-        *("pool.process", "lease.proxy", "observe.opentelemetry"),
+        *("pool.process", "lease.proxy", "observe.opentelemetry", "drivers.psycopg.connection"),
     }
 
 

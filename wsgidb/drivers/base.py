@@ -61,11 +61,15 @@ class Driver(ABC):
     cursor_attributes: ClassVar[tuple[str, ...]] = ()
     """Attributes of the connection that its cursors look up at every statement, and that talk to no server."""
     cursor_state: ClassVar[frozenset[str]] = frozenset()
-    """Attributes of the connection that its cursors set while they read a reply. They are no settings of a handler's,
-    so nothing is put back at the end of the lease."""
+    """Attributes of the connection that its cursors, and what else it hands out, set as they work. They are no settings
+    of a handler's, so nothing is put back at the end of the lease."""
     handing_out: ClassVar[tuple[str, ...]] = ()
     """Methods and attributes of the connection that hand out an object through which the connection can be reached;
     `bind` makes it the lease's."""
+    lease_members: ClassVar[tuple[str, ...]] = ()
+    """Methods and properties of the driver's connection, where it has them, that are written in Python and hand out the
+    connection itself, or objects that keep it: they run with the lease in its place, so that these objects use the
+    lease."""
     unobserved_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the driver's connection, where it has them, that talk to the server and that its class cannot observe.
     The lease records them as statements, and adopts a cursor that they return."""

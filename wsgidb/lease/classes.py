@@ -35,6 +35,8 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
         if callable(method) and not isinstance(method, type) and not name.startswith("__") and name not in OWN:
             body[name] = _entering(name, method)
     body.update((name, _through_cursor(name)) for name in driver.cursor_methods)
+    for name in driver.lease_members:
+        body.update((name, vars(cls)[name]) for cls in reversed(raw_class.__mro__) if name in vars(cls))
     body.update((name, _observed(name)) for name in driver.unobserved_methods)
     body.update((name, property(attrgetter(f"_wsgidb_raw.{name}"))) for name in driver.cursor_attributes)
     body.update((name, _handing_out(name, callable(getattr(raw_class, name, None)))) for name in driver.handing_out)

@@ -1,8 +1,8 @@
 """psycopg's connection, observed: what it did since it was last settled, without asking the server.
 
 libpq knows the true state of the transaction after every reply, so nothing has to be guessed here. All that is said
-to the server goes through ``Connection.wait()``; cursors are observed only to count statements and the rows they
-changed.
+to the server goes through ``Connection.wait()``. The cursors of a lease, and whatever else psycopg hands out, hold the
+lease in place of this connection (`Psycopg.lease_members`), so that they reach ``wait()`` through the lease only.
 
 Private names of psycopg that this relies on are listed in `PRIVATE_NAMES`; a test holds them against the version
 that is installed.
@@ -10,8 +10,8 @@ that is installed.
 
 from __future__ import annotations
 
-import re
 import time
+from threading import Lock
 from typing import Any
 
 import psycopg
@@ -20,8 +20,8 @@ from psycopg import pq
 from ...errors import TransactionLost
 from ..activity import Activity
 from ..base import CLEAN, DIRTY, Clock, State
-from .cursor import observed
 from .session import Session
+from .statements import COPIED, ENDINGS, QUERIES, rows_changed, would_commit
 from .wire import Limit, Work, drive
 
 PRIVATE_NAMES = {
@@ -40,19 +40,21 @@ PRIVATE_NAMES = {
         "_prepared",
         "_read_only",
         "_rollback_gen",
+        "_start_query",
         "_tpc",
     ),
-    "Cursor": ("_conn", "_pgconn"),
+    "Cursor": ("_conn", "_results", "_rowcount"),
 }
+"""Beside those of `QUERIES` and `ENDINGS`."""
 
 IDLE, ACTIVE, INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INERROR
 OPEN = pq.ConnStatus.OK  # named here, as looking an enumeration up costs as much as all else of an inspect
-ENDS_TRANSACTION = re.compile(r"(?:\s|;|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END|PREPARE)\b", re.IGNORECASE | re.DOTALL)
 
 
 class Connection(Session):
     """Notes each command's start, end and error in its `Activity`."""
 
+    lock: Any
     _clock: Clock = time.monotonic
     _limit: Limit | None = None
     """For each single wait of a handler's statement."""
@@ -61,45 +63,27 @@ class Connection(Session):
         self._seen = Activity()
         super().__init__(pgconn, *args, **kwargs)
         self._own_pid = pgconn.backend_pid
-        self.server_cursor_factory = self.server_cursor_factory  # through the property: what it makes is observed
+        self._queued: set[Any] = set()
+        """The cursors whose results a pipeline has still to read."""
 
     def __del__(self) -> None:
         """No warning that it was not closed: of what was abandoned, garbage collection closes the socket."""
-
-    # -- cursors
-
-    @property
-    def cursor_factory(self) -> Any:
-        return self._cursor_factory
-
-    @cursor_factory.setter
-    def cursor_factory(self, factory: Any) -> None:
-        self._cursor_factory = observed(factory)
-
-    @property
-    def server_cursor_factory(self) -> Any:
-        return self._server_cursor_factory
-
-    @server_cursor_factory.setter
-    def server_cursor_factory(self, factory: Any) -> None:
-        self._server_cursor_factory = observed(factory)
-
-    def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("withhold"):
-            self._holds = True
-        return super().cursor(*args, **kwargs)
 
     # -- the handler's commands
 
     def wait(self, work: Work, *args: Any, **kwargs: Any) -> Any:
         """All that is said to the server, but for wsgidb's own work."""
         seen = self._seen
+        name = getattr(work, "__name__", "")
+        cursor = self._statement(work, name) if name in QUERIES else None
+        if name in ENDINGS:
+            seen.statements += self.pgconn.transaction_status != IDLE
         seen.busy = seen.used = True
         seen.touched += 1
         began = self._clock()
         try:
             # Who listens for notifications waits as long as he likes.
-            if self._limit is None or getattr(work, "__name__", "") == "notifies":
+            if self._limit is None or name == "notifies":
                 result = super().wait(work, *args, **kwargs)
             else:
                 result = self._wait_limited(work, self._limit)
@@ -110,8 +94,25 @@ class Connection(Session):
             raise
         finally:
             seen.seconds += self._clock() - began
+        if cursor is not None and self._pipeline is None:
+            seen.written += rows_changed(cursor)
+        elif name == COPIED:
+            seen.written += result.command_tuples or 0
         self._ended()  # not after a BaseException: then it may be in its middle
         return result
+
+    def _statement(self, work: Any, name: str) -> Any:
+        """Note a statement that is about to be run. Returns its cursor; raises TransactionLost."""
+        arguments = work.gi_frame.f_locals
+        if self.pgconn.transaction_status == INERROR:
+            self._refuse_to_lose(arguments[QUERIES[name]])
+        self._seen.statements += 1
+        cursor = arguments["self"]
+        if self._pipeline is not None:
+            self._queued.add(cursor)
+        if name == "_declare_gen" and cursor.withhold:
+            self._holds = True
+        return cursor
 
     def _wait_limited(self, work: Work, limit: Limit) -> Any:
         try:
@@ -128,35 +129,33 @@ class Connection(Session):
         return b"on" in said or (None in said and not self._read_only)
 
     def _ended(self) -> None:
-        seen = self._seen
+        seen, pgconn = self._seen, self.pgconn
         seen.busy = False
-        if self.pgconn.transaction_status == IDLE:
+        if self._queued and not (self._pipeline and self._pipeline.result_queue):
+            seen.written += sum(map(rows_changed, self._queued))
+            self._queued.clear()
+        if pgconn.transaction_status == IDLE and pgconn.backend_pid == self._own_pid:
             seen.touched = seen.written = 0
-
-    def commit(self) -> None:
-        self._seen.statements += self.pgconn.transaction_status != IDLE
-        super().commit()
-
-    def rollback(self) -> None:
-        self._seen.statements += self.pgconn.transaction_status != IDLE
-        super().rollback()
 
     def _exec_command(self, command: Any, *args: Any, **kwargs: Any) -> Any:
         """What psycopg says by itself: BEGIN, COMMIT, ROLLBACK, SAVEPOINT …"""
         if self.pgconn.transaction_status == INERROR:
-            self.refuse_to_lose(command)
+            self._refuse_to_lose(command)
         return super()._exec_command(command, *args, **kwargs)
 
-    def refuse_to_lose(self, command: Any) -> None:
+    def _refuse_to_lose(self, query: Any) -> None:
         """After an error in a transaction the server would answer COMMIT with a ROLLBACK, and no error.
 
-        Raises TransactionLost for a command that is to keep what the transaction did."""
-        if isinstance(command, bytes):
-            text = command.decode("utf-8", "replace")
-        else:
-            text = command if isinstance(command, str) else command.as_string(self)
-        if ENDS_TRANSACTION.match(text):
+        Raises TransactionLost for a statement that is to keep what the transaction did."""
+        if would_commit(query, self):
             raise TransactionLost("an error has ended the transaction, and the handler went on")
+
+    def _cancel_gen(self) -> Any:
+        """A cancellation, of which nobody knows what it will hit unless the server has confirmed it."""
+        seen = self._seen
+        before, seen.unfit = seen.unfit, "a cancellation was not confirmed"
+        yield from super()._cancel_gen()
+        seen.unfit = before
 
     # -- what became of it
 
@@ -165,6 +164,8 @@ class Connection(Session):
         reason = self.unusable()
         if reason is not None:
             return reason
+        self.free_lock()
+        self.renew_adapters()
         if (
             self.pgconn.transaction_status != IDLE
             or self._autocommit is not autocommit
@@ -180,6 +181,7 @@ class Connection(Session):
         return CLEAN
 
     def unusable(self) -> str | None:
+        """Why no further command can be sent, if so. Rows that are left unread can be read (`read_rest`)."""
         pgconn = self.pgconn
         if pgconn.status != OPEN:
             return "closed by the application or the driver"
@@ -187,13 +189,20 @@ class Connection(Session):
             return "reconnected by the application"
         if self._pipeline is not None:
             return "unread results of a pipeline"
-        if self.in_use or pgconn.transaction_status == ACTIVE:
+        if self._seen.busy or pgconn.transaction_status == ACTIVE:
             return "in the middle of a statement"
         if self._num_transactions or self._tpc is not None:
             return "inside a transaction() block or a two-phase transaction"
         return None
 
     @property
-    def in_use(self) -> bool:
-        """A stream(), copy() or notifies() that was left in its middle keeps the lock, as another thread does."""
-        return bool(self._seen.busy or self.lock.locked())
+    def has_unread_rows(self) -> bool:
+        """Whether a stream() or copy() was left in its middle."""
+        return bool(self.pgconn.transaction_status == ACTIVE and self._pipeline is None and not self._seen.busy)
+
+    def free_lock(self) -> None:
+        """Replace psycopg's lock if it is held, once no call of the lease can begin any more.
+
+        A generator that was left suspended holds it (stream(), notifies()), or a thread that is about to be refused."""
+        if self.lock.locked() and not self._seen.busy:
+            self.lock = Lock()

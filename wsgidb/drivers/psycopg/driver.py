@@ -9,7 +9,6 @@ SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any, ClassVar
 
@@ -24,7 +23,6 @@ from ..activity import Activity
 from ..base import SERVER_OPTIONS, Check, Clock, Driver, State, refuse_owned, unknown_option
 from ..tracing import traced
 from .connection import Connection
-from .cursor import Cursor
 from .wire import WRITE, Limit, connect
 
 DISCONNECTS = frozenset(
@@ -68,7 +66,13 @@ class Psycopg(Driver):
     clears_sessions = True
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     connection_class = Connection
-    cursor_methods: ClassVar[tuple[str, ...]] = ("execute",)
+    lease_members: ClassVar[tuple[str, ...]] = (
+        *("connection", "execute", "notifies", "pipeline", "transaction"),
+        "_pipeline_nolock",  # executemany() calls it, since 3.2
+    )
+    cursor_attributes: ClassVar[tuple[str, ...]] = ("_pipeline", "_prepared", "lock", "pgconn")
+    cursor_state: ClassVar[frozenset[str]] = frozenset(("_num_transactions", "_pipeline"))
+    when_returned: ClassVar[dict[str, Any]] = {"broken": False, "closed": True}
 
     def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
         super().__init__(settings, clock)
@@ -171,8 +175,16 @@ class Psycopg(Driver):
         conn.own(conn.renew(self.settings.init_sql, self.autocommit), deadline, self.clock)
 
     def commit(self, conn: Connection) -> None:
+        """PostgreSQL accepts no COMMIT before all rows are read; what stream() or COPY TO has left is read, for up to
+        ping_timeout."""
         if not conn._seen.touched:
             return
+        conn.free_lock()
+        if conn.has_unread_rows:
+            try:
+                conn.own(conn.read_rest(), self.clock() + self.settings.ping_timeout, self.clock)
+            except psycopg.Error as error:
+                raise TransactionLost(f"cannot commit: rows were left unread ({error})") from error
         reason = conn.unusable()
         if reason is not None:
             raise TransactionLost(f"cannot commit: {reason}")
@@ -180,7 +192,7 @@ class Psycopg(Driver):
 
     def close(self, conn: Connection) -> None:
         """Never blocks: libpq's socket is non-blocking, so a goodbye that cannot be sent at once is not sent."""
-        if conn.in_use:
+        if conn._seen.users or conn._seen.busy:
             return self.abandon(conn)
         conn.close()
 
@@ -200,17 +212,14 @@ class Psycopg(Driver):
         return conn._seen
 
     def abandon(self, conn: Connection) -> None:
-        """libpq would say goodbye, so the socket is taken away from it first. This process's descriptor of it is
-        closed by that, and a parent's is left alone."""
-        if conn.in_use:  # libpq's memory must last until the other thread, which hears the line end, lets go of it
-            return conn.hang_up()
-        if not conn.closed:
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                os.dup2(null, conn.pgconn.socket, inheritable=False)
-            finally:
-                os.close(null)
-        conn.pgconn.finish()
+        """libpq's memory must last until a thread that is inside libpq has heard the end of the line, and let go of it.
+        The last call of a lease frees it; where psycopg's own connection was used past the lease, garbage collection
+        does."""
+        seen = conn._seen
+        if seen.users or seen.busy:
+            conn.hang_up()
+        if seen.users or not seen.busy:
+            seen.close_when_unused(conn.drop)
 
     def is_disconnect(self, error: BaseException) -> bool:
         if not isinstance(error, psycopg.Error):
@@ -226,8 +235,5 @@ class Psycopg(Driver):
         return traced(psycopg.connect, conn, cursor_factory=conn.cursor_factory)
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
-        if isinstance(cursor, Cursor):
-            cursor._lease = conn
-        else:  # of a factory that is no class
-            cursor._conn = conn
+        cursor._conn = conn  # its ``connection``, through which it talks to the server
         return cursor

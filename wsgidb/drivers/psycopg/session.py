@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import psycopg
@@ -56,6 +57,18 @@ class Session(_Base):  # type: ignore[misc]
         except (OSError, psycopg.OperationalError):
             pass  # not connected any more, which is what was wanted
 
+    def drop(self) -> None:
+        """Close without a goodbye: the socket is taken away from libpq before libpq would send one.
+
+        That closes this process's descriptor, and leaves a parent's alone."""
+        if not self.closed:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.dup2(null, self.pgconn.socket, inheritable=False)
+            finally:
+                os.close(null)
+        self.pgconn.finish()
+
     # -- may block until a deadline
 
     def own(self, work: Work, deadline: float, clock: Clock) -> None:
@@ -79,6 +92,16 @@ class Session(_Base):  # type: ignore[misc]
         for result in (yield from generators.execute(self.pgconn)):
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise psycopg.errors.error_from_result(result, encoding=self.info.encoding)
+
+    def read_rest(self) -> Work:
+        """Read the rows that the handler has left unread, and forget them. An error among them has ended the
+        transaction, which libpq knows. Raises psycopg.OperationalError for a COPY FROM, which waits for data."""
+        while (result := (yield from generators.fetch(self.pgconn))) is not None:
+            if result.status == pq.ExecStatus.COPY_OUT:
+                while type((yield from generators.copy_from(self.pgconn))) is memoryview:
+                    pass
+            elif result.status == pq.ExecStatus.COPY_IN:
+                raise psycopg.OperationalError("a COPY FROM was not ended")
 
     def initialize(self, statements: tuple[str, ...], autocommit: bool) -> Work:
         """Run init_sql, in one transaction unless each statement is to stand by itself."""
