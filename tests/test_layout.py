@@ -59,7 +59,7 @@ THIRD_PARTY = {
     "opentelemetry": {"observe.opentelemetry"},
     "pytest": {"pytest_plugin"},
 }
-# What `import wsgidb` takes from the standard library; a room that is loaded when first needed may take more.
+# What `import wsgidb` takes from the standard library; a module that is loaded when first needed may take more.
 AT_START = {
     *("__future__", "abc", "collections", "collections.abc", "contextlib", "dataclasses", "difflib", "enum"),
     *("functools", "importlib", "importlib.util", "logging", "math", "operator", "os", "random", "re", "sys"),
@@ -68,7 +68,7 @@ AT_START = {
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"}
 
 
-def room(path: Path) -> str:
+def module_name(path: Path) -> str:
     """A file's name in `ORDER`."""
     parts = [*path.relative_to(PACKAGE).with_suffix("").parts]
     if parts[-1] == "__init__":
@@ -76,12 +76,12 @@ def room(path: Path) -> str:
     return ".".join(parts) or "wsgidb"
 
 
-TREES = {room(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
-PACKAGES = {room(path.parent / "__init__.py") for path in PACKAGE.rglob("__init__.py")}
+TREES = {module_name(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+PACKAGES = {module_name(path.parent / "__init__.py") for path in PACKAGE.rglob("__init__.py")}
 
 
 def imports(name: str, at_once: bool = False) -> Iterator[str]:
-    """All modules that a room imports, `at_once` or also when first needed, by their full names."""
+    """All modules that a module imports, `at_once` or also when first needed, by their full names."""
     full = name if name == "wsgidb" else f"wsgidb.{name}"
     package = (full if name in PACKAGES else full.rpartition(".")[0]).split(".")
     for node in TREES[name].body if at_once else ast.walk(TREES[name]):
@@ -96,7 +96,7 @@ def imports(name: str, at_once: bool = False) -> Iterator[str]:
 
 
 def users(*names: str) -> set[str]:
-    """The rooms whose code names one of these: as a name, an attribute, or an argument."""
+    """The modules whose code names one of these: as a name, an attribute, or an argument."""
 
     def named(node: ast.AST) -> str | None:
         if isinstance(node, ast.Name):
@@ -110,19 +110,19 @@ def users(*names: str) -> set[str]:
     return {name for name, tree in TREES.items() if any(named(node) in names for node in ast.walk(tree))}
 
 
-def test_every_room_has_its_place() -> None:
-    """Layout: a new room is named in ORDER, and no name there is left over."""
+def test_every_module_has_its_place() -> None:
+    """Layout: a new module is named in ORDER, and no name there is left over."""
     assert sorted(TREES) == sorted(ORDER)
 
 
 @pytest.mark.parametrize("name", sorted(TREES))
-def test_a_room_imports_only_rooms_above_it(name: str) -> None:
+def test_a_module_imports_only_modules_above_it(name: str) -> None:
     """Layout: so there are no circles, and what stands above can be read without what stands below."""
     inner = {module.removeprefix("wsgidb.") for module in imports(name) if module.partition(".")[0] == "wsgidb"}
     assert inner <= set(ORDER[: ORDER.index(name)])
 
 
-def test_a_third_party_package_is_imported_in_one_room() -> None:
+def test_a_third_party_package_is_imported_in_one_module() -> None:
     """Layout: its absence can then be answered in one place."""
     found: dict[str, set[str]] = {}
     for name in TREES:
@@ -172,7 +172,7 @@ def test_the_time_of_day_is_read_nowhere() -> None:
     assert {module for module in imported if module.partition(".")[0] in ("time", "datetime")} == {"time"}
 
 
-def test_the_environment_is_read_in_one_room() -> None:
+def test_the_environment_is_read_in_one_module() -> None:
     """Layout: an option's name in the environment comes from the table."""
     assert users("environb", "getenv", "putenv") == set()
     readers = {

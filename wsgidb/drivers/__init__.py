@@ -1,4 +1,4 @@
-"""The drivers: one room each, imported only when a url asks for it."""
+"""The drivers: a folder or module each, which is imported only when a url asks for it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DRIVERS = {
     "postgresql+psycopg": ("psycopg.driver", "Psycopg", "postgresql"),
     "sqlite": ("sqlite.driver", "SQLite", None),
 }
-"""By scheme: the room, its class, and the extra that installs the package it needs."""
+"""By scheme: the module, its class, and the extra that installs the package that it needs."""
 ELSEWHERE = {"mysql+mysqlclient": "mysql+mysqldb", "mysqlclient": "mysql+mysqldb", "mariadb": "mysql"}
-"""What users may try."""
+"""Schemes that users try, and the right ones."""
 
 
 def make_driver(settings: Settings, clock: Clock = time.monotonic) -> Driver:
@@ -35,15 +35,15 @@ def _driver_class(settings: Settings) -> type[Driver]:
     if chosen is not None:
         return own("driver", chosen, Driver, "wsgidb.drivers.Driver")
     if settings.url is None:
-        room, name, extra, asked = "generic", "Generic", None, "creator"
+        module, name, extra, asked = "generic", "Generic", None, "creator"
         if settings.shares_engine:
-            room, name = "sqlalchemy_engine", "SQLAlchemyEngine"
+            module, name = "sqlalchemy_engine", "SQLAlchemyEngine"
     else:
         asked = SHORT.get(settings.url.scheme, settings.url.scheme)
         if asked not in DRIVERS:
             known = [*DRIVERS, *SHORT]
             hint = nearest(asked, known, ELSEWHERE)
             raise ConfigError(f"url: unknown scheme {asked!r}{hint}; takes {', '.join(known)}")
-        room, name, extra = DRIVERS[asked]
-    found: type[Driver] = load(__name__, room, name, extra, f"url: {asked}")
+        module, name, extra = DRIVERS[asked]
+    found: type[Driver] = load(__name__, module, name, extra, f"url: {asked}")
     return found
