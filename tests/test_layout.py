@@ -28,7 +28,8 @@ ORDER = [
     *("drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
     *("drivers.mysql.observed", "drivers.mysql.driver", "drivers.mysql"),
     *("drivers.pymysql.wire", "drivers.pymysql.connection", "drivers.pymysql.driver"),
-    *("drivers.mysqlclient.wire", "drivers.mysqlclient.statements"),
+    *("drivers.mysqlclient.wire", "drivers.mysqlclient.result", "drivers.mysqlclient.replies"),
+    *("drivers.mysqlclient.commands", "drivers.mysqlclient.statements"),
     *("drivers.mysqlclient.connection", "drivers.mysqlclient.driver"),
     *("drivers.mysqlconnector.wire", "drivers.mysqlconnector.replies", "drivers.mysqlconnector.connection"),
     *("drivers.mysqlconnector.handed_out", "drivers.mysqlconnector.driver"),
@@ -51,7 +52,9 @@ ORDER = [
 # An optional third-party package is imported by one folder or module, and by no other.
 THIRD_PARTY = {
     "pymysql": {f"drivers.pymysql.{part}" for part in ("driver", "wire", "connection")},
-    "MySQLdb": {f"drivers.mysqlclient.{part}" for part in ("driver", "wire", "connection")},
+    "MySQLdb": {
+        f"drivers.mysqlclient.{part}" for part in ("driver", "wire", "result", "replies", "commands", "connection")
+    },
     "mysql": {f"drivers.mysqlconnector.{part}" for part in ("driver", "wire", "replies", "connection")},
     "dbutils": {"strategies.dbutils"},
     "sqlalchemy": {"strategies.sqlalchemy"},

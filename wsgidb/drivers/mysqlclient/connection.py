@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from MySQLdb import MySQLError, NotSupportedError
+from MySQLdb import MySQLError
+from MySQLdb.constants import CLIENT
 
 from ..activity import Activity
 from ..base import CLEAN, DIRTY, Clock, State
-from ..mysql.observed import DISCONNECTS, MALFORMED, OUT_OF_SYNC, Observed
+from .commands import Commands
 from .statements import BEGINS, COMMITS, ENDS, UNKNOWN, WRITES, Effect, effect_of, may_chain
-from .wire import Wire
-
-GONE = DISCONNECTS - {OUT_OF_SYNC}
 
 # How to ask whether a transaction is open: MariaDB's way, and what MySQL can tell after a lock timeout.
 QUESTIONS = ("SELECT @@in_transaction", "SELECT NOT @@innodb_rollback_on_timeout")
 
 
-class Connection(Wire, Observed):
+class Connection(Commands):
     """Notes each statement's start, end and error in its `Activity`."""
 
     _begun = False
@@ -31,15 +29,14 @@ class Connection(Wire, Observed):
     """Something was said that may have opened a transaction, since wsgidb's last rollback."""
     _chains = False
     """Something was said in this session that may have changed completion_type."""
-    _other_user = False
-    _incomplete = False
-    """Of the last reply there may be more than was read, or an error that nobody has seen."""
 
     def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
         self._seen, self._clock = Activity(), clock
         super().__init__(deadline, clock, **arguments)
         self._own_thread = self.thread_id()
         self._own_settings = arguments
+        self._own_multi_statements = bool(self.client_flag & CLIENT.MULTI_STATEMENTS)
+        self._changed = False
 
     def __delattr__(self, name: str) -> None:
         """The C class refuses it for all names, also for what an application has set."""
@@ -97,34 +94,13 @@ class Connection(Wire, Observed):
     def _succeeded(self, effect: Effect) -> None:
         seen = self._seen
         if effect is ENDS:
-            self._begun = False
+            self._begun = self._incomplete = False
             self._opaque = self._opaque or self._chains
             seen.settled()
         elif effect is COMMITS or effect is BEGINS:
             seen.written = 0
         elif effect is WRITES and (self._begun or not self.get_autocommit()):
             seen.written += max(self.affected_rows(), 0)
-
-    def store_result(self) -> Any:
-        """Cursors read every reply by it, unless they are unbuffered."""
-        result = super().store_result()
-        self._incomplete = bool(self.more_results())
-        return result
-
-    def next_result(self) -> int:
-        """Of several statements in one the first alone is in `query`; the library forgets an error of the others with
-        the next result that it is asked for.
-
-        Cursors ask before each statement and when they are closed. Where nothing can follow the library is not asked,
-        as it would let go of the interpreter lock."""
-        if not self._incomplete:
-            return -1
-        self._look_for_error()
-        try:
-            found: int = super().next_result()
-        finally:
-            self._look_for_error()
-        return found
 
     def commit(self) -> None:
         self.query("COMMIT")
@@ -139,34 +115,7 @@ class Connection(Wire, Observed):
             self._opaque = opaque
             self._seen.written = 0
 
-    def ping(self, reconnect: bool = False) -> None:
-        if reconnect:
-            raise NotSupportedError("ping(reconnect=True) would go on in another session, and lose the transaction")
-        if self._deadline is None:
-            super().ping()
-        else:
-            self._query_before("DO 0", *self._deadline)
-
-    def change_user(self, *args: Any, **arguments: Any) -> None:
-        self._other_user = True
-        super().change_user(*args, **arguments)
-
-    # -- replies
-
-    def _failed(self, error: MySQLError) -> None:
-        code = error.args[0] if error.args else None
-        if not isinstance(code, int):
-            return  # another thread is in the middle of a statement
-        if code in GONE:
-            self._gone = True
-        if code == MALFORMED:
-            self._drop_descriptor()  # the library would go on, and take what is left of the reply for the next one
-        self._note_error(error, code)
-
-    def _look_for_error(self) -> None:
-        """An error among a result's rows goes past the methods above: the library has it until its next call."""
-        if self.open and not self._seen.busy and (code := self.errno()):
-            self._failed(MySQLError(code, self.error()))
+    # -- losses
 
     def _ask_whether_open(self) -> bool:
         for question in QUESTIONS:
@@ -185,9 +134,6 @@ class Connection(Wire, Observed):
             self._seen.lost = "the connection was lost, and the handler went on"
         return self._seen.lost is not None
 
-    def _unseen_ping(self) -> None:
-        self.ping()
-
     # -- what became of it
 
     def _state(self, autocommit: bool, whole_session: bool) -> State | str:
@@ -196,23 +142,17 @@ class Connection(Wire, Observed):
         reason = self._unusable()
         if reason is not None:
             return reason
-        if not seen.touched:
-            untouched = not self._opaque and not (whole_session and seen.used)
-            return CLEAN if untouched and self.get_autocommit() is autocommit else DIRTY
         if self._unread():
             return "unread rows"
-        if seen.unknown or self._begun or self._opaque or self.get_autocommit() is not autocommit:
+        if self._unbuffered and not self._end_results():
+            return "a result set is still in use"
+        if not seen.touched:
+            untouched = not self._opaque and not self._changed and not (whole_session and seen.used)
+            return CLEAN if untouched and self.get_autocommit() is autocommit else DIRTY
+        doubtful = seen.unknown or self._begun or self._opaque or self._changed
+        if doubtful or self.get_autocommit() is not autocommit:
             return DIRTY
         return CLEAN if autocommit and not whole_session else DIRTY
-
-    def _unread(self) -> bool:
-        """Where nothing is left to read the library says -1; only where something is, it would have to read."""
-        if not self._incomplete:
-            return False
-        try:
-            return bool(self.more_results()) or super().next_result() != -1
-        except MySQLError:
-            return True
 
     def _unusable(self) -> str | None:
         if not self.open or self._gone:
@@ -224,9 +164,11 @@ class Connection(Wire, Observed):
         return None if self.thread_id() == self._own_thread else "reconnected by the application"
 
     def _clean_up(self) -> None:
-        """Roll back, whatever a handler has set completion_type to."""
+        """Roll back, whatever a handler has set completion_type to, and take back what a rollback does not."""
         self.query("ROLLBACK AND NO CHAIN" if self._chains else "ROLLBACK")
         self._begun = self._opaque = False
+        if self._changed:
+            self._take_back_changes()
 
     def _reset_session(self) -> None:
         """COM_CHANGE_USER to the same user, and what it takes back of connecting. The library has no deadline for it:
@@ -234,8 +176,9 @@ class Connection(Wire, Observed):
         self._clean_up()
         given = self._own_settings
         super().change_user(given.get("user", ""), given.get("password", ""), given.get("database", ""))
-        self._chains = False
+        self._other_user = self._chains = False
         self.set_character_set(given["charset"], given.get("collation"))
+        self._changed = False
         if given.get("sql_mode"):
             self.set_sql_mode(given["sql_mode"])
         if given.get("init_command"):

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 
 import MySQLdb
 import MySQLdb.cursors
-from MySQLdb import MySQLError, OperationalError
+from MySQLdb import MySQLError, OperationalError, ProgrammingError
 from MySQLdb.constants import CLIENT
 
 from ...config import values
 from ...config.settings import Settings
 from ...errors import ConfigError
 from .. import sockets, tls
-from ..base import Check, Clock
+from ..base import Check, Clock, State
 from ..mysql.driver import OWNED, MySQLDriver, cursor_class
 from ..mysql.observed import LOST, NO_TLS
 from ..tracing import traced
@@ -32,10 +32,8 @@ _cursors: Any = MySQLdb.cursors
 
 class MySQLClient(MySQLDriver):
     name = "mysqlclient"
-    cursor_attributes: ClassVar[tuple[str, ...]] = (
-        *("encoding", "literal"),
-        *("warning_count", "affected_rows", "insert_id"),
-    )
+    cursor_attributes: ClassVar[tuple[str, ...]] = ("encoding",)
+    when_returned: ClassVar[dict[str, Any]] = {"open": 0, "closed": 1}
     connection_class = Connection
     owned: ClassVar[dict[str, str]] = {**OWNED, "read_default_file": "", "read_default_group": ""}
     parameters: ClassVar[dict[str, Any]] = {
@@ -116,6 +114,12 @@ class MySQLClient(MySQLDriver):
         if conn._unusable() is not None:
             return self.abandon(conn)
         conn.close()
+
+    def inspect(self, conn: Any) -> State | str:
+        try:
+            return super().inspect(conn)
+        except ProgrammingError:  # the library's lock: a thread uses the connection past the lease
+            return "in the middle of a statement"
 
     def watch(self, conn: Connection) -> Check:
         return sockets.watch(conn.fileno())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import MySQLdb.connections
 from MySQLdb import MySQLError, OperationalError
 
 from .. import sockets
+from ..activity import Activity
 from ..base import Clock
 from ..mysql.observed import LOST
 
@@ -21,6 +22,7 @@ _Raw: Any = MySQLdb.connections.Connection
 class Wire(_Raw):  # type: ignore[misc]
     """The part of our connection that deals with the socket."""
 
+    _seen: Activity
     _gone = False
     """The server, or the way to it, was found to be lost."""
     _deadline: tuple[float, Clock] | None = None
@@ -51,38 +53,38 @@ class Wire(_Raw):  # type: ignore[misc]
         super().read_query_result()
 
     def _abandon(self, busy: bool) -> None:
-        """The library can only close with a goodbye: so it gets to say that to nobody."""
+        """Close without a word to the server. A thread that waits for a reply gets an end of file, and the descriptor
+        is closed when no thread uses it any more."""
         if not self.open:
             return
-        if busy:
-            return self._wake_reader()
-        self._drop_descriptor()
-        self.close()
+        if os.getpid() == self._pid:  # in a forked child it would end the parent's session
+            self._shut_down()
+        self._seen.close_when_unused(self._close_silently)
 
-    def _wake_reader(self) -> None:
-        """The thread that waits for a reply gets an end of file; the descriptor is the library's to close."""
+    def _shut_down(self) -> None:
+        """End the connection, though not the descriptor, which is the library's to close."""
         try:
             copy = os.dup(self._descriptor)
         except OSError:
             return
         if _identity(copy) != self._identity:
             return os.close(copy)
-        with socket.socket(fileno=copy) as line:
-            try:
-                line.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # not connected any more, which is what was wanted
+        with socket.socket(fileno=copy) as line, suppress(OSError):  # it may not be connected any more
+            line.shutdown(socket.SHUT_RDWR)
+
+    def _close_silently(self) -> None:
+        """The library can only close with a goodbye: so it gets to say that to nobody."""
+        self._drop_descriptor()
+        with suppress(MySQLError):  # closed already, or in use by a thread that has the driver's own connection
+            self.close()
 
     def _drop_descriptor(self) -> None:
         """Close the socket without a word, by putting another file in its place."""
-        try:
-            number = self.fileno()
-            if _identity(number) == self._identity:
+        with suppress(OSError):  # closed already
+            if _identity(self._descriptor) == self._identity:
                 nobody = os.open(os.devnull, os.O_RDWR)
-                os.dup2(nobody, number, inheritable=False)
+                os.dup2(nobody, self._descriptor, inheritable=False)
                 os.close(nobody)
-        except (OSError, MySQLError):
-            pass  # closed already
 
     def __del__(self) -> None:
         """In a forked child the library's goodbye would end the parent's session."""

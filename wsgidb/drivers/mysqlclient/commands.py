@@ -1,0 +1,86 @@
+"""mysqlclient's connection and the commands of its C library that are no statements.
+
+Each method of the C class that talks to the server is observed here, in replies.py or in connection.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from MySQLdb import NotSupportedError
+
+from .replies import Replies
+
+MULTI_STATEMENTS_ON, MULTI_STATEMENTS_OFF = 0, 1  # enum enum_mysql_set_option of mysql.h
+
+
+class Commands(Replies):
+    """The part of our connection that deals with commands."""
+
+    _other_user = False
+    """The application has logged in as another user."""
+    _changed = False
+    """The application has changed what no statement changes and no rollback takes back: the library's character set, or
+    an option of the server's for this connection."""
+    _own_settings: dict[str, Any]
+    """What the connection was made with."""
+    _own_multi_statements: bool
+
+    def _command(self, command: Any, *args: Any, **arguments: Any) -> Any:
+        """Run one of them. It has no result set, and touches no transaction; its error is found by the next look."""
+        seen = self._seen
+        self._look_for_error()
+        seen.busy = True
+        seen.began = self._clock()
+        try:
+            found = command(*args, **arguments)
+        except Exception:
+            seen.busy = False  # the reply has come, or nothing was sent
+            raise
+        seen.ended(self._clock())
+        return found
+
+    def ping(self, *reconnect: Any) -> None:
+        if any(reconnect):
+            raise NotSupportedError("ping(reconnect=True) would go on in another session, and lose the transaction")
+        self._command(super().ping, *reconnect)
+
+    def stat(self) -> Any:
+        return self._command(super().stat)
+
+    def dump_debug_info(self) -> None:
+        self._command(super().dump_debug_info)
+
+    def kill(self, number: int) -> None:
+        self._command(super().kill, number)
+
+    def shutdown(self) -> None:
+        self._command(super().shutdown)
+
+    def select_db(self, name: str) -> None:
+        self._seen.used = True
+        self._command(super().select_db, name)
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        self._seen.used = self._changed = True
+        self._command(super().set_character_set, charset, collation)
+
+    def set_server_option(self, option: int) -> Any:
+        self._seen.used = self._changed = True
+        return self._command(super().set_server_option, option)
+
+    def change_user(self, *args: Any, **arguments: Any) -> None:
+        self._other_user = True
+        self._command(super().change_user, *args, **arguments)
+
+    def _take_back_changes(self) -> None:
+        """Undo what `_changed` stands for. The library has no deadline for it."""
+        given = self._own_settings
+        self.set_character_set(given["charset"], given.get("collation"))
+        self.set_server_option(MULTI_STATEMENTS_ON if self._own_multi_statements else MULTI_STATEMENTS_OFF)
+        self._changed = False
+
+    def _unseen_ping(self) -> None:
+        """The library's own ping has no deadline."""
+        assert self._deadline is not None
+        self._query_before("DO 0", *self._deadline)

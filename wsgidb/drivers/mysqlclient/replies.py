@@ -1,0 +1,106 @@
+"""mysqlclient's connection and the replies to its statements: result sets, and what of a reply was not read."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from MySQLdb import MySQLError
+
+from ..base import Clock
+from ..mysql.observed import DISCONNECTS, MALFORMED, OUT_OF_SYNC, Observed
+from .result import Result, Rows, UnbufferedResult, rows_of
+from .wire import Wire
+
+GONE = DISCONNECTS - {OUT_OF_SYNC}
+CLIENT_ERRORS = range(2000, 3000)
+"""Errors that the library raises itself, in the middle of a reply or before one. Any other is the end of a reply."""
+
+
+class Replies(Wire, Observed):
+    """The part of our connection that deals with result sets and errors."""
+
+    _incomplete = False
+    """Of the last reply there may be more than was read, or an error that nobody has seen."""
+
+    def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
+        self._unbuffered: weakref.WeakSet[Rows] = weakref.WeakSet()
+        super().__init__(deadline, clock, **arguments)
+
+    def store_result(self) -> Any:
+        """Cursors read every reply by it, unless they are unbuffered."""
+        result = super().store_result()
+        self._incomplete = bool(self.more_results())
+        return None if result is None else Result(result, self._seen)
+
+    def use_result(self) -> Any:
+        """Unbuffered cursors read every reply by it."""
+        rows = rows_of(self)
+        if rows is None:
+            return None
+        result = UnbufferedResult(rows, self._seen)
+        self._unbuffered.add(rows)
+        return result
+
+    def discard_result(self) -> None:
+        """Read a result set to its end, without its rows."""
+        try:
+            super().discard_result()
+        except MySQLError as error:
+            self._failed(error)
+            raise
+
+    def next_result(self) -> int:
+        """Of several statements in one the first alone is in `query`; the library forgets an error of the others with
+        the next result that it is asked for.
+
+        Cursors ask before each statement and when they are closed. Where nothing can follow the library is not asked,
+        as it would let go of the interpreter lock."""
+        if not self._incomplete:
+            return -1
+        self._look_for_error()
+        try:
+            found: int = super().next_result()
+        finally:
+            self._look_for_error()
+        if found == -1:
+            self._incomplete = False
+        return found
+
+    def _unread(self) -> bool:
+        """Where nothing is left to read the library says -1; only where something is, it would have to read."""
+        if not self._incomplete:
+            return False
+        try:
+            return bool(self.more_results()) or super().next_result() != -1
+        except MySQLError:
+            return True
+
+    def _end_results(self) -> bool:
+        """End the result sets that a lease has read row by row. Returns whether the library could free them all: not
+        where a method of one is kept, or being called. Its call, like freeing it, locks the connection for a moment,
+        in which the statement of another lease would fail."""
+        holders = [rows.holder() for rows in self._unbuffered]
+        for holder in holders:
+            if holder is not None:
+                holder.end()
+        return not self._unbuffered
+
+    # -- errors
+
+    def _failed(self, error: MySQLError) -> None:
+        code = error.args[0] if error.args else None
+        if not isinstance(code, int):
+            return  # another thread is in the middle of a statement
+        if code in GONE:
+            self._gone = True
+        if code == MALFORMED:
+            self._drop_descriptor()  # the library would go on, and take what is left of the reply for the next one
+        if code not in CLIENT_ERRORS:
+            self._incomplete = False
+        self._note_error(error, code)
+
+    def _look_for_error(self) -> None:
+        """An error among a result's rows goes past the methods above: the library has it until its next call."""
+        if self.open and not self._seen.busy and (code := self.errno()):
+            self._failed(MySQLError(code, self.error()))
