@@ -28,8 +28,8 @@ from serving import database
 from wsgidb import Database, DatabaseMiddleware
 
 BATCH = 100
-STRATEGIES = ("pooled", "thread-local", "dbutils-persistent", "dbutils-pooled", "sqlalchemy")
-TRANSACTIONS = ("autocommit", "manual", "request")
+STRATEGIES: tuple[Any, ...] = ("pooled", "thread-local", "dbutils-persistent", "dbutils-pooled", "sqlalchemy")
+TRANSACTIONS: tuple[Any, ...] = ("autocommit", "manual", "request")
 THREADS, POOL = (2, 4, 8, 16), 8
 PEERS = {
     "PersistentDB": persistent_db,

@@ -67,7 +67,7 @@ def flask(source: Source | None) -> Any:
 def make() -> Any:
     row, url = BY_NAME[os.environ["BENCH_ROW"]], os.environ["BENCH_URL"]
     name = os.environ["BENCH_DRIVER"]
-    tls = os.environ.get("BENCH_TLS", "disabled")
+    tls: Any = os.environ.get("BENCH_TLS", "disabled")
     source = None if row.make is None else row.make(Driver(name, url, tls != "disabled"), url)
     app = {"wsgi": plain, "flask": flask}[os.environ["BENCH_FRAMEWORK"]](source)
     if source is not None:

@@ -19,7 +19,7 @@ from peers import SELECT
 from serving import database
 from wsgidb import Database
 
-STRATEGIES = ("pooled", "thread-local")
+STRATEGIES: tuple[Any, ...] = ("pooled", "thread-local")
 
 
 def query(conn: Any) -> None:

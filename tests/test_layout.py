@@ -42,7 +42,7 @@ ORDER = [
     "pool",
     *("lease.proxy", "lease.classes", "lease"),
     *("observe.durations", "observe.opentelemetry", "observe.telemetry", "observe"),
-    "database",
+    *("keywords", "database"),
     *("wsgi.exchange", "wsgi.response", "wsgi.middleware", "wsgi"),
     "wsgidb",
     *("testing", "pytest_plugin", "paste"),
@@ -61,6 +61,7 @@ THIRD_PARTY = {
     "psycopg": {f"drivers.psycopg.{part}" for part in ("driver", "wire", "session", "statements", "connection")},
     "opentelemetry": {"observe.opentelemetry"},
     "pytest": {"pytest_plugin"},
+    "typing_extensions": {"keywords"},  # for type checkers only; it is never imported at run time
 }
 # What `import wsgidb` takes from the standard library; a module that is loaded when first needed may take more.
 AT_START = {

@@ -6,7 +6,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from .config.settings import Settings
 from .dbapi import Connection
@@ -20,6 +20,9 @@ from .pool.engine import Engine
 from .pool.leaks import watched
 from .pool.stats import Stats, snapshot
 from .strategies import Request
+
+if TYPE_CHECKING:
+    from .keywords import DatabaseOptions, Unpack
 
 D = TypeVar("D", bound="Database")
 
@@ -45,7 +48,7 @@ class Database:
         /,
         *,
         clock: Callable[[], float] = time.monotonic,
-        **options: Any,
+        **options: Unpack[DatabaseOptions],
     ) -> None:
         """Check the options and load the driver. Never blocks.
 

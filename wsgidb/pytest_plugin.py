@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from .keywords import SandboxOptions, Unpack
     from .testing import SandboxDatabase
 
 
@@ -19,7 +20,7 @@ def wsgidb_sandbox() -> Iterator[Callable[..., SandboxDatabase]]:
 
     made: list[SandboxDatabase] = []
 
-    def make(url: str | None = None, /, **options: Any) -> SandboxDatabase:
+    def make(url: str | None = None, /, **options: Unpack[SandboxOptions]) -> SandboxDatabase:
         made.append(SandboxDatabase(url, **options))
         return made[-1]
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config.settings import Settings
 from .database import Database
@@ -27,6 +27,9 @@ from .drivers.base import DIRTY, SERVER_OPTIONS, Check, State
 from .errors import ConfigError, DatabaseUnavailable
 from .pool.engine import Engine
 from .strategies import Slot
+
+if TYPE_CHECKING:
+    from .keywords import SandboxOptions, Unpack
 
 SAVEPOINT = "wsgidb_sandbox"
 ONE_CONNECTION = {"strategy": "pooled", "pool_size": 1, "max_lifetime": None, "max_idle": None, "ping_after": None}
@@ -70,7 +73,7 @@ class SandboxDatabase(Database):
     _engine_class = _Engine
     _engine: _Engine
 
-    def __init__(self, url: str | None = None, /, **options: Any) -> None:
+    def __init__(self, url: str | None = None, /, **options: Unpack[SandboxOptions]) -> None:
         """Take the arguments of `Database`, without the options that a sandbox sets itself: `strategy`, `pool_size`,
         `max_lifetime`, `max_idle` and `ping_after`.
 
@@ -78,7 +81,7 @@ class SandboxDatabase(Database):
         ConfigError."""
         for name in options.keys() & ONE_CONNECTION.keys():
             raise ConfigError(f"{name}: cannot be given to a sandbox, which has one connection and keeps it")
-        given = {**options, **ONE_CONNECTION}
+        given: Any = {**options, **ONE_CONNECTION}
         if url is None and "creator" not in options:
             super().__init__(Settings.from_env(overrides=given))
         else:

@@ -32,24 +32,25 @@ class TestAutocommit:
 
     @pytest.mark.parametrize("transaction", TRANSACTIONS)
     @pytest.mark.parametrize("value", ["1", "0", "true"])
-    def test_not_in_the_url(self, transaction: str, value: str) -> None:
+    def test_not_in_the_url(self, transaction: Any, value: str) -> None:
         """R9: autocommit is refused with any value, and the error names the option to use."""
         with pytest.raises(ConfigError, match=r"^autocommit: .* url or connect_args; use wsgidb's option transaction"):
             DatabaseMiddleware(never, f"{MYSQL}?autocommit={value}", transaction=transaction)
 
     @pytest.mark.parametrize("transaction", TRANSACTIONS)
     @pytest.mark.parametrize("value", [True, False])
-    def test_not_in_connect_args(self, transaction: str, value: bool) -> None:
+    def test_not_in_connect_args(self, transaction: Any, value: bool) -> None:
         """R9: a dict given as connect_args is checked at start-up."""
         with pytest.raises(ConfigError, match=r"^autocommit: "):
             DatabaseMiddleware(never, MYSQL, transaction=transaction, connect_args={"autocommit": value})
 
     @pytest.mark.parametrize("name", ["autocommit", "isolation_level"])
     @pytest.mark.parametrize("transaction", TRANSACTIONS)
-    def test_not_by_sqlites_names(self, name: str, transaction: str) -> None:
+    def test_not_by_sqlites_names(self, name: str, transaction: Any) -> None:
         """R9: both of sqlite3's names for it are refused."""
         url = "sqlite:////tmp/never-opened.db"
-        for options in ({"connect_args": {name: None}}, {}):
+        given: list[Any] = [{"connect_args": {name: None}}, {}]
+        for options in given:
             address = url if options else f"{url}?{name}=DEFERRED"
             with pytest.raises(ConfigError, match=rf"^{name}: .*option transaction"):
                 DatabaseMiddleware(never, address, transaction=transaction, **options)
@@ -57,12 +58,12 @@ class TestAutocommit:
     def test_it_is_no_option_of_wsgidb(self) -> None:
         """R9: the keyword is refused as unknown and not passed to the driver."""
         with pytest.raises(ConfigError, match="unknown option 'autocommit'"):
-            DatabaseMiddleware(never, MYSQL, autocommit=True)
+            DatabaseMiddleware(never, MYSQL, autocommit=True)  # type: ignore[call-arg]
 
 
 class TestVeto:
     @pytest.mark.parametrize("transaction", ["manual", "autocommit"])
-    def test_a_veto_needs_something_to_veto(self, transaction: str) -> None:
+    def test_a_veto_needs_something_to_veto(self, transaction: Any) -> None:
         """commit_veto would be ignored without transaction=request, so it is refused."""
         with pytest.raises(ConfigError, match=rf"^commit_veto: needs transaction=request, got {transaction}$"):
             DatabaseMiddleware(never, MYSQL, transaction=transaction, commit_veto=lambda *args: True)
@@ -77,7 +78,7 @@ class TestVeto:
     def test_a_veto_is_callable(self) -> None:
         """A pattern of statuses is refused, because it is not callable."""
         with pytest.raises(ConfigError, match=r"^commit_veto: takes a callable, or its module:name, got '5xx'"):
-            DatabaseMiddleware(never, MYSQL, transaction="request", commit_veto="5xx")
+            DatabaseMiddleware(never, MYSQL, transaction="request", commit_veto="5xx")  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ class TestInitSQL:
         "init_sql", ["SELECT nonsense", "SET time_zone = '+00:00'\nSET no_such_variable = 1", "SELEC 1"]
     )
     def test_one_that_fails_is_a_503_and_leaks_no_session(
-        self, mariadb: MariaDB, sessions: Any, caplog: pytest.LogCaptureFixture, transaction: str, init_sql: str
+        self, mariadb: MariaDB, sessions: Any, caplog: pytest.LogCaptureFixture, transaction: Any, init_sql: str
     ) -> None:
         """R1: the application is not called, the client does not learn the cause, and the log shows it."""
         before = sessions()

@@ -100,4 +100,4 @@ class TestReadyMade:
         with pytest.raises(ConfigError, match="pool_size: is an option of the Database"):
             DatabaseMiddleware(app, database, pool_size=5)
         with pytest.raises(ConfigError, match=r"'exlude' \(did you mean 'exclude'"):
-            DatabaseMiddleware(app, database, exlude="/x")
+            DatabaseMiddleware(app, database, exlude="/x")  # type: ignore[call-arg]

@@ -151,7 +151,7 @@ def test_none_is_what_the_documentation_calls_it(name: str, none: object) -> Non
 
 def test_a_callable_that_returns_no_dict_is_named(caplog: pytest.LogCaptureFixture) -> None:
     """connect_args is called when a connection is opened, so the log must say what is wrong."""
-    database = Database(SQLITE, connect_args=lambda: 5)
+    database = Database(SQLITE, connect_args=lambda: 5)  # type: ignore[arg-type]
     with pytest.raises(DatabaseUnavailable), database.connection():
         pass
     assert "connect_args: takes a callable that returns a dict, got int of it" in caplog.text

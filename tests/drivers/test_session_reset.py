@@ -115,7 +115,7 @@ def test_the_next_request_finds_what_the_first_one_found(
 
 
 @pytest.mark.parametrize("change", OBJECTS)
-def test_the_next_request_finds_nothing_that_was_made(mariadb: MariaDB, table: None, keeping: str, change: str) -> None:
+def test_the_next_request_finds_nothing_that_was_made(mariadb: MariaDB, table: None, keeping: Any, change: str) -> None:
     """C3: temporary tables and prepared statements are gone."""
     do, look = OBJECTS[change]
     with Database(mariadb.url(), strategy=keeping, reset="session") as source:
@@ -144,7 +144,7 @@ def is_free(mariadb: MariaDB, lock: str) -> bool:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_locks_are_free_when_the_request_is_over(mariadb: MariaDB, table: None, keeping: str, lock: str) -> None:
+def test_locks_are_free_when_the_request_is_over(mariadb: MariaDB, table: None, keeping: Any, lock: str) -> None:
     """C3: nobody waits for a table lock or a named lock of a request that is over."""
     with Database(mariadb.url(), strategy=keeping, reset="session") as source:
         with source.connection() as conn:
@@ -154,7 +154,7 @@ def test_locks_are_free_when_the_request_is_over(mariadb: MariaDB, table: None, 
         assert source.stats().connects == 1
 
 
-def test_a_rollback_leaves_the_rest_of_the_session(mariadb: MariaDB, table: None, keeping: str) -> None:
+def test_a_rollback_leaves_the_rest_of_the_session(mariadb: MariaDB, table: None, keeping: Any) -> None:
     """reset=rollback (the default) leaves variables, settings, the database, temporary tables and locks in place."""
     with Database(mariadb.url(), strategy=keeping) as source:
         with source.connection() as conn:
@@ -178,7 +178,7 @@ def test_a_rollback_leaves_the_rest_of_the_session(mariadb: MariaDB, table: None
 
 
 @pytest.mark.parametrize("collation", ["", "utf8mb4_bin"])
-def test_what_the_connection_was_opened_with_is_applied_again(mariadb: MariaDB, keeping: str, collation: str) -> None:
+def test_what_the_connection_was_opened_with_is_applied_again(mariadb: MariaDB, keeping: Any, collation: str) -> None:
     """C3: charset, collation, sql_mode, init_command and init_sql hold for every request."""
     query = {"charset": "latin1", "sql_mode": "ANSI", "init_command": "SET @command = 1"}
     query |= {"charset": "utf8mb4", "collation": collation} if collation else {}

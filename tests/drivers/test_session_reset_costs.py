@@ -60,8 +60,8 @@ def test_what_a_reset_costs(
     mariadb: MariaDB,
     proxy: TCPProxy,
     clock: Clock,
-    keeping: str,
-    transaction: str,
+    keeping: Any,
+    transaction: Any,
     database: str,
     options: dict[str, Any],
     expected: list[str],
@@ -95,7 +95,7 @@ def test_a_request_that_ran_nothing_costs_no_reset_after_a_ping(mariadb: MariaDB
 
 @server
 def test_a_server_that_refuses_costs_the_connection(
-    mariadb: MariaDB, keeping: str, monkeypatch: pytest.MonkeyPatch
+    mariadb: MariaDB, keeping: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C6: where the command is unknown (error 1047: an old server, a proxy between) no session is handed on."""
     monkeypatch.setattr("wsgidb.drivers.pymysql.connection.COM_RESET_CONNECTION", 0xFE)
@@ -112,7 +112,7 @@ def test_a_server_that_refuses_costs_the_connection(
 @server
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
 def test_a_reset_that_fails_anywhere_costs_the_connection(
-    mariadb: MariaDB, proxy: TCPProxy, keeping: str, step: int
+    mariadb: MariaDB, proxy: TCPProxy, keeping: Any, step: int
 ) -> None:
     """C6: half a reset is none."""
     init = ["SET @init = 1"]

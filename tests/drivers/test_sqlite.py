@@ -165,7 +165,7 @@ def test_row_factory_is_put_back(db: Database) -> None:
 
 
 @pytest.mark.parametrize("transaction", ["manual", "autocommit"])
-def test_changed_autocommit_is_put_back(path: Path, transaction: str) -> None:
+def test_changed_autocommit_is_put_back(path: Path, transaction: Any) -> None:
     """C3: however a handler switched autocommit, and whatever it left open, the next write is as configured."""
     changes: list[tuple[str, Any]] = [("isolation_level", None), ("isolation_level", "IMMEDIATE")]
     if sys.version_info >= (3, 12):

@@ -59,7 +59,7 @@ def fails(database: Database, *statements: str) -> None:
 
 @pytest.mark.parametrize("transaction", MODES)
 @pytest.mark.parametrize("sql", WRITES)
-def test_every_write_is_in_a_transaction(path: Path, transaction: str, sql: str) -> None:
+def test_every_write_is_in_a_transaction(path: Path, transaction: Any, sql: str) -> None:
     """R2: sqlite3 begins one for a first word of INSERT, UPDATE, DELETE and REPLACE only."""
     with Database(f"sqlite:///{path}", transaction=transaction) as database:
         fails(database, sql)
@@ -83,7 +83,7 @@ def test_autocommit_begins_none(path: Path) -> None:
     "statements",
     [("CREATE TABLE another (n)", "INSERT INTO another VALUES (1)"), ("SAVEPOINT a", WRITES[0], "RELEASE a")],
 )
-def test_what_stands_by_itself(path: Path, transaction: str, stands: bool, statements: tuple[str, ...]) -> None:
+def test_what_stands_by_itself(path: Path, transaction: Any, stands: bool, statements: tuple[str, ...]) -> None:
     """R9: with request all of the request is one transaction; else DDL, and a savepoint that was released, stand, as
     sqlite3 has it."""
     with Database(f"sqlite:///{path}", transaction=transaction) as database:
@@ -95,7 +95,7 @@ def test_what_stands_by_itself(path: Path, transaction: str, stands: bool, state
 
 @pytest.mark.parametrize("transaction", MODES)
 @pytest.mark.parametrize("sql", ["SELECT n FROM kept", "WITH a AS (SELECT n FROM kept) SELECT n FROM a", "VACUUM"])
-def test_what_begins_none(path: Path, sql: str, transaction: str) -> None:
+def test_what_begins_none(path: Path, sql: str, transaction: Any) -> None:
     """C4: reading opens no transaction, and VACUUM cannot be in one."""
     with Database(f"sqlite:///{path}", transaction=transaction) as database, database.connection() as conn:
         conn.execute(sql).fetchall()
@@ -104,7 +104,7 @@ def test_what_begins_none(path: Path, sql: str, transaction: str) -> None:
 
 @pytest.mark.parametrize("transaction", MODES)
 @pytest.mark.parametrize("sql", ["INSERT INTO nowhere VALUES (1)", "INSERT INTO kept VALUES (?)", "NONSENSE"])
-def test_a_statement_that_fails_leaves_no_transaction(path: Path, transaction: str, sql: str) -> None:
+def test_a_statement_that_fails_leaves_no_transaction(path: Path, transaction: Any, sql: str) -> None:
     """As sqlite3 does it, which begins once it has understood the statement."""
     with Database(f"sqlite:///{path}", transaction=transaction) as database, database.connection() as conn:
         with pytest.raises(sqlite3.Error):

@@ -59,7 +59,7 @@ class Listener(logging.Handler):
 class Soak:
     """One strategy, one server, many requests. `rows` is the table, `problems` what did not add up."""
 
-    def __init__(self, server: MariaDB, strategy: str, seed: int) -> None:
+    def __init__(self, server: MariaDB, strategy: Any, seed: int) -> None:
         self.server, self.seed = server, seed
         self.random = random.Random(seed)
         self.rows: dict[str, Row] = {}

@@ -107,7 +107,7 @@ NAMESAKES = {
 @pytest.mark.server
 @pytest.mark.parametrize("use", [error_swallowed, error_escapes, handler_recovers, without_a_cursor])
 @pytest.mark.parametrize("transaction", ["manual", "autocommit"])
-def test_read_only_server_is_left(url: str, proxy: TCPProxy, use: Callable[[Database], None], transaction: str) -> None:
+def test_read_only_server_is_left(url: str, proxy: TCPProxy, use: Callable[[Database], None], transaction: Any) -> None:
     """discard_read_only: whatever the handler makes of the error, and the next request has another connection."""
     with Database(url, transaction=transaction) as database:
         with database.connection() as conn:
@@ -146,7 +146,7 @@ def test_their_namesakes_do_not(url: str, proxy: TCPProxy, name: str) -> None:
 @pytest.mark.server
 def test_switched_off(url: str, proxy: TCPProxy) -> None:
     """discard_read_only=false: an application that tries to write to a replica keeps its connection."""
-    with Database(url, discard_read_only="false") as database:
+    with Database(url, discard_read_only=False) as database:
         assert told(database, proxy, *READ_ONLY["--read-only"]) == {}
 
 
@@ -187,7 +187,7 @@ def test_postgresql_that_takes_no_writes(own_postgresql: PostgreSQL) -> None:
 
 @pytest.mark.server
 @pytest.mark.parametrize("transaction", ["manual", "autocommit"])
-def test_swallowed_loss(mariadb: MariaDB, keeping: str, transaction: str) -> None:
+def test_swallowed_loss(mariadb: MariaDB, keeping: Any, transaction: Any) -> None:
     """A connection that the server has killed in a statement is discarded as lost, though the handler told nobody, and
     no rollback is tried on it."""
     with Database(mariadb.url(), strategy=keeping, transaction=transaction) as database:

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ LAST_WORDS = {
 @pytest.mark.parametrize("strategy", ["thread-local", "pooled"])
 @pytest.mark.parametrize("scheme", DRIVERS[:3])
 @pytest.mark.parametrize("words", LAST_WORDS)
-def test_error_ahead_of_time(mariadb: MariaDB, proxy: TCPProxy, scheme: str, words: str, strategy: str) -> None:
+def test_error_ahead_of_time(mariadb: MariaDB, proxy: TCPProxy, scheme: str, words: str, strategy: Any) -> None:
     """A server says on an idle connection why it hangs up: the next request never sees that, without a ping."""
     url = proxy.url_from(mariadb.url()).replace("mysql+pymysql", scheme)
     with Database(url, strategy=strategy, ping_after=None) as database:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import MySQLdb
 import pytest
 
@@ -35,7 +37,7 @@ REPLIES = {
 
 @pytest.mark.parametrize("scheme", READ_TIMEOUT)
 @pytest.mark.parametrize("words", REPLIES)
-def test_reply(mariadb: MariaDB, proxy: TCPProxy, scheme: str, words: str, keeping: str) -> None:
+def test_reply(mariadb: MariaDB, proxy: TCPProxy, scheme: str, words: str, keeping: Any) -> None:
     """The statement's error; the handler that goes on gets another one, and never what is left of the reply; then the
     connection is discarded, and the next request is served."""
     url = proxy.url_from(mariadb.url()).replace("mysql+pymysql", scheme)
@@ -54,7 +56,7 @@ def test_reply(mariadb: MariaDB, proxy: TCPProxy, scheme: str, words: str, keepi
             assert run(conn, "SELECT 'next'") == [("next",)]
 
 
-def test_malformed_packet(mariadb: MariaDB, proxy: TCPProxy, keeping: str) -> None:
+def test_malformed_packet(mariadb: MariaDB, proxy: TCPProxy, keeping: Any) -> None:
     """2027, by which mysqlclient calls it, means that the connection is lost."""
     url = proxy.url_from(mariadb.url()).replace("mysql+pymysql", "mysql+mysqldb")
     with Database(url, strategy=keeping) as database:

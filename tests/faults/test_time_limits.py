@@ -61,7 +61,7 @@ class Teller:
         return get(self.app).status_code
 
 
-def test_statement_time_limit(bank: MariaDBBank, keeping: str) -> None:
+def test_statement_time_limit(bank: MariaDBBank, keeping: Any) -> None:
     """1969, MariaDB's max_statement_time: one statement is undone, the request fails, and its connection is kept."""
     with Database(bank.url, strategy=keeping, transaction="request") as database:
         teller = Teller(database)
@@ -74,7 +74,7 @@ def test_statement_time_limit(bank: MariaDBBank, keeping: str) -> None:
         assert (database.stats().connects, database.stats().discards) == (1, {})
 
 
-def test_statement_time_limit_that_was_swallowed(bank: MariaDBBank, keeping: str) -> None:
+def test_statement_time_limit_that_was_swallowed(bank: MariaDBBank, keeping: Any) -> None:
     """1969 ends its statement only: a handler that goes on commits the rest, as with any failed statement."""
     with Database(bank.url, strategy=keeping, transaction="request") as database:
         teller = Teller(database)
@@ -83,7 +83,7 @@ def test_statement_time_limit_that_was_swallowed(bank: MariaDBBank, keeping: str
         assert (teller.told, bank.state) == ([1969], AFTER)
 
 
-def test_select_time_limit_of_mysql(bank: MariaDBBank, keeping: str) -> None:
+def test_select_time_limit_of_mysql(bank: MariaDBBank, keeping: Any) -> None:
     """3024, MySQL's max_execution_time for a SELECT: an error like any other, and the connection is kept."""
     with Database(bank.url, strategy=keeping, transaction="request") as database:
         teller = Teller(database)
@@ -96,7 +96,7 @@ def test_select_time_limit_of_mysql(bank: MariaDBBank, keeping: str) -> None:
 
 @pytest.mark.parametrize("scheme", READ_TIMEOUT)
 @pytest.mark.parametrize("before", ["", "SELECT REPEAT('x', 100000) UNION ALL "], ids=["all of it", "its second row"])
-def test_late_reply(mariadb: MariaDB, keeping: str, scheme: str, before: str) -> None:
+def test_late_reply(mariadb: MariaDB, keeping: Any, scheme: str, before: str) -> None:
     """read_timeout: a handler that goes on gets errors, and nobody the reply that comes too late."""
     url, limit = mariadb.url().replace("mysql+pymysql", scheme), READ_TIMEOUT[scheme]
     with Database(url, strategy=keeping, read_timeout=limit) as database:
@@ -113,7 +113,7 @@ def test_late_reply(mariadb: MariaDB, keeping: str, scheme: str, before: str) ->
 
 
 @pytest.mark.parametrize("swallows", [False, True])
-def test_read_timeout(bank: MariaDBBank, keeping: str, swallows: bool) -> None:
+def test_read_timeout(bank: MariaDBBank, keeping: Any, swallows: bool) -> None:
     """read_timeout: nobody knows what became of the statement, so its connection goes, and with it the transaction;
     where the error was swallowed, the commit fails."""
     limit = READ_TIMEOUT["mysql+pymysql"]
@@ -130,7 +130,7 @@ def test_read_timeout(bank: MariaDBBank, keeping: str, swallows: bool) -> None:
         assert bank.state == AFTER
 
 
-def test_write_timeout(bank: MariaDBBank, keeping: str) -> None:
+def test_write_timeout(bank: MariaDBBank, keeping: Any) -> None:
     """write_timeout: a statement that the network does not take is over then, though its reply might be waited for much
     longer; its connection goes, and with it the transaction."""
     took = []

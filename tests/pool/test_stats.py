@@ -68,7 +68,7 @@ def fill(database: Database, connections: int) -> None:
             stack.enter_context(database.connection())
 
 
-def test_new_database_has_done_nothing(fakedb: FakeDB, strategy: str) -> None:
+def test_new_database_has_done_nothing(fakedb: FakeDB, strategy: Any) -> None:
     """All counters begin at zero, and making a Database opens nothing."""
     with Database(creator=fakedb.connect, strategy=strategy) as database:
         assert {name: value for name, value in asdict(database.stats()).items() if value} == {}
@@ -77,7 +77,7 @@ def test_new_database_has_done_nothing(fakedb: FakeDB, strategy: str) -> None:
 
 
 @pytest.mark.server
-def test_reconciles_with_the_server(mariadb: MariaDB, status: Callable[[str], int], strategy: str) -> None:
+def test_reconciles_with_the_server(mariadb: MariaDB, status: Callable[[str], int], strategy: Any) -> None:
     """connects is what the server counts as Connections, open what it counts as Threads_connected, at every step."""
     with Database(mariadb.url(), strategy=strategy, pool_size=5) as database:
         connections, threads = status("Connections"), status("Threads_connected")
@@ -206,7 +206,7 @@ def test_closing_forgets_nothing(clock: Clock) -> None:
         assert (stats.seconds_executing, stats.seconds_leased, stats.seconds_open) == (6, 18, 18)
 
 
-def test_discarded_on_a_clock_that_began_just_now(fakedb: FakeDB, strategy: str) -> None:
+def test_discarded_on_a_clock_that_began_just_now(fakedb: FakeDB, strategy: Any) -> None:
     """Nor is a place without a connection taken for one with a connection that was used lately."""
     with Database(creator=fakedb.connect, strategy=strategy, clock=Clock(0.25)) as database:
         fakedb.fail("rollback", FakeDB.OperationalError("gone"))
@@ -225,7 +225,7 @@ def test_timeouts(fakedb: FakeDB) -> None:
         assert 0.02 <= stats.seconds_waited < 1
 
 
-def test_discards_by_reason(fakedb: FakeDB, clock: Clock, strategy: str) -> None:
+def test_discards_by_reason(fakedb: FakeDB, clock: Clock, strategy: Any) -> None:
     """Each connection dropped as bad is counted once, by its reason; one that never opened is a connect failure."""
     with Database(creator=fakedb.connect, strategy=strategy, clock=clock) as database:
         fakedb.fail("rollback", FakeDB.OperationalError("gone"))
@@ -285,7 +285,7 @@ def test_max_lifetime_with_jitter(fakedb: FakeDB, clock: Clock) -> None:
         assert database.stats().open == 40
 
 
-def test_max_lifetime_of_a_busy_connection(fakedb: FakeDB, clock: Clock, strategy: str) -> None:
+def test_max_lifetime_of_a_busy_connection(fakedb: FakeDB, clock: Clock, strategy: Any) -> None:
     """max_lifetime: a connection that is used all the time retires, too, but never during a lease."""
     with Database(creator=fakedb.connect, strategy=strategy, max_lifetime=100, clock=clock) as database:
         with database.connection() as conn:

@@ -88,9 +88,10 @@ def dispatch(environ: Environ, start_response: Any) -> Any:
     return HANDLERS[environ["PATH_INFO"].rpartition("/")[2]](environ, start_response)
 
 
+strategy: Any = os.environ.get("TEST_STRATEGY", "pooled")
 database = Database(
     os.environ["TEST_URL"],
-    strategy=os.environ.get("TEST_STRATEGY", "pooled"),
+    strategy=strategy,
     pool_size=int(os.environ["TEST_POOL_SIZE"]),
     acquire_timeout=20,
     exclude=("/bare",),

@@ -135,7 +135,7 @@ def test_close_is_polite(make: MakeDatabase, networked: WiredBank, keeping: str)
 
 
 @pytest.mark.server
-def test_database_that_is_collected_closes_its_connections(networked: WiredBank, keeping: str) -> None:
+def test_database_that_is_collected_closes_its_connections(networked: WiredBank, keeping: Any) -> None:
     """S7: a Database that nobody has any more closes its idle connections, and does so at once."""
     aborted = networked.aborted()
     database = Database(networked.url, strategy=keeping)
@@ -149,7 +149,7 @@ def test_database_that_is_collected_closes_its_connections(networked: WiredBank,
 
 
 @pytest.mark.server
-def test_lease_keeps_what_it_needs_of_its_database(networked: WiredBank, strategy: str) -> None:
+def test_lease_keeps_what_it_needs_of_its_database(networked: WiredBank, strategy: Any) -> None:
     """S7: a lease works to its end though its Database is gone, and then its connection is closed."""
     database = Database(networked.url, strategy=strategy)
     conn = database.lease()
@@ -186,7 +186,7 @@ with database.connection() as conn, database.connection() as other:
 
 
 def test_no_threads_of_its_own(
-    fakedb: FakeDB, strategy: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    fakedb: FakeDB, strategy: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S8: connecting, pinging, retiring, failing, recovering and closing start no thread."""
 

@@ -297,7 +297,7 @@ class TestAnyPid:
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_child_that_drops_its_database(tmp_path: Path, keeping: str, closed: bool) -> None:
+def test_child_that_drops_its_database(tmp_path: Path, keeping: Any, closed: bool) -> None:
     """S6: the parent's connections are not collected with it: a driver may end their sessions then."""
     made = [Database(f"sqlite:///{tmp_path}/fork.db", strategy=keeping)]
     with made[0].connection() as conn:

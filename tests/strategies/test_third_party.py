@@ -108,12 +108,14 @@ class TestTheDocumentsDriver:
 
     def test_its_url(self, files: dict[str, str]) -> None:
         """What it says of a bad one comes at start-up."""
+        by_name: Any = {"driver": "archive:Archive"}
         with pytest.raises(ConfigError, match=r"^url: takes archive:"):
-            Database("archive://", driver="archive:Archive")
+            Database("archive://", **by_name)
 
     def test_a_missing_file(self, files: dict[str, str]) -> None:
         """What its open() raises is told in a DatabaseUnavailable."""
-        database = Database("archive:///none.db", driver="archive:Archive")
+        by_name: Any = {"driver": "archive:Archive"}
+        database = Database("archive:///none.db", **by_name)
         with database, pytest.raises(DatabaseUnavailable, match="unable to open database file"):
             database.check()
 

@@ -111,7 +111,7 @@ def conflict(conn: Any, bank: Bank) -> None:
 class Careless:
     """A middleware whose handler takes money, loses its transaction, swallows the error and goes on."""
 
-    def __init__(self, bank: MariaDBBank, *steps: Step, transaction: str = "request") -> None:
+    def __init__(self, bank: MariaDBBank, *steps: Step, transaction: Any = "request") -> None:
         self.bank, self.steps = bank, steps
         self.database = Database(
             bank.url,

@@ -100,7 +100,7 @@ CASES: list[tuple[str, tuple[str, ...], int]] = [
 
 @pytest.mark.parametrize(("transaction", "sql", "rows"), CASES)
 def test_rows_written_and_not_committed(
-    bank: Bank, warnings: Callable[[], list[str]], transaction: str, sql: tuple[str, ...], rows: int
+    bank: Bank, warnings: Callable[[], list[str]], transaction: Any, sql: tuple[str, ...], rows: int
 ) -> None:
     """One WARNING tells method, path and the number of rows, if any were written since the last commit or rollback;
     and it tells no value of the SQL's."""
@@ -150,7 +150,7 @@ def test_a_server_may_leave_empty_paths_out(bank: Bank, warnings: Callable[[], l
 
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
-def test_whenever_the_connection_was_acquired(bank: Bank, warnings: Callable[[], list[str]], acquire: str) -> None:
+def test_whenever_the_connection_was_acquired(bank: Bank, warnings: Callable[[], list[str]], acquire: Any) -> None:
     """The request is known with acquire=first-use, too."""
     with Database(bank.url, acquire=acquire) as database:
         get(DatabaseMiddleware(app_of(statements(WRITE)), database))
@@ -173,7 +173,7 @@ def test_the_request_is_let_go_of(bank: Bank) -> None:
 
 
 @pytest.mark.parametrize("transaction", ["manual", "request"])
-def test_a_handler_that_raised_meant_it(bank: Bank, warnings: Callable[[], list[str]], transaction: str) -> None:
+def test_a_handler_that_raised_meant_it(bank: Bank, warnings: Callable[[], list[str]], transaction: Any) -> None:
     """An exception is what rolls back; there is nothing to warn of."""
 
     def fail(conn: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ def said(fakedb: FakeDB) -> list[str]:
 
 
 @pytest.fixture
-def database(fakedb: FakeDB, strategy: str) -> Iterator[Database]:
+def database(fakedb: FakeDB, strategy: Any) -> Iterator[Database]:
     """A Database with each strategy, since the protocol must not depend on the strategy."""
     with Database(creator=fakedb.connect, strategy=strategy) as made:
         yield made

@@ -182,7 +182,7 @@ def serves_the_next_request(database: Database) -> bool:
 
 
 @pytest.mark.server
-def test_a_statement_that_runs_at_release_costs_the_connection_of_pymysql(mariadb: MariaDB, strategy: str) -> None:
+def test_a_statement_that_runs_at_release_costs_the_connection_of_pymysql(mariadb: MariaDB, strategy: Any) -> None:
     """R8: the next request would get its reply. The leftover thread gets an error at once and not after a minute."""
     running = "SELECT COUNT(*) FROM information_schema.processlist WHERE id = %s AND info LIKE '%%SLEEP%%'"
     with Database(mariadb.url(), strategy=strategy, pool_size=1) as database:
@@ -195,7 +195,7 @@ def test_a_statement_that_runs_at_release_costs_the_connection_of_pymysql(mariad
         assert serves_the_next_request(database)
 
 
-def test_a_statement_that_runs_at_release_costs_the_connection_of_sqlite(tmp_path: Path, strategy: str) -> None:
+def test_a_statement_that_runs_at_release_costs_the_connection_of_sqlite(tmp_path: Path, strategy: Any) -> None:
     """R8: the statement is interrupted, and its locks are gone when it has ended."""
     gate = Gate()
     with Database(f"sqlite:///{tmp_path}/r8.sqlite3", strategy=strategy, pool_size=1) as database:
@@ -214,7 +214,7 @@ def test_a_statement_that_runs_at_release_costs_the_connection_of_sqlite(tmp_pat
             assert conn.execute("SELECT COUNT(*) FROM t").fetchone() == (1,)
 
 
-def test_a_statement_that_runs_at_release_costs_the_connection_of_any_driver(fakedb: FakeDB, strategy: str) -> None:
+def test_a_statement_that_runs_at_release_costs_the_connection_of_any_driver(fakedb: FakeDB, strategy: Any) -> None:
     """R8: the cursor's proxy sees the running statement with every driver."""
     fakedb.rows[:] = [(2,)]
     gate = fakedb.block("execute")

@@ -175,7 +175,7 @@ def test_what_may_have_more_to_come_is_streamed_unread(
 
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
-def test_a_stream_is_never_read_ahead(fakedb: FakeDB, acquire: str) -> None:
+def test_a_stream_is_never_read_ahead(fakedb: FakeDB, acquire: Any) -> None:
     """R3: a chunk is made when the server asks for it, including the one that completes the announced length."""
     body = Body(b"fo", b"ur")
     with Database(creator=fakedb.connect, acquire=acquire) as database:
@@ -188,7 +188,7 @@ def test_a_stream_is_never_read_ahead(fakedb: FakeDB, acquire: str) -> None:
 
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
-def test_what_is_written_is_sent_at_once(fakedb: FakeDB, acquire: str) -> None:
+def test_what_is_written_is_sent_at_once(fakedb: FakeDB, acquire: Any) -> None:
     """R3: write() sends at once, including what completes the announced length."""
     written: list[bytes] = []
 

@@ -24,7 +24,7 @@ class Surprise(Exception):
 
 
 @pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.server)])
-def accounts(request: pytest.FixtureRequest, tmp_path: Path, strategy: str) -> Iterator[Database]:
+def accounts(request: pytest.FixtureRequest, tmp_path: Path, strategy: Any) -> Iterator[Database]:
     """A database with one account, which has 100."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/accounts.sqlite3"
@@ -110,7 +110,7 @@ def test_an_interrupt_in_a_statement_discards(
 @pytest.mark.server
 @pytest.mark.parametrize("interrupt", INTERRUPTS)
 def test_an_interrupt_while_pymysql_reads_discards(
-    mariadb: MariaDB, strategy: str, interrupt: type[BaseException]
+    mariadb: MariaDB, strategy: Any, interrupt: type[BaseException]
 ) -> None:
     """R2: an unread reply would be taken for the next statement's, even if the handler swallowed the interrupt."""
 

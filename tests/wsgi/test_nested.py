@@ -28,7 +28,7 @@ class Seen:
 
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
-def test_a_live_lease_of_the_same_database_is_passed_through(fakedb: FakeDB, database: Database, acquire: str) -> None:
+def test_a_live_lease_of_the_same_database_is_passed_through(fakedb: FakeDB, database: Database, acquire: Any) -> None:
     """R7: with two middlewares around an application there is one lease, and the outer one ends it."""
     app = Seen()
     inner = DatabaseMiddleware(app, database, acquire=acquire)
@@ -66,7 +66,7 @@ def test_two_keys_serve_two_databases(fakedb: FakeDB, database: Database) -> Non
 
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
-def test_a_dead_lease_in_a_reused_environ_does_not_count(database: Database, acquire: str) -> None:
+def test_a_dead_lease_in_a_reused_environ_does_not_count(database: Database, acquire: Any) -> None:
     """R7: some servers and many tests use an environ for a second request."""
     app = Seen()
     middleware = DatabaseMiddleware(app, database, acquire=acquire)

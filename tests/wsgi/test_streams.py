@@ -239,7 +239,7 @@ def test_the_middleware_keeps_its_own_reference(database: Database, change: str)
 
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
-def test_start_response_gets_two_arguments(fakedb: FakeDB, acquire: str) -> None:
+def test_start_response_gets_two_arguments(fakedb: FakeDB, acquire: Any) -> None:
     """R4: without exc_info the server's start_response gets exactly two arguments, as some servers take no more."""
     call = Call(DatabaseMiddleware(App(), creator=fakedb.connect, acquire=acquire))
     call.read()

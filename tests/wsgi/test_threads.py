@@ -70,7 +70,7 @@ def stream(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("how", [b"".join, lambda body: body.close()], ids=["iterated", "closed"])
-def test_another_thread_may_end_the_body(url: str, strategy: str, how: Any) -> None:
+def test_another_thread_may_end_the_body(url: str, strategy: Any, how: Any) -> None:
     """R6: Waitress and a2wsgi iterate and close in other threads. The lease that ends is the request's."""
     with Database(url, strategy=strategy) as database:
         middleware = DatabaseMiddleware(stream, database)
@@ -103,7 +103,7 @@ def test_the_request_thread_may_have_a_new_request_meanwhile(url: str) -> None:
 
 
 @pytest.mark.parametrize("acquire", ["request", "first-use"])
-def test_of_many_threads_that_close_exactly_one_releases(fakedb: FakeDB, keeping: str, acquire: str) -> None:
+def test_of_many_threads_that_close_exactly_one_releases(fakedb: FakeDB, keeping: Any, acquire: str) -> None:
     """R6: a connection that was released twice would be in the pool twice, and be leased to two requests at once."""
     with Database(creator=fakedb.connect, strategy=keeping, pool_size=2) as database:
         for _ in range(50):
@@ -138,7 +138,7 @@ def test_a_release_that_waits_leaves_nothing_to_others(fakedb: FakeDB, database:
     assert (fakedb.count("rollback"), database.stats().leased) == (1, 0)
 
 
-def test_bodies_of_one_thread_closed_by_many(fakedb: FakeDB, strategy: str) -> None:
+def test_bodies_of_one_thread_closed_by_many(fakedb: FakeDB, strategy: Any) -> None:
     """R6: sixteen bodies, each iterated by another thread, keep their own connections to the end."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:

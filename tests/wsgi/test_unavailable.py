@@ -135,7 +135,7 @@ def test_first_use_that_fails_becomes_the_same_503(failing: FakeDB, app: Any) ->
 
 
 @pytest.mark.parametrize("transaction", ["manual", "request"])
-def test_another_databases_failure_is_the_apps_own(failing: FakeDB, transaction: str) -> None:
+def test_another_databases_failure_is_the_apps_own(failing: FakeDB, transaction: Any) -> None:
     """R2: the error of a second Database is the application's to handle, as the request has its connection."""
     second = Database(creator=failing.connect)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Settings
 from ..database import Database
@@ -15,6 +15,9 @@ from ..lease.proxy import ConnectionProxy, engine_of, interrupt
 from ..strategies import Request, named
 from .exchange import CommitFailed, Environ, Exchange, HeldExchange, StartResponse
 from .response import SizedStream, Stream, is_file
+
+if TYPE_CHECKING:
+    from ..keywords import DatabaseOptions, Unpack
 
 App = Callable[[Environ, Any], Any]
 
@@ -37,7 +40,9 @@ class DatabaseMiddleware:
     [b'42']
     """
 
-    def __init__(self, app: App, database_or_url: Database | str | None = None, /, **options: Any) -> None:
+    def __init__(
+        self, app: App, database_or_url: Database | str | None = None, /, **options: Unpack[DatabaseOptions]
+    ) -> None:
         """Wrap `app`. Never blocks: the first connection is opened for the first request that needs one.
 
         `database_or_url` is an existing Database or the url for a new one. With neither, the settings are read from the

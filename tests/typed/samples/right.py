@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import create_engine
 from typing_extensions import assert_type
 
 from wsgidb import Connection, Cursor, Database, DatabaseMiddleware, Stats, get_connection
+from wsgidb.strategies import Store
 from wsgidb.testing import SandboxDatabase
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class Own(Store):
+    """A strategy of the application's."""
 
 
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -61,6 +66,25 @@ def wrapped(app: WSGIApplication, database: Database) -> WSGIApplication:
     middleware = DatabaseMiddleware(app, database, key="shop.conn")
     assert_type(middleware.database, Database)
     return DatabaseMiddleware(middleware, "sqlite:///file.db", pool_size=5)
+
+
+def options(app: WSGIApplication, database: Database) -> None:
+    Database("sqlite:///file.db", strategy="thread-local", max_idle=None, max_lifetime=60, ping_after=0.5, pool_size=4)
+    Database("sqlite:///file.db", strategy=Own, init_sql=["PRAGMA synchronous = 1"], acquire="first-use")
+    Database("sqlite:///file.db", init_sql="PRAGMA synchronous = 1", connect_args=lambda: {"timeout": 1.5})
+    Database(creator=lambda: sqlite3.connect("file.db"), connect_args={}, transaction="request", reset="rollback")
+    Database(creator=create_engine("sqlite://"), strategy="sqlalchemy")
+    Database("mysql://db.example/shop", ssl_mode="verify_ca", ssl_ca="/ca.pem", discard_read_only=False)
+    DatabaseMiddleware(app, url="sqlite:///file.db", key="shop.conn", exclude=("/static", "/health"))
+    DatabaseMiddleware(app, database, exclude=lambda environ: environ["REQUEST_METHOD"] == "OPTIONS", retry_after=5)
+    DatabaseMiddleware(app, database, commit_veto=lambda environ, status, headers: status.startswith("5"))
+    DatabaseMiddleware(app, database, on_unavailable=app, exclude="/static /health")
+    DatabaseMiddleware(app, database, on_unavailable="raise")
+    SandboxDatabase("sqlite:///file.db", transaction="request", acquire_timeout=1, acquire="first-use")
+
+
+def from_a_file(settings: dict[str, Any]) -> Database:
+    return Database(**settings)
 
 
 def sandbox(app: WSGIApplication) -> WSGIApplication:

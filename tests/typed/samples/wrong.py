@@ -6,9 +6,10 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from wsgidb import Connection, Database, DatabaseMiddleware, get_connection
+from wsgidb.testing import SandboxDatabase
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 
 def handler(environ: WSGIEnvironment) -> None:
@@ -41,3 +42,21 @@ def wrap(connection: Connection) -> None:
     Database(5)  # error: arg-type
     Database("sqlite:///file.db", clock="now")  # error: arg-type
     Database.from_env(5)  # error: arg-type
+
+
+def options(app: WSGIApplication, database: Database) -> None:
+    Database("sqlite:///file.db", pool_size="10")  # error: arg-type
+    Database("sqlite:///file.db", pool_size=2.5)  # error: arg-type
+    Database("sqlite:///file.db", pool_sise=10)  # error: call-arg
+    Database("sqlite:///file.db", strategy="pool")  # error: arg-type
+    Database("sqlite:///file.db", strategy=dict)  # error: arg-type
+    Database("sqlite:///file.db", acquire_timeout=None)  # error: arg-type
+    Database("sqlite:///file.db", init_sql=5)  # error: arg-type
+    Database("sqlite:///file.db", connect_args=["timeout"])  # error: arg-type
+    Database(creator="pymysql:connect")  # error: arg-type
+    DatabaseMiddleware(app, "sqlite:///file.db", pool_size="10")  # error: arg-type
+    DatabaseMiddleware(app, "sqlite:///file.db", exlude="/static")  # error: call-arg
+    DatabaseMiddleware(app, database, on_unavailable="503")  # error: arg-type
+    DatabaseMiddleware(app, database, commit_veto=handler)  # error: arg-type
+    SandboxDatabase("sqlite:///file.db", transaction="requests")  # error: arg-type
+    SandboxDatabase("sqlite:///file.db", pool_size=2)  # error: call-arg
