@@ -297,7 +297,7 @@ def settle(driver: Driver, conn: Any) -> str | None:
 
 def package(conn: Any) -> str:
     """The driver's top package, by a connection of its or of a subclass of ours."""
-    tops = [cls.__module__.partition(".")[0] for cls in type(conn).__mro__]
+    tops: list[str] = [cls.__module__.partition(".")[0] for cls in conn.__class__.__mro__]  # of a lease, too
     return next(top for top in tops if top in UNBUFFERED)
 
 

@@ -20,9 +20,12 @@ END_PACKET, ERROR_PACKET = 0xFE, 0xFF
 """First byte of a packet that ends rows, or stands in their place."""
 LONGEST_END = 9
 """Bytes of an end packet with its header; a longer one that begins alike is a row."""
-FULL = 0xFFFFFF
-"""Bytes of a payload that goes on in the next packet."""
 FULL_HEADER = b"\xff\xff\xff"
+"""How a packet begins whose payload goes on in the next one."""
+FIRST_OF_REPLY = 1
+"""Number of the first packet of a reply to a command of one packet, as all packets of an exchange are numbered."""
+ONE_PACKET = 0xFFFFFF - 16
+"""Bytes of a command that is sent as one packet for sure, also with compression, where there is one more header."""
 ROWS_ON_DEMAND = 0x40
 """Status flag: the rows of this result come by STMT_FETCH only."""
 STATEMENTS = (ServerCmd.QUERY, ServerCmd.STMT_EXECUTE)
@@ -75,7 +78,7 @@ class Replies(Wire, Observed):
         except BaseException as error:
             self._broken(error)
             raise
-        if reply is not None and reply[3] != (len(packet or argument or b"") + 1) // FULL + 1 & 0xFF:
+        if reply is not None and reply[3] != FIRST_OF_REPLY and len(packet or argument or b"") < ONE_PACKET:
             raise self._out_of_sync("a packet came that is not the reply to this command", close=True)
         return reply
 
@@ -102,14 +105,14 @@ class Replies(Wire, Observed):
         if self._rows_begun:
             self._skip_rows()
         while self._have_next_result:
-            self._handle_result(self._receive(self._read_timeout))
+            self._handle_result(self._receive())
             if self._rows_begun:
                 self._skip_rows()
 
     def _receive(self, read_timeout: Any = None) -> Any:
-        """The first packet of a further result."""
+        """The first packet of a further result. A cursor without a time limit has the connection's."""
         try:
-            return self._socket.recv(read_timeout)
+            return self._socket.recv(read_timeout or self._read_timeout)
         except BaseException as error:
             self._broken(error)
             raise
@@ -208,6 +211,11 @@ class Replies(Wire, Observed):
 
     def cmd_stmt_prepare(self, *args: Any, **options: Any) -> Any:
         result = super().cmd_stmt_prepare(*args, **options)
+        self._seen.ended(self._clock())
+        return result
+
+    def cmd_debug(self) -> Any:
+        result = super().cmd_debug()
         self._seen.ended(self._clock())
         return result
 
