@@ -225,8 +225,7 @@ def server(prepared: MariaDB) -> MariaDB:
 
 def database_of(server: MariaDB, driver: str, **options: Any) -> Database:
     url = server.url().replace("mysql+pymysql", SCHEMES[driver]) + QUERIES.get(driver, "")
-    tls = "disabled" if server.ca is None else "required"
-    return Database(url, pool_size=1, ssl_mode=tls, **options)
+    return Database(url, pool_size=1, ssl_mode="disabled" if server.ca is None else "required", **options)
 
 
 def stored(server: MariaDB) -> set[str]:
