@@ -15,4 +15,4 @@ def test_the_table_of_options_is_up_to_date() -> None:
         [sys.executable, str(ROOT / "tools" / "options-table")], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     assert (ROOT / "docs" / "options.md").read_text() == written
-    assert "| `pool_size` | `10` | a whole number >= 1 | connections |" in written
+    assert "| `pool_size` | `10` | a whole number >= 1 and <= 100000 | connections |" in written

@@ -125,4 +125,4 @@ def test_a_bad_key_stops_the_server_at_its_start(server: str, tmp_path: Path) ->
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
         )  # fmt: skip
     assert done.returncode != 0
-    assert "ConfigError: pool_size: takes a whole number >= 1, got 'many'" in done.stdout
+    assert "ConfigError: pool_size: takes a whole number >= 1 and <= 100000, got 'many'" in done.stdout

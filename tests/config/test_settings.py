@@ -56,7 +56,8 @@ def test_an_error_is_a_value_error_too() -> None:
 
 
 NUMBERS = [name for name, option in OPTIONS.items() if "number" in option.metadata["takes"].takes]
-BAD_NUMBERS = [-1, -0.5, float("nan"), float("inf"), float("-inf"), True, "", "five", "5s", "nan", "inf", b"5", [5], 1j]
+NONE_AT_ALL = [True, "", "five", "5s", "nan", "inf", b"5", [5], 1j]
+BAD_NUMBERS = [-1, -0.5, 1e308, 10**30, float("nan"), float("inf"), float("-inf"), *NONE_AT_ALL]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -66,6 +67,23 @@ def test_a_bad_number_is_refused_by_name(name: str, value: Any) -> None:
     message = refusal(**{name: value})
     assert message.startswith(f"{name}: takes a ")
     assert message.endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_has_an_upper_bound_that_the_error_names(name: str) -> None:
+    """The bound itself is taken, and one more is refused: a driver would wrap it around or raise at every request."""
+    takes = OPTIONS[name].metadata["takes"].takes
+    most = int(takes.removesuffix(" or none").rpartition(" and <= ")[2])
+    assert getattr(Settings.of({"url": SQLITE, name: most}), name) == most
+    for value in (most + 1, str(most + 1)):
+        assert refusal(**{name: value}) == f"{name}: takes {takes}, got {value!r}"
+    if name.endswith("_timeout"):
+        assert most * 1000 < 2**31, "drivers and poll() take milliseconds in 32 bits"
+
+
+def test_a_value_that_cannot_be_shown_is_refused_all_the_same() -> None:
+    """Python refuses to write an int of more than 4,300 digits."""
+    assert refusal(pool_size=10**5000) == f"pool_size: takes {OPTIONS['pool_size'].metadata['takes'].takes}"
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -191,9 +209,12 @@ def test_neither_url_nor_creator() -> None:
         ("sqlite:///", "url: sqlite:/// names no file"),
         ("sqlite://host/file", "url: sqlite://host/file names no file"),
         ("sqlite:///:memory:", "url: sqlite:///:memory: would be a new, empty database for every connection; use a "),
-        ("sqlite:///x?timeout=long", "timeout: takes a number >= 0, got 'long'"),
-        ("sqlite:///x?timeout=-1", "timeout: takes a number >= 0, got '-1'"),
-        ("sqlite:///x?timeout=nan", "timeout: takes a number >= 0, got 'nan'"),
+        ("sqlite:///x?timeout=long", "timeout: takes a number >= 0 and <= 604800, got 'long'"),
+        ("sqlite:///x?timeout=-1", "timeout: takes a number >= 0 and <= 604800, got '-1'"),
+        ("sqlite:///x?timeout=nan", "timeout: takes a number >= 0 and <= 604800, got 'nan'"),
+        ("sqlite:///x?timeout=1e10", "timeout: takes a number >= 0 and <= 604800, got '1e10'"),
+        ("sqlite:///x?detect_types=4", "detect_types: takes a whole number >= 0 and <= 3, got '4'"),
+        (f"sqlite:///x?cached_statements={10**20}", "cached_statements: takes a whole number >= 0 and <= 1000000,"),
         ("sqlite:///x?isolation_level=IMMEDIATE", "isolation_level: cannot be given"),
         ("sqlite:///x?timout=1", "timout: sqlite has no such option (did you mean 'timeout'?)"),
     ],

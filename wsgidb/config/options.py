@@ -11,6 +11,10 @@ from .url import FORM, Url
 
 STRATEGIES = ("per-request", "thread-local", "pooled", "dbutils-persistent", "dbutils-pooled", "sqlalchemy")
 SSL_MODES = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
+# Time limits need a bound, because drivers and poll() hold them as milliseconds in 32 bits: above 24 days some raise
+# OverflowError, and others wrap around to a short time.
+WEEK = 604_800
+YEAR = 31_536_000
 
 
 def option(
@@ -74,64 +78,64 @@ class Options:
     )
     pool_size: int = option(
         10,
-        values.number(least=1, whole=True),
+        values.number(least=1, most=100_000, whole=True),
         "The largest number of connections of one process, including those that are being opened. The strategies "
         "per-request, thread-local and dbutils-persistent have no such limit.",
         unit="connections",
     )
     acquire_timeout: float = option(
         5.0,
-        values.number(above=0),
+        values.number(above=0, most=WEEK),
         "The time limit for acquiring a connection, which covers waiting, connecting and validating together.",
         unit="seconds",
     )
     connect_timeout: float = option(
         3.0,
-        values.number(above=0),
+        values.number(above=0, most=WEEK),
         "The time limit for opening a connection, which covers TCP, greeting, TLS and login together.",
         unit="seconds",
     )
     read_timeout: float | None = option(
         None,
-        values.number(above=0, none=True),
+        values.number(above=0, most=WEEK, none=True),
         "The driver's time limit for each read of a statement's reply.",
         unit="seconds",
     )
     write_timeout: float | None = option(
         None,
-        values.number(above=0, none=True),
+        values.number(above=0, most=WEEK, none=True),
         "The driver's time limit for each write of a statement.",
         unit="seconds",
     )
     max_waiting: int | None = option(
         None,
-        values.number(least=0, whole=True, none=True),
+        values.number(least=0, most=1_000_000, whole=True, none=True),
         "How many requests may wait for a connection. Further ones are refused at once.",
         unit="requests",
     )
     max_lifetime: float | None = option(
         1800.0,
-        values.number(above=0, none=True),
+        values.number(above=0, most=YEAR, none=True),
         "The age after which a connection is closed when it is not in use. It varies by up to 10 % at random, so that "
         "connections that were opened together are not replaced together.",
         unit="seconds",
     )
     max_idle: float | None = option(
         600.0,
-        values.number(above=0, none=True),
+        values.number(above=0, most=YEAR, none=True),
         "The time after which a connection that was not used is closed.",
         unit="seconds",
     )
     ping_after: float | None = option(
         1.0,
-        values.number(least=0, none=True),
+        values.number(least=0, most=YEAR, none=True),
         "The idle time after which a connection is pinged before it is used, at the cost of a round trip. 0 means "
         "always, none means never.",
         unit="seconds",
     )
     ping_timeout: float = option(
         2.0,
-        values.number(above=0),
+        values.number(above=0, most=WEEK),
         "The time limit for a ping, a rollback or a reset. The connection is discarded when it is exceeded.",
         unit="seconds",
     )
@@ -171,7 +175,7 @@ class Options:
     )
     leak_after: float | None = option(
         None,
-        values.number(above=0, none=True),
+        values.number(above=0, most=YEAR, none=True),
         "The time after which a lease that is still held is logged once, with the request's method and path and the "
         "stack that acquired it. Leases are looked at whenever any lease begins or ends.",
         unit="seconds",
@@ -206,7 +210,7 @@ class Options:
     )
     retry_after: int = option(
         1,
-        values.number(least=0, whole=True),
+        values.number(least=0, most=WEEK, whole=True),
         "The value of the Retry-After header of a 503 response.",
         unit="seconds",
         of="middleware",

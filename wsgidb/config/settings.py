@@ -127,7 +127,8 @@ def _parse(name: str, value: Any, shown: str) -> Any:
     except ConfigError:
         raise
     except (ValueError, TypeError, OverflowError) as error:
-        detail = str(error) if str(error).startswith(" (") and "://" not in str(error) else ""
+        said = error.args[0] if error.args else None  # str() of an error fails where str() of its argument does
+    detail = said if isinstance(said, str) and said.startswith(" (") and "://" not in said else ""
     # Raised outside the except clause, because the error's context would quote the value. Any option may be given a url
     # by mistake.
     got = "" if name in ("url", "connect_args") else values.quoted(value)

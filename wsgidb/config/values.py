@@ -53,7 +53,10 @@ def nearest(
 
 def quoted(value: Any) -> str:
     """The end of an error message that tells what an option got. It is empty if the value may contain a url."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - of a foreign class, or an int of more than 4,300 digits
+        return ""
     return "" if "://" in text else f", got {text}"
 
 
@@ -62,11 +65,11 @@ def is_none(value: Any) -> bool:
 
 
 def number(
-    *, above: float | None = None, least: float | None = None, whole: bool = False, none: bool = False
+    *, above: int | None = None, least: int | None = None, most: int, whole: bool = False, none: bool = False
 ) -> Parser:
-    """A finite number greater than `above`, or not less than `least`. With `none` also None."""
+    """A number greater than `above`, or not less than `least`, and not more than `most`. With `none` also None."""
     kind = "a whole number" if whole else "a number"
-    bound = f"> {above:g}" if above is not None else f">= {least:g}"
+    bounds = f"> {above}" if above is not None else f">= {least}"
 
     def parse(value: Any) -> float | int | None:
         if none and is_none(value):
@@ -76,12 +79,12 @@ def number(
         if whole and isinstance(value, float):
             raise ValueError(value)
         given = int(value) if whole else float(value)
-        fits = given > above if above is not None else given >= (least or 0)
-        if not fits or given == float("inf"):
+        enough = given > above if above is not None else given >= (least or 0)
+        if not (enough and given <= most):
             raise ValueError(value)
         return given
 
-    return Parser(f"{kind} {bound}" + (" or none" if none else ""), parse)
+    return Parser(f"{kind} {bounds} and <= {most}" + (" or none" if none else ""), parse)
 
 
 def choice(*names: str) -> Parser:

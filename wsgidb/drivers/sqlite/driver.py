@@ -31,10 +31,10 @@ OWNED = {
     "uri": "",
 }
 CONVERTERS = {
-    "timeout": values.number(least=0),
+    "timeout": values.number(least=0, most=604_800),
     "foreign_keys": values.flag,
-    "detect_types": values.number(least=0, whole=True),
-    "cached_statements": values.number(least=0, whole=True),
+    "detect_types": values.number(least=0, most=3, whole=True),
+    "cached_statements": values.number(least=0, most=1_000_000, whole=True),
 }
 READ_ONLY = 8
 """SQLite's primary result code: https://www.sqlite.org/rescode.html#readonly"""
