@@ -7,6 +7,7 @@ to the nearest second, and at least one, for each of its steps; what comes after
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import MySQLdb
@@ -16,7 +17,7 @@ from MySQLdb.constants import CLIENT
 
 from ...config import values
 from ...config.settings import Settings
-from ...errors import ConfigError
+from ...errors import ConfigError, ConnectionReturned, TransactionLost
 from .. import sockets, tls
 from ..base import Check, Clock, State
 from ..mysql.driver import OWNED, MySQLDriver, cursor_class
@@ -115,6 +116,15 @@ class MySQLClient(MySQLDriver):
             return self.abandon(conn)
         conn.close()
 
+    def commit(self, conn: Connection) -> None:
+        """The same, once the rest of the last reply is read: the library sends no command before. That takes up to
+        ping_timeout; where it would take longer nothing is committed."""
+        if conn._seen.touched and conn._unusable() is None:
+            seconds = self.settings.ping_timeout
+            if not conn._finish_reply(self.clock() + seconds):
+                raise TransactionLost(f"cannot commit: reading what is left of a result takes more than {seconds:g} s")
+        super().commit(conn)
+
     def inspect(self, conn: Any) -> State | str:
         try:
             return super().inspect(conn)
@@ -132,4 +142,14 @@ class MySQLClient(MySQLDriver):
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
         cursor.connection = conn  # the cursor goes by it for all it does: when the lease ends, it ends
+        cursor._close_connection = _close_after_failure
         return cursor
+
+
+def _close_after_failure(lease: Any) -> None:
+    """What a cursor calls when its executemany() has failed in the middle of several statements sent as one, and part
+    of the reply may be unread: closing the connection is to undo the transaction, so it must not be committed."""
+    with suppress(ConnectionReturned):
+        seen = lease.driver_connection._seen
+        seen.lost = seen.unfit = "mysqlclient closed the connection, as executemany() failed half-way"
+        lease.close()

@@ -16,6 +16,9 @@ GONE = DISCONNECTS - {OUT_OF_SYNC}
 CLIENT_ERRORS = range(2000, 3000)
 """Errors that the library raises itself, in the middle of a reply or before one. Any other is the end of a reply."""
 
+SOME_ROWS = 100
+"""How many rows are read between two looks at the clock."""
+
 
 class Replies(Wire, Observed):
     """The part of our connection that deals with result sets and errors."""
@@ -75,6 +78,36 @@ class Replies(Wire, Observed):
             return bool(self.more_results()) or super().next_result() != -1
         except MySQLError:
             return True
+
+    def _finish_reply(self, deadline: float) -> bool:
+        """Read what is left of the last reply, so that another command can be sent. Returns whether there was time; if
+        not, the connection has been ended.
+
+        May block: the library can be stopped between rows only, so it waits for a row that does not come as long as
+        read_timeout allows. Raises the error of a statement whose reply the handler has not read."""
+        self._look_for_error()
+        if not self._incomplete:
+            return True
+        if all(self._read_on(rows, deadline) for rows in list(self._unbuffered)):
+            while self._read_on(rows_of(self), deadline):
+                if self.next_result() == -1:
+                    return True
+        return False
+
+    def _read_on(self, rows: Rows | None, deadline: float) -> bool:
+        """Read these rows to their end, if there are any. Returns whether there was time."""
+        while self._clock() < deadline:
+            try:
+                if rows is None or not rows.fetch_row(SOME_ROWS):
+                    return True
+            except MySQLError:
+                self._look_for_error()
+                raise
+            except Exception:  # noqa: BLE001 - of a converter of the application's; the row has been read
+                continue
+        self._gone = True
+        self._shut_down()  # before the rows are freed, for which the library would read them all
+        return False
 
     def _end_results(self) -> bool:
         """End the result sets that a lease has read row by row. Returns whether the library could free them all: not

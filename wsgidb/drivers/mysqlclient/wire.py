@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -15,6 +16,9 @@ from .. import sockets
 from ..activity import Activity
 from ..base import Clock
 from ..mysql.observed import LOST
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER, on, for 0 seconds: closing the socket sends a reset."""
 
 _Raw: Any = MySQLdb.connections.Connection
 
@@ -62,7 +66,10 @@ class Wire(_Raw):  # type: ignore[misc]
         self._seen.close_when_unused(self._close_silently)
 
     def _shut_down(self) -> None:
-        """End the connection, though not the descriptor, which is the library's to close."""
+        """End the connection, though not the descriptor, which is the library's to close.
+
+        With a reset: where the library has read all that was sent, a server that has more to send would otherwise wait
+        for the closed socket to take it, up to a minute, and hold its locks."""
         try:
             copy = os.dup(self._descriptor)
         except OSError:
@@ -70,6 +77,7 @@ class Wire(_Raw):  # type: ignore[misc]
         if _identity(copy) != self._identity:
             return os.close(copy)
         with socket.socket(fileno=copy) as line, suppress(OSError):  # it may not be connected any more
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             line.shutdown(socket.SHUT_RDWR)
 
     def _close_silently(self) -> None:
