@@ -22,7 +22,7 @@ ORDER = [
     *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
     *("strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy", "strategies.checked"),
     "strategies",
-    *("drivers.activity", "drivers.cursors", "drivers.tracing", "drivers.base", "drivers.sockets", "drivers.tls"),
+    *("drivers.activity", "drivers.tracing", "drivers.cursors", "drivers.base", "drivers.sockets", "drivers.tls"),
     *("drivers.generic", "drivers.sqlalchemy_engine"),
     *("drivers.sqlite.statements", "drivers.sqlite.handed_out", "drivers.sqlite.hooks", "drivers.sqlite.transactions"),
     *("drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -363,7 +364,8 @@ class TestRunningAtRelease:
             raw.seen.lease = object()  # the next lease
             with pytest.raises(ConnectionReturned):
                 use(conn, cursor)
-            cursor.close()
+            cursor.close()  # harmless, and does nothing
+            assert sqlite3.Cursor.fetchone(cursor) == (1,)
             assert raw.seen.users == []
         assert rows(path) == []
 
@@ -391,6 +393,29 @@ def _swallowing(run: Callable[[Any], object], told: list[BaseException] | None =
                 told.append(error)
 
     return swallow
+
+
+@pytest.mark.parametrize("end", ["closed", "in use"])
+def test_a_lost_write_is_told_of_a_connection_that_is_discarded(
+    path: Path, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    """The handler has closed the driver's own connection, or has left a thread that uses it."""
+    with Database(f"sqlite:///{path}", pool_size=1) as database, database.connection() as conn:
+        conn.execute("INSERT INTO kept VALUES (1), (2)")
+        raw = conn.driver_connection
+        if end == "closed":
+            raw.close()
+        else:
+            raw.seen.enter(conn)
+    if end == "in use":
+        raw.seen.leave(conn)
+    assert rows(path) == []
+    reason = {"closed": "closed by the application", "in use": "in the middle of a statement"}[end]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [
+        "outside of a request: rolled back an uncommitted write of 2 row(s)",
+        f"sqlite:///{path}: connection discarded: {reason}",
+    ]
 
 
 class TestFile:

@@ -159,6 +159,14 @@ class TestIdentity:
             conn.backup(target)
             assert isinstance(conn.driver_connection, sqlite3.Connection)
 
+    def test_c_code_that_refuses_a_lease_names_what_it_takes(self, sqlite_file: Database) -> None:
+        """Its error names the class of what it was given, and that says where the driver's own connection is."""
+        with sqlite_file.connection() as conn, closing(sqlite3.connect(":memory:")) as another:
+            takers: list[Any] = [another.backup, conn.backup, sqlite3.Cursor]
+            for take in takers:
+                with pytest.raises(TypeError, match=r"pass its \.driver_connection"):
+                    take(conn)
+
     def test_a_cursor_keeps_its_lease(self, fake: Database) -> None:
         """``db.lease().cursor()`` is common: the connection must not vanish below it."""
         cursor = fake.lease().cursor()

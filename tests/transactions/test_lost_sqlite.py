@@ -81,7 +81,10 @@ COMMITS: dict[str, Step] = {
     "CREATE TABLE": lambda conn, bank: conn.execute("CREATE TABLE another (n)"),
     "executescript()": lambda conn, bank: conn.executescript(NOTE),
     "cursor.executescript()": lambda conn, bank: conn.cursor().executescript("SELECT 1"),
+    "isolation_level = None": lambda conn, bank: setattr(conn, "isolation_level", None),
 }
+if hasattr(sqlite3.Connection, "autocommit"):  # from Python 3.12 on
+    COMMITS["autocommit = True"] = lambda conn, bank: setattr(conn, "autocommit", True)
 
 
 @pytest.mark.parametrize("commit", COMMITS)
@@ -211,6 +214,18 @@ def test_a_loss_that_no_statement_tells_of(
     assert bank.state == BEFORE
 
 
+def test_a_loss_at_the_commit_by_an_attribute(database: Database, bank: SQLiteBank) -> None:
+    """R10: switching autocommit on commits. Where that fails, what follows would stand by itself, and is refused."""
+
+    def steps(conn: Any, bank: Any) -> None:
+        full_commit(conn, bank, lambda: setattr(conn, "isolation_level", None))
+        with pytest.raises(TransactionLost):
+            run(conn, NOTE)
+
+    assert request(database, bank, steps) == 500
+    assert bank.state == BEFORE
+
+
 @pytest.mark.parametrize("sql", ["NONSENSE", "BEGIN; COMMIT; NONSENSE", "CREATE TABLE begun (n); NONSENSE"])
 def test_a_script_that_fails_after_its_commit_loses_nothing(database: Database, bank: SQLiteBank, sql: str) -> None:
     """R10: what was done before it is committed by it; that is no loss, and what a script begins is its own."""
@@ -253,3 +268,39 @@ def test_a_handler_that_switches_autocommit_on_loses_nothing(database: Database,
 
     assert request(database, bank, switch) == 200
     assert bank.state == (90, 100, 1)
+
+
+def test_a_loss_costs_no_connection(database: Database, bank: SQLiteBank) -> None:
+    """R10: SQLite has rolled back by itself, and the connection is as good as before."""
+    assert request(database, bank, conflict, note) == 500
+    assert request(database, bank, note) == 200
+    assert (database.stats().connects, database.stats().discards) == (1, {})
+
+
+class TestRefusedCommits:
+    """A COMMIT that SQLite refuses is rolled back, and the connection is kept."""
+
+    def test_for_a_lock(self, database: Database, bank: SQLiteBank) -> None:
+        """A reader elsewhere does not go away in time."""
+
+        def read_elsewhere(conn: Any, bank: Any) -> None:
+            bank.rows("BEGIN")
+            bank.rows("SELECT * FROM account")
+
+        assert request(database, bank, read_elsewhere) == 500
+        bank.rows("ROLLBACK")
+        assert bank.state == BEFORE
+        assert request(database, bank) == 200
+        assert (database.stats().connects, database.stats().discards) == (1, {})
+
+    def test_for_a_constraint(self, database: Database, bank: SQLiteBank) -> None:
+        """One that is checked at the commit only."""
+        bank.rows("CREATE TABLE child (parent INTEGER REFERENCES account (id) DEFERRABLE INITIALLY DEFERRED)")
+
+        def insert(conn: Any, bank: Any) -> None:
+            run(conn, "INSERT INTO child VALUES (77)")
+
+        assert request(database, bank, insert) == 500
+        assert bank.state == BEFORE
+        assert request(database, bank) == 200
+        assert (database.stats().connects, database.stats().discards) == (1, {})

@@ -8,6 +8,10 @@ from typing import Any
 
 from ..errors import ConnectionReturned
 from .activity import RETURNED, Activity
+from .tracing import is_method_of
+
+METHODS = frozenset(("callproc", "close", "fetchone", "fetchmany", "fetchall", "nextset", "scroll"))
+"""PEP 249's methods of cursors, which use the connection whatever they are made of."""
 
 ENDED_CLASS = "_wsgidb_ended_class"
 """Where a cursor class keeps what `ended_class` has made of it."""
@@ -139,16 +143,16 @@ class CursorProxy:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._cursor, name)
-        if getattr(found, "__self__", None) is not self._cursor:
-            return found
-        return partial(self._run if name == "callproc" else self._call, found)
+        if name in METHODS or is_method_of(found, self._cursor):
+            return partial(self._run if name == "callproc" else self._call, found)
+        return found
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._cursor, name, value)
 
     @property  # type: ignore[misc]  # isinstance() sees the driver's class
     def __class__(self) -> Any:
-        return type(self._cursor)
+        return self._cursor.__class__
 
     def __iter__(self) -> Any:
         rows = self._call(iter, self._cursor)
@@ -168,3 +172,17 @@ class CursorProxy:
 
     def __exit__(self, *error: Any) -> Any:
         return self._call(self._cursor.__exit__, *error)
+
+
+class _Dropped:
+    """In place of the driver's cursor, for a thread that has begun too late."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ConnectionReturned(RETURNED)
+
+
+def drop(cursor: CursorProxy) -> None:
+    """Let go of the driver's cursor, unless it is in use. It then ends as if its handler had dropped it: an unfinished
+    statement of SQLite's, for example, gives up its lock."""
+    if cursor._connection not in cursor._seen.users:
+        object.__setattr__(cursor, "_cursor", _Dropped())

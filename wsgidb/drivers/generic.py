@@ -7,12 +7,13 @@ rolled back, as nothing tells whether that is needed.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar
 
 from ..errors import ConfigError
 from .activity import Activity
 from .base import DIRTY, Check, Driver, State, silent
-from .cursors import CursorProxy
+from .cursors import CursorProxy, drop
 from .sockets import shutdown, watch
 
 METHODS = ("cursor", "commit", "rollback", "close")
@@ -102,15 +103,20 @@ class Generic(Driver):
         seen = self._activities.pop(id(conn))
         with suppress(Exception):  # it tells no descriptor, or is closed already
             shutdown(conn.fileno())
+        seen.close_when_unused(partial(self.give_up, conn))
 
-        def close() -> None:
-            with suppress(Exception):  # closed by the application, or broken: it is dropped all the same
-                conn.close()
-
-        seen.close_when_unused(close)
+    def give_up(self, conn: Any) -> None:
+        """Close a broken connection that is not in use."""
+        with suppress(Exception):  # closed by the application, or broken: it is dropped all the same
+            conn.close()
 
     def is_disconnect(self, error: BaseException) -> bool:
         return False
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
         return CursorProxy(cursor, conn, self._activities[id(conn.driver_connection)], self.clock)
+
+    def retire_cursor(self, cursor: Any) -> str | None:
+        if type(cursor) is CursorProxy:  # a driver of one's own may have others
+            drop(cursor)
+        return super().retire_cursor(cursor)

@@ -57,9 +57,8 @@ class SQLAlchemyEngine(Generic):
             conn.autocommit = former
         proxy.close()
 
-    def abandon(self, conn: Any) -> None:
+    def give_up(self, conn: Any) -> None:
         """Let SQLAlchemy drop it. That may say goodbye to the server, but does not wait for an answer."""
-        self._activities.pop(id(conn), None)
         self._checked_out.pop(id(conn))[0].invalidate()
 
 

@@ -43,8 +43,14 @@ def _set_up(conn: Any, arguments: dict[str, Any]) -> Any:
     return conn
 
 
-def untraced(cursor: Any) -> Any:
-    """The driver's own cursor in a tool's."""
-    while (inner := getattr(cursor, "__wrapped__", None)) is not None:
-        cursor = inner
-    return cursor
+def untraced(wrapped: Any) -> Any:
+    """The driver's own cursor or connection in a tool's."""
+    while (inner := getattr(wrapped, "__wrapped__", None)) is not None:
+        wrapped = inner
+    return wrapped
+
+
+def is_method_of(found: Any, owner: Any) -> bool:
+    """Whether an attribute that was found on `owner` is a method of it, or of what a tool has wrapped in it."""
+    bound = getattr(found, "__self__", None)
+    return bound is not None and (bound is owner or bound is untraced(owner))

@@ -13,6 +13,10 @@ from .proxy import ConnectionProxy, adopted, call
 OWN = frozenset(vars(ConnectionProxy))
 """What a proxy does in a way of its own."""
 
+NAME = "ConnectionProxy (pass its .driver_connection)"
+"""The name of the proxies' classes. It stands, up to its 50th character, in the error of C code that takes the driver's
+own connection only: ``backup() argument 'target' must be sqlite3.Connection, not ...``."""
+
 
 class ProxyClasses(dict[Any, type[ConnectionProxy]]):
     """The proxies of a driver's connections, by the class of these; each is made when it is first asked for."""
@@ -45,7 +49,7 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
         body["__setattr__"] = _setting(driver.cursor_state)
     if any("__call__" in vars(cls) for cls in raw_class.__mro__):
         body["__call__"] = _entering("__call__", raw_class.__call__)
-    return type("ConnectionProxy", (ConnectionProxy,), body)
+    return type(NAME, (ConnectionProxy,), body)
 
 
 def _entering(name: str, method: Any) -> Any:

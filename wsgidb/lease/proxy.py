@@ -15,7 +15,7 @@ from typing import Any
 
 from ..drivers.activity import RETURNED
 from ..drivers.base import MISSING
-from ..drivers.tracing import untraced
+from ..drivers.tracing import is_method_of, untraced
 from ..errors import ConnectionReturned
 from ..pool.engine import Engine
 from ..strategies import Request, Slot
@@ -42,7 +42,7 @@ class ConnectionProxy:
             return _raw_of(self)
         raw = self._wsgidb_raw
         found = call(self, getattr, raw, name)
-        return partial(call, self, found) if getattr(found, "__self__", None) is raw else found
+        return partial(call, self, found) if is_method_of(found, raw) else found
 
     def __setattr__(self, name: str, value: Any) -> None:
         call(self, _set, self, name, value)
@@ -104,7 +104,7 @@ class ConnectionProxy:
             known = pending.engine.driver.connection_class
             return type(self) if known is object else known
         try:
-            return type(self._wsgidb_raw)
+            return self._wsgidb_raw.__class__
         except ConnectionReturned:
             return type(self)
 
@@ -283,7 +283,7 @@ def _remember(slot: Slot, name: str, before: Any) -> None:
 
 def _special(proxy: ConnectionProxy, name: str, *args: Any) -> Any:
     """The driver's own ``with``. If its method is written in Python, its ``self.close()`` is the lease's."""
-    raw = proxy._wsgidb_raw
+    raw = untraced(proxy._wsgidb_raw)
     method = getattr(type(raw), name)
     if isinstance(method, FunctionType):
         return method(proxy, *args)
