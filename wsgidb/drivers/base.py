@@ -63,6 +63,9 @@ class Driver(ABC):
     cursor_state: ClassVar[frozenset[str]] = frozenset()
     """Attributes of the connection that its cursors, and what else it hands out, set as they work. They are no settings
     of a handler's, so nothing is put back at the end of the lease."""
+    changed_in_place: ClassVar[tuple[str, ...]] = ()
+    """Attributes of the connection whose values, dictionaries and lists, applications change instead of setting others:
+    the lease puts copies of them back in the end, which nobody else has."""
     handing_out: ClassVar[tuple[str, ...]] = ()
     """Methods and attributes of the connection that hand out an object through which the connection can be reached;
     `bind` makes it the lease's."""

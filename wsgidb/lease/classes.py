@@ -8,7 +8,7 @@ from typing import Any
 
 from ..drivers import Driver
 from ..errors import ConnectionReturned
-from .proxy import ConnectionProxy, adopted, call
+from .proxy import ConnectionProxy, adopted, call, remember
 
 OWN = frozenset(vars(ConnectionProxy))
 """What a proxy does in a way of its own."""
@@ -44,6 +44,7 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
     body.update((name, _observed(name)) for name in driver.unobserved_methods)
     body.update((name, property(attrgetter(f"_wsgidb_raw.{name}"))) for name in driver.cursor_attributes)
     body.update((name, _handing_out(name, callable(getattr(raw_class, name, None)))) for name in driver.handing_out)
+    body.update((name, _changed_in_place(name)) for name in driver.changed_in_place)
     body.update((name, _also_after_the_lease(name, value)) for name, value in driver.when_returned.items())
     if driver.cursor_state:
         body["__setattr__"] = _setting(driver.cursor_state)
@@ -86,6 +87,26 @@ def _handing_out(name: str, is_method: bool) -> Any:
     if not is_method:
         return property(lambda self: call(self, look, self))
     return lambda self, *args, **kwargs: call(self, handing_out, self, *args, **kwargs)
+
+
+def _changed_in_place(name: str) -> Any:
+    """One of `Driver.changed_in_place`: a copy of what the handler gets is put back at the end of the lease."""
+
+    def look(self: ConnectionProxy) -> Any:
+        value = getattr(self._wsgidb_raw, name)
+        slot = self._wsgidb_slot
+        if slot.undo is None or name not in slot.undo:
+            remember(slot, name, _copy_of(value))
+        return value
+
+    return property(lambda self: call(self, look, self))
+
+
+def _copy_of(value: Any) -> Any:
+    """A copy of a dictionary or list, and of lists in it. What else is in it stays the same object."""
+    if isinstance(value, dict):
+        return {key: list(item) if isinstance(item, list) else item for key, item in value.items()}
+    return list(value) if isinstance(value, list) else value
 
 
 def _setting(state: frozenset[str]) -> Any:

@@ -264,17 +264,17 @@ def _set(proxy: ConnectionProxy, name: str, value: Any) -> None:
     raw = proxy._wsgidb_raw
     before = getattr(raw, name, MISSING)
     setattr(raw, name, value)  # where the driver refuses, nothing has to be put back
-    _remember(proxy._wsgidb_slot, name, before)
+    remember(proxy._wsgidb_slot, name, before)
 
 
 def _delete(proxy: ConnectionProxy, name: str) -> None:
     raw = proxy._wsgidb_raw
     before = getattr(raw, name, MISSING)
     delattr(raw, name)
-    _remember(proxy._wsgidb_slot, name, before)
+    remember(proxy._wsgidb_slot, name, before)
 
 
-def _remember(slot: Slot, name: str, before: Any) -> None:
+def remember(slot: Slot, name: str, before: Any) -> None:
     """Note what an attribute was before the lease first changed it."""
     if slot.undo is None:
         slot.undo = {}
