@@ -11,7 +11,9 @@ import MySQLdb.connections
 import MySQLdb.cursors
 import pytest
 from MySQLdb import _mysql
+from MySQLdb.constants import FIELD_TYPE
 
+from drivers.cases import run
 from drivers.others import Open, url_of
 from support.mariadb import MariaDB
 from support.waiting import until
@@ -257,3 +259,33 @@ def test_ping_warns_as_the_librarys(database: Database) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             conn.ping()
+
+
+@pytest.mark.server
+def test_converters_changed_in_place_last_one_request(database: Database) -> None:
+    """C3: also where the dictionary is kept, and changed while another request has the connection."""
+    with database.connection() as conn:
+        lease: Any = conn
+        decoders, encoders = lease.converter, lease.encoders
+        decoders[FIELD_TYPE.LONG] = decoders[FIELD_TYPE.LONGLONG] = lambda text: "mine"
+        encoders[int] = lambda value, encoders: "'mine'"
+        assert run(conn, "SELECT 1") == [("mine",)]
+        assert conn.literal(1) == b"'mine'"
+    with database.connection() as conn:
+        decoders[FIELD_TYPE.VAR_STRING] = encoders[str] = encoders[float] = None
+        assert run(conn, "SELECT 1, 'a'") == [(1, "a")]
+        assert (conn.literal(1), conn.literal(1.5)) == (b"1", b"1.5e0")
+    assert database.stats().connects == 1
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("name", ["open", "port", "client_flag", "no_such_thing"])
+def test_an_attribute_that_the_driver_refuses(database: Database, name: str) -> None:
+    """C3: the refusal is the driver's own, and costs nothing."""
+    with database.connection() as conn:
+        with pytest.raises(AttributeError):
+            delattr(conn, name)
+        if name != "no_such_thing":
+            with pytest.raises(AttributeError):
+                setattr(conn, name, 1)
+    assert (database.stats().connects, database.stats().discards) == (1, {})

@@ -126,7 +126,7 @@ class Interrupted(_Cursor):  # type: ignore[misc]
 @pytest.mark.skipif(not hasattr(MySQLdb.cursors.Cursor, "_close_connection"), reason="not in this version")
 @pytest.mark.parametrize("transaction", ["manual", "request"])
 def test_a_connection_that_the_driver_closes(
-    mariadb: MariaDB, stored: Callable[[], list[int]], transaction: str
+    mariadb: MariaDB, stored: Callable[[], list[int]], transaction: Any
 ) -> None:
     """R10: where executemany() fails half-way mysqlclient closes the connection, so that nothing of the transaction is
     committed; that holds for the lease, too, also where the application swallows the error."""

@@ -1,4 +1,4 @@
-"""C3: what an application changes by a command of mysqlclient's C library, and by no statement, lasts one request."""
+"""C3: what an application changes by commands of mysqlclient's C library, or by statements, lasts one request."""
 
 from __future__ import annotations
 
@@ -122,3 +122,83 @@ def test_a_command_with_a_wrong_argument(mariadb: MariaDB, opened: Open) -> None
     with pytest.raises(TypeError):
         conn.select_db(1)
     assert driver.inspect(conn) is CLEAN
+
+
+@pytest.fixture
+def roles(mariadb: MariaDB) -> Iterator[MariaDB]:
+    """A server with two roles that the user `guest` may take."""
+    for sql in ("CREATE ROLE clerk", "CREATE ROLE payroll", "GRANT clerk TO guest", "GRANT payroll TO guest"):
+        mariadb.query(sql)
+    yield mariadb
+    for sql in ("DROP ROLE clerk", "DROP ROLE payroll"):
+        mariadb.query(sql)
+
+
+TAKE = (
+    "SET ROLE payroll",
+    "set /* quietly */ role `payroll`",
+    "EXECUTE IMMEDIATE 'SET ROLE payroll'",
+    "SET @a = 1; SET ROLE payroll",
+    "/* first */ SET ROLE payroll",
+)
+
+
+@pytest.mark.parametrize("default", ["NONE", "clerk"])
+@pytest.mark.parametrize("sql", TAKE)
+def test_a_role(roles: MariaDB, default: str, sql: str) -> None:
+    """reset=session: a role gives privileges. MariaDB ends it with COM_CHANGE_USER only for a user who has a default
+    role."""
+    roles.query(f"SET DEFAULT ROLE {default} FOR guest")
+    with Database(url_of("mysqlclient", roles.url()), pool_size=1, reset="session") as database:
+        with database.connection() as conn:
+            first = value(conn, "SELECT CURRENT_ROLE()")
+        with database.connection() as conn, conn.cursor() as cursor:
+            cursor.execute(sql)
+            cursor.nextset()
+            assert value(conn, "SELECT CURRENT_ROLE()") == "payroll"
+        with database.connection() as conn:
+            assert value(conn, "SELECT CURRENT_ROLE()") == first == (None if default == "NONE" else "clerk")
+        assert (database.stats().connects, database.stats().discards) == (1, {})
+
+
+def test_how_many_rows_an_earlier_request_found(mariadb: MariaDB) -> None:
+    """reset=session: FOUND_ROWS() outlives COM_CHANGE_USER."""
+    with Database(url_of("mysqlclient", mariadb.url()), pool_size=1, reset="session") as database:
+        with database.connection() as conn:
+            assert len(run(conn, "SELECT seq FROM seq_1_to_7")) == 7
+        with database.connection() as conn:
+            assert value(conn, "SELECT FOUND_ROWS()") == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("SET TRANSACTION READ ONLY", "INSERT INTO one_shot VALUES (2)"),
+        ("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", "SELECT * FROM one_shot"),
+    ],
+)
+def test_a_setting_for_one_transaction(mariadb: MariaDB, opened: Open, first: str, then: str) -> None:
+    """C3: where no transaction followed, also in autocommit, it is not left for the next request's."""
+    mariadb.query("CREATE TABLE one_shot (n INT)")
+    try:
+        with Database(url_of("mysqlclient", mariadb.url()), pool_size=1, transaction="autocommit") as database:
+            with database.connection() as conn:
+                run(conn, first)
+            _, other = opened("mysqlclient", mariadb.url())
+            run(other, "INSERT INTO one_shot VALUES (1)")
+            with database.connection() as conn:
+                assert run(conn, then) == []
+            other.rollback()
+            assert database.stats().connects == 1
+    finally:
+        mariadb.query("DROP TABLE one_shot")
+
+
+def test_an_init_command_of_several_statements(mariadb: MariaDB) -> None:
+    """C7: all of its results are read, also where it is run again."""
+    url = url_of("mysqlclient", mariadb.url(init_command="SELECT 1; SET @mine = 2"))
+    with Database(url, pool_size=1, reset="session") as database:
+        for _ in range(2):
+            with database.connection() as conn:
+                assert value(conn, "SELECT @mine") == 2
+        assert database.stats().connects == 1

@@ -19,7 +19,7 @@ class Commands(Replies):
 
     _other_user = False
     """The application has logged in as another user."""
-    _changed = False
+    _other_charset = _other_option = False
     """The application has changed what no statement changes and no rollback takes back: the library's character set, or
     an option of the server's for this connection."""
     _own_settings: dict[str, Any]
@@ -62,11 +62,11 @@ class Commands(Replies):
         self._command(super().select_db, name)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
-        self._seen.used = self._changed = True
+        self._seen.used = self._other_charset = True
         self._command(super().set_character_set, charset, collation)
 
     def set_server_option(self, option: int) -> Any:
-        self._seen.used = self._changed = True
+        self._seen.used = self._other_option = True
         return self._command(super().set_server_option, option)
 
     def change_user(self, *args: Any, **arguments: Any) -> None:
@@ -74,11 +74,14 @@ class Commands(Replies):
         self._command(super().change_user, *args, **arguments)
 
     def _take_back_changes(self) -> None:
-        """Undo what `_changed` stands for. The library has no deadline for it."""
+        """Make the character set and the server's options what they were at first. The library has no deadline for it.
+        """
         given = self._own_settings
-        self.set_character_set(given["charset"], given.get("collation"))
-        self.set_server_option(MULTI_STATEMENTS_ON if self._own_multi_statements else MULTI_STATEMENTS_OFF)
-        self._changed = False
+        if self._other_charset:
+            self.set_character_set(given["charset"], given.get("collation"))
+        if self._other_option:
+            self.set_server_option(MULTI_STATEMENTS_ON if self._own_multi_statements else MULTI_STATEMENTS_OFF)
+        self._other_charset = self._other_option = False
 
     def _unseen_ping(self) -> None:
         """The library's own ping has no deadline."""

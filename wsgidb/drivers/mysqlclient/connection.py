@@ -6,15 +6,16 @@ words of each statement tell whether a transaction may be open, and in doubt one
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from MySQLdb import MySQLError
+from MySQLdb import MySQLError, ProgrammingError
 from MySQLdb.constants import CLIENT
 
 from ..activity import Activity
 from ..base import CLEAN, DIRTY, Clock, State
 from .commands import Commands
-from .statements import BEGINS, COMMITS, ENDS, UNKNOWN, WRITES, Effect, effect_of, may_chain
+from .statements import BEGINS, COMMITS, COMPLETION_TYPE, ENDS, ROLE, UNKNOWN, WRITES, Effect, effect_of, may_set
 
 # How to ask whether a transaction is open: MariaDB's way, and what MySQL can tell after a lock timeout.
 QUESTIONS = ("SELECT @@in_transaction", "SELECT NOT @@innodb_rollback_on_timeout")
@@ -27,8 +28,8 @@ class Connection(Commands):
     """BEGIN was said, and neither COMMIT nor ROLLBACK since."""
     _opaque = False
     """Something was said that may have opened a transaction, since wsgidb's last rollback."""
-    _chains = False
-    """Something was said in this session that may have changed completion_type."""
+    _may_have_set: frozenset[bytes] = frozenset()
+    """Which of `LASTING` a statement of this session may have set."""
 
     def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
         self._seen, self._clock = Activity(), clock
@@ -36,7 +37,7 @@ class Connection(Commands):
         self._own_thread = self.thread_id()
         self._own_settings = arguments
         self._own_multi_statements = bool(self.client_flag & CLIENT.MULTI_STATEMENTS)
-        self._changed = False
+        self._other_charset = False
 
     def __delattr__(self, name: str) -> None:
         """The C class refuses it for all names, also for what an application has set."""
@@ -83,7 +84,7 @@ class Connection(Commands):
             self._begun = True
         elif effect is UNKNOWN:
             self._opaque = True
-            self._chains = self._chains or may_chain(query)
+            self._may_have_set |= may_set(query)
         self._incomplete = True
         seen.busy = seen.used = True
         seen.touched += 1
@@ -95,7 +96,7 @@ class Connection(Commands):
         seen = self._seen
         if effect is ENDS:
             self._begun = self._incomplete = False
-            self._opaque = self._opaque or self._chains
+            self._opaque = self._opaque or COMPLETION_TYPE in self._may_have_set
             seen.settled()
         elif effect is COMMITS or effect is BEGINS:
             seen.written = 0
@@ -146,10 +147,11 @@ class Connection(Commands):
             return "unread rows"
         if self._unbuffered and not self._end_results():
             return "a result set is still in use"
+        changed = self._other_charset or self._other_option
         if not seen.touched:
-            untouched = not self._opaque and not self._changed and not (whole_session and seen.used)
+            untouched = not (self._opaque or changed or (whole_session and seen.used))
             return CLEAN if untouched and self.get_autocommit() is autocommit else DIRTY
-        doubtful = seen.unknown or self._begun or self._opaque or self._changed
+        doubtful = seen.unknown or self._begun or self._opaque or changed
         if doubtful or self.get_autocommit() is not autocommit:
             return DIRTY
         return CLEAN if autocommit and not whole_session else DIRTY
@@ -165,22 +167,31 @@ class Connection(Commands):
 
     def _clean_up(self) -> None:
         """Roll back, whatever a handler has set completion_type to, and take back what a rollback does not."""
-        self.query("ROLLBACK AND NO CHAIN" if self._chains else "ROLLBACK")
+        self.query("ROLLBACK AND NO CHAIN" if COMPLETION_TYPE in self._may_have_set else "ROLLBACK")
         self._begun = self._opaque = False
-        if self._changed:
-            self._take_back_changes()
+        self._take_back_changes()
 
     def _reset_session(self) -> None:
-        """COM_CHANGE_USER to the same user, and what it takes back of connecting. The library has no deadline for it:
-        so a server that does not answer is found out by the rollback before."""
-        self._clean_up()
+        """COM_CHANGE_USER to the same user, which rolls back, and what it takes back of connecting. The library has no
+        deadline for it: so a server that does not answer is found out by a statement before.
+
+        That statement finds no rows, so that FOUND_ROWS() tells nothing of an earlier one."""
+        self._seen.settled()
+        self.query("SELECT 1 LIMIT 0")
+        self.store_result()
+        if ROLE in self._may_have_set:
+            with suppress(ProgrammingError):  # a server without roles
+                self.query("SET ROLE NONE")  # COM_CHANGE_USER sets the default role, if there is one
         given = self._own_settings
         super().change_user(given.get("user", ""), given.get("password", ""), given.get("database", ""))
-        self._other_user = self._chains = False
-        self.set_character_set(given["charset"], given.get("collation"))
-        self._changed = False
+        self._begun = self._opaque = self._other_user = False
+        self._other_charset = True  # COM_CHANGE_USER has set the server's
+        self._may_have_set = frozenset()
+        self._take_back_changes()
         if given.get("sql_mode"):
             self.set_sql_mode(given["sql_mode"])
         if given.get("init_command"):
             self.query(given["init_command"])
             self.store_result()
+            while self.next_result() == 0:
+                self.store_result()

@@ -34,6 +34,7 @@ _cursors: Any = MySQLdb.cursors
 class MySQLClient(MySQLDriver):
     name = "mysqlclient"
     cursor_attributes: ClassVar[tuple[str, ...]] = ("encoding",)
+    changed_in_place: ClassVar[tuple[str, ...]] = ("converter", "encoders", "messages")
     when_returned: ClassVar[dict[str, Any]] = {"open": 0, "closed": 1}
     connection_class = Connection
     owned: ClassVar[dict[str, str]] = {**OWNED, "read_default_file": "", "read_default_group": ""}

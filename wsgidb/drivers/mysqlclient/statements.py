@@ -14,7 +14,7 @@ class Effect(Enum):
 
     NONE = "none"
     WRITES = "writes"
-    COMMITS = "commits by the way"
+    COMMITS = "commits implicitly"
     BEGINS = "begins one"
     ENDS = "ends one"
     UNKNOWN = "may do anything"
@@ -33,6 +33,11 @@ EFFECTS: Final = {
     **dict.fromkeys((b"COMMIT", b"ROLLBACK"), ENDS),
 }
 """By first words; of any other nothing is known."""
+COMPLETION_TYPE: Final = b"COMPLETION_TYPE"
+ROLE: Final = b"ROLE"
+LASTING: Final = frozenset((COMPLETION_TYPE, ROLE))
+"""What a session keeps, and wsgidb must know of: with completion_type each end of a transaction may be the beginning of
+another one; MariaDB keeps a role where the user has no default role, even after COM_CHANGE_USER."""
 FIRST: Final = re.compile(rb"[A-Za-z]+(?!\S)")
 
 
@@ -50,14 +55,14 @@ def effect_of(query: str | bytes | bytearray) -> Effect:
     return found
 
 
-def may_chain(query: str | bytes | bytearray) -> bool:
-    """Whether a statement of UNKNOWN effect may have changed completion_type: then each end of a transaction is the
-    beginning of another one."""
+def may_set(query: str | bytes | bytearray) -> frozenset[bytes]:
+    """Which of `LASTING` a statement of UNKNOWN effect may have set."""
     sql = _bare(query)
     words = _words(sql)
-    if not words or b";" in sql:
-        return True
-    return b"COMPLETION_TYPE" in sql.upper() if words[0] == b"SET" else words[0] not in EFFECTS
+    if words and words[0] == b"SET" and b";" not in sql:
+        text = sql.upper()
+        return frozenset(name for name in LASTING if name in text)
+    return frozenset() if words and words[0] in EFFECTS and b";" not in sql else LASTING
 
 
 def _bare(query: str | bytes | bytearray) -> bytes | bytearray:
