@@ -66,7 +66,7 @@ THIRD_PARTY = {
 # What `import wsgidb` takes from the standard library; a module that is loaded when first needed may take more.
 AT_START = {
     *("__future__", "abc", "collections", "collections.abc", "contextlib", "dataclasses", "difflib", "enum"),
-    *("functools", "importlib", "importlib.util", "logging", "math", "operator", "os", "random", "re", "sys"),
+    *("functools", "importlib", "importlib.util", "io", "logging", "math", "operator", "os", "random", "re", "sys"),
     *("threading", "time", "traceback", "types", "typing", "urllib.parse", "weakref"),
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"}

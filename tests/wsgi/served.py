@@ -81,6 +81,44 @@ def file_wrapper(environ: dict[str, Any], start: Any) -> Body:
 
 
 @case
+def file_with_descriptor(environ: dict[str, Any], start: Any) -> Body:
+    file = open(__file__, "rb")  # noqa: SIM115 - the server closes it
+    start("200 OK", [PLAIN])
+    return environ["wsgi.file_wrapper"](file) if "wsgi.file_wrapper" in environ else iter([file.read()])
+
+
+class Report:
+    """A file-like object that reads from the database, if it has a connection."""
+
+    def __init__(self, conn: Any) -> None:
+        self.conn, self.parts = conn, [b"", b"two", b"one"]
+
+    def read(self, size: int = -1) -> bytes:
+        if self.conn is not None:
+            self.conn.cursor().execute("SELECT 1").fetchone()
+        return self.parts.pop()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.read, b"")
+
+
+@case
+def report(environ: dict[str, Any], start: Any) -> Body:
+    start("200 OK", [PLAIN, ("Content-Length", "6")])
+    return Report(environ.get("db.conn"))
+
+
+@case
+def wrapped_report(environ: dict[str, Any], start: Any) -> Body:
+    start("200 OK", [PLAIN, ("Content-Length", "6")])
+    made = Report(environ.get("db.conn"))
+    wrapper = environ.get("wsgi.file_wrapper")
+    if wrapper is None or (made.conn is None and not isinstance(wrapper, type)):  # uWSGI's own reads only one part
+        return made
+    return wrapper(made)
+
+
+@case
 def empty_list(environ: dict[str, Any], start: Any) -> Body:
     start("200 OK", [PLAIN, ("Content-Length", "0")])
     return []

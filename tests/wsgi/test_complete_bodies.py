@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 from wsgiref.util import FileWrapper
 
 import flask
+import gunicorn.http.wsgi
 import pytest
 import werkzeug.wsgi
+from waitress.buffers import ReadOnlyFileBasedBuffer as Buffer
 from werkzeug.wrappers import Response
 
 from support.fakedb import FakeDB
@@ -56,6 +59,92 @@ def test_a_file_wrapper_of_a_class_is_returned_itself(database: Database, kind: 
     assert call.read() == b"data", "closed by the server, not before"
 
 
+class Report:
+    """A file-like body that asks the database for each part."""
+
+    def __init__(self, conn: Any) -> None:
+        self.conn, self.left, self.closed = conn, 2, False
+
+    def read(self, size: int = -1) -> bytes:
+        self.conn.cursor().execute("SELECT part")
+        self.left -= 1
+        return b"part" if self.left >= 0 else b""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class IterableReport(Report):
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.read, b"")
+
+
+class ReportWithoutDescriptor(IterableReport):
+    def fileno(self) -> int:
+        raise NotImplementedError("there is no file")
+
+
+def give_back(file: Any, size: int = 8192) -> Any:
+    """A file wrapper as uWSGI has it: a function that returns the application's own file."""
+    return file
+
+
+WRAPPERS: list[Any] = [FileWrapper, werkzeug.wsgi.FileWrapper, gunicorn.http.wsgi.FileWrapper, Buffer, give_back]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("report", [Report, IterableReport, ReportWithoutDescriptor])
+def test_a_wrapped_file_that_needs_its_connection_keeps_its_lease(
+    fakedb: FakeDB, database: Database, wrapper: Any, report: type[Report]
+) -> None:
+    """R3: only a descriptor or bytes are complete. The read() of any other file may use the connection."""
+    made: list[Report] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        made.append(report(environ["db.conn"]))
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](made[0])
+
+    call = Call(DatabaseMiddleware(app, database), **{"wsgi.file_wrapper": wrapper})
+
+    assert not released(database)
+    assert call.read() == b"partpart"
+    assert made[0].closed
+    assert released(database)
+    assert fakedb.statements() == ["SELECT part"] * 3
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_wrapped_file_with_a_descriptor_is_complete(database: Database, wrapper: Any, tmp_path: Path) -> None:
+    """R3: the server sends it from the descriptor, or reads it without the application."""
+    (tmp_path / "file").write_bytes(b"data")
+    made: list[Any] = []
+
+    def body(environ: dict[str, Any]) -> Any:
+        made.append(environ["wsgi.file_wrapper"]((tmp_path / "file").open("rb")))
+        return made[0]
+
+    call = Call(wrapped(database, body), **{"wsgi.file_wrapper": wrapper})
+
+    assert call.body is made[0]
+    assert released(database)
+    getattr(made[0], "filelike", getattr(made[0], "file", made[0])).close()
+
+
+@pytest.mark.parametrize("wrapper", [lambda environ: None, FileWrapper])
+def test_a_file_of_the_applications_own_keeps_its_lease(database: Database, wrapper: Any) -> None:
+    """R3: so does a readable body that the application returns without the server's wrapper."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return IterableReport(environ["db.conn"])
+
+    call = Call(DatabaseMiddleware(app, database), **{"wsgi.file_wrapper": wrapper})
+    assert not released(database)
+    assert call.read() == b"partpart"
+    assert released(database)
+
+
 @pytest.mark.parametrize("fails", ["commit", "veto"])
 def test_a_file_that_the_server_never_gets_is_closed(fakedb: FakeDB, fails: str) -> None:
     """PEP 3333: the middleware closes the file if the commit or the veto fails, because another response is sent."""
@@ -80,9 +169,6 @@ def test_a_file_that_the_server_never_gets_is_closed(fakedb: FakeDB, fails: str)
 def test_a_file_wrapper_of_a_function_is_returned_itself(database: Database) -> None:
     """R3: uWSGI's wrapper is a function that returns the application's own file."""
     file = io.BytesIO(b"data")
-
-    def give_back(file: Any, size: int = 8192) -> Any:
-        return file
 
     wrapper: Any = give_back
     seen: list[Any] = []
@@ -138,6 +224,19 @@ def test_an_empty_body_is_over_when_it_leaves(database: Database) -> None:
 
     assert (call.body, body.log) == ([], ["next", "close"])
     assert released(database)
+
+
+@pytest.mark.parametrize(("chunks", "length"), [((), None), ((b"four",), "4")])
+def test_what_takes_the_place_of_a_body_has_its_close(
+    database: Database, chunks: tuple[bytes, ...], length: str | None
+) -> None:
+    """R3: an outer middleware may call the close() of a body that has one; another body gets none."""
+    headers = [("Content-Length", length)] if length else []
+    body = Body(*chunks)
+    call = Call(wrapped(database, body, *headers))
+    call.body.close()
+    assert (call.read(), body.log.count("close")) == (b"".join(chunks), 1)
+    assert not hasattr(Call(wrapped(database, iter(chunks), *headers)).body, "close")
 
 
 @pytest.mark.parametrize("chunk", [b"four", b"long" * 1000])

@@ -13,6 +13,16 @@ StartResponse = Callable[..., Write]
 Veto = Callable[[Environ, str, list[tuple[str, str]]], Any]
 
 
+SURPLUS = 65_536
+"""How many bytes beyond the announced Content-Length are held in memory until the commit."""
+
+
+def refuse_surplus(size: int) -> None:
+    """Raise AssertionError, as servers do for violations of PEP 3333, if a body goes on and on after its end."""
+    if size > SURPLUS:
+        raise AssertionError(f"the response is longer than its Content-Length, by more than {SURPLUS} bytes")
+
+
 class CommitFailed(Exception):
     """The commit failed before anything was sent, so that another response can still be given."""
 
@@ -101,6 +111,8 @@ class HeldExchange(Exchange):
         self._written += len(data)
         missing = self.missing
         if self.commits and data and missing is not None and missing <= 0:
+            if self._last is not None:
+                refuse_surplus(-missing)
             self._last = (self._last or b"") + data
             return None
         return self._pass_on(data)

@@ -2,24 +2,66 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from ..lease.proxy import interrupt
 from ..strategies import printable
-from .exchange import Environ, Exchange
+from .exchange import Environ, Exchange, refuse_surplus
 
 log = logging.getLogger("wsgidb")
 
 
+BLOCK = 8192
+"""How many bytes are read at a time from a body that can only be read. It is the default of PEP 3333's wrapper."""
+
+
 def is_file(body: Any, environ: Environ) -> bool:
-    """Whether the body is what the server's file wrapper made, which needs neither the application nor its connection
-    any more. Where the wrapper is a function, that may be the application's own file."""
+    """Whether the body is what the server's file wrapper made of a file that the server can send without the
+    application and its connection.
+
+    Any other object with a read() may use the connection for it. Such a body is streamed."""
     wrapper = environ.get("wsgi.file_wrapper")
     if wrapper is None:
         return False
-    return isinstance(body, wrapper) if isinstance(wrapper, type) else hasattr(body, "read")
+    if not isinstance(wrapper, type):  # uWSGI's is a function that returns the file itself
+        return _has_its_data(body)
+    if not isinstance(body, wrapper):
+        return False
+    for name in ("filelike", "file"):  # the latter in Waitress and Werkzeug
+        if hasattr(body, name):
+            return _has_its_data(getattr(body, name))
+    return False
+
+
+def _has_its_data(file: Any) -> bool:
+    """Whether a file has a descriptor, from which servers send it, or has all its bytes in memory."""
+    if type(file) is io.BytesIO:
+        return True
+    fileno = getattr(file, "fileno", None)
+    if fileno is None:
+        return False
+    try:
+        return type(fileno()) is int
+    except Exception:  # noqa: BLE001 - io.UnsupportedOperation and whatever else the application's own class raises
+        return False
+
+
+def _iterate(body: Any) -> Iterator[bytes]:
+    """Iterate over a body. uWSGI's file wrapper may return a file that can only be read."""
+    if not hasattr(body, "__iter__") and hasattr(body, "read"):
+        return iter(partial(body.read, BLOCK), b"")
+    return iter(body)
+
+
+class Closed(list[bytes]):
+    """The chunks of a body that is complete and has been closed. A caller may expect the close() of that body."""
+
+    def close(self) -> None:
+        """Do nothing: the body is closed."""
 
 
 class Stream:
@@ -38,13 +80,14 @@ class Stream:
         """Read the first chunk. Returns the body for the server: a list of chunks, if the body turned out complete."""
         exchange = self._exchange
         try:
-            self._iterator = iter(self._body)
+            self._iterator = _iterate(self._body)
             for chunk in self._iterator:
                 if exchange.hold and not chunk:
                     continue  # an empty chunk would only send the headers
                 self._ahead.append(chunk)
-                if exchange.filled:
-                    continue  # beyond the announced length: held back until the commit
+                if exchange.filled:  # beyond the announced length: held back until the commit
+                    refuse_surplus(sum(map(len, self._ahead)))
+                    continue
                 if len(self._ahead) > 1 or len(chunk) != exchange.missing:
                     self._missing = exchange.missing if exchange.commits else None
                     return self
@@ -52,7 +95,7 @@ class Stream:
             self._abort(error)
             raise
         self._finish()
-        return self._ahead
+        return Closed(self._ahead) if hasattr(self._body, "close") else self._ahead
 
     def __iter__(self) -> Stream:
         return self
@@ -68,7 +111,7 @@ class Stream:
             if self._missing is not None:
                 self._missing -= len(chunk)
                 if self._missing <= 0 and chunk:
-                    self._ahead.extend(part for part in self._iterator if part)  # usually nothing is left
+                    self._read_surplus()
         except StopIteration:
             self._finish()
             raise
@@ -80,6 +123,15 @@ class Stream:
             self._finish()  # before the client has the whole response
             self._ahead = surplus
         return chunk
+
+    def _read_surplus(self) -> None:
+        """Read what comes after the announced length. Usually that is nothing. It is held back until the commit."""
+        surplus = sum(map(len, self._ahead))
+        for chunk in self._iterator:
+            if chunk:
+                surplus += len(chunk)
+                refuse_surplus(surplus)
+                self._ahead.append(chunk)
 
     def close(self) -> None:
         """Roll back and end the lease, if the body has not ended yet. Otherwise do nothing."""
