@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import psycopg.rows
@@ -57,12 +57,17 @@ def write_elsewhere(path: Path) -> None:
         other.execute("UPDATE kept SET n = 4 WHERE rowid = 1")
 
 
-def test_it_is_the_drivers(database: Database) -> None:
-    """The lease and its cursors are of the driver's classes, in whatever a tool has wrapped them."""
-    with database.connection() as conn:
+@pytest.mark.parametrize("acquire", ["request", "first-use"])
+def test_it_is_the_drivers(create: Create, acquire: Literal["request", "first-use"]) -> None:
+    """The lease and its cursors are of the driver's classes, in whatever a tool has wrapped them. A lease that has not
+    acquired yet knows that once there was a connection."""
+    with Database(creator=create, pool_size=1, acquire=acquire) as database:
+        database.check()
+        conn: Any = database.lease()
         assert isinstance(conn, sqlite3.Connection)
         assert isinstance(conn.cursor(), sqlite3.Cursor)
         assert isinstance(conn.execute("SELECT 1"), sqlite3.Cursor)
+        conn.close()
 
 
 CONNECTION = {"commit": (), "rollback": (), "interrupt": (), "cursor": (), "execute": ("SELECT 1",), "iterdump": ()}

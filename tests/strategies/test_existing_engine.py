@@ -226,7 +226,7 @@ class TestRefused:
     def test_what_the_engine_does_itself(self, shared: Callable[..., Database], option: dict[str, Any]) -> None:
         """Its connections are made without us."""
         (name,) = option
-        with pytest.raises(ConfigError, match=f"^{name}: the Engine makes its connections itself; say it there$"):
+        with pytest.raises(ConfigError, match=f"^{name}: the Engine makes its connections itself; give it to create_engine\(\)$"):
             shared(self.engine(), **option)
 
     @pytest.mark.parametrize("strategy", ["pooled", "per-request", "thread-local", "dbutils-pooled"])

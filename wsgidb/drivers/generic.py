@@ -20,6 +20,8 @@ METHODS = ("cursor", "commit", "rollback", "close")
 
 
 class Generic(Driver):
+    """The driver for connections that a `creator` returns, and the base of an application's own drivers."""
+
     name = "creator"
     unobserved_methods: ClassVar[tuple[str, ...]] = ("commit", "rollback", "execute", "executemany", "executescript")
     _activities: dict[int, Activity]
@@ -51,11 +53,12 @@ class Generic(Driver):
 
     def _known(self, conn: Any) -> Any:
         self._activities[id(conn)] = Activity()
-        self.connection_class = type(conn)
+        self.connection_class = conn.__class__  # of the driver, also where a tracing tool has wrapped it
         return conn
 
     def _set_autocommit(self, conn: Any) -> None:
-        """PEP 249 wants it off at first and names no way to change it; drivers have an attribute or a method."""
+        """Switch autocommit. PEP 249 wants it off at first, and names no way to change it: drivers have an attribute
+        or a method."""
         current = getattr(conn, "autocommit", None)
         if callable(current):
             current(self.autocommit)

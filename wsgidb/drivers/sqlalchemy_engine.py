@@ -12,16 +12,18 @@ from ..errors import ConfigError
 from .generic import Generic
 
 SPARE = 1
-"""How many more may be dead than the Engine's pool says that it has at rest; some pools do not say."""
+"""How many more dead connections there may be than the Engine's pool has idle ones; some pools do not tell."""
 
 
 class SQLAlchemyEngine(Generic):
+    """The driver for connections that an application's own Engine makes and keeps."""
+
     name = "a SQLAlchemy Engine"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in {"connect_args", "init_sql"} & self.settings.given:
-            raise ConfigError(f"{name}: the Engine makes its connections itself; say it there")
+            raise ConfigError(f"{name}: the Engine makes its connections itself; give it to create_engine()")
         self._engine: Any = self.settings.creator
         self._checked_out: dict[int, tuple[Any, Any]] = {}  # by connection: SQLAlchemy's proxy, former autocommit
 

@@ -1,4 +1,4 @@
-"""sqlite3's connection, observed: its statements, its transactions, and what it hands out."""
+"""sqlite3's connection, observed: its statements, and the objects that it hands out."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .transactions import Transactions, get_isolation_level
 
 
 class Connection(Transactions):
-    """The driver's connection, observed, whose cursors are ours."""
+    """The driver's connection, observed. Its cursors are of the class in `cursor`."""
 
     file: tuple[int, int]
-    """What it was opened as: device and inode."""
+    """Device and inode of the file when it was opened."""
     alone: set[str] | None = None
-    """First words of statements that no transaction is begun for; None: for no statement."""
+    """First words of statements for which no transaction is begun; None where none is begun for any statement."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.left: list[sqlite3.Cursor] = []
@@ -93,11 +93,12 @@ class Connection(Transactions):
             return method(*args)
         except BaseException:
             if self.total_changes == before and self.in_transaction:
-                sqlite3.Connection.rollback(self)  # sqlite3 itself begins when it knows that there is such a statement
+                sqlite3.Connection.rollback(self)  # as sqlite3, which begins only after it has understood the statement
             raise
 
     def _begins(self, sql: str) -> bool:
-        """sqlite3 begins for the four usual words only, and WITH … INSERT would stand by itself."""
+        """Whether wsgidb has to begin a transaction for this statement. sqlite3 itself begins one for INSERT, UPDATE,
+        DELETE and REPLACE only, so that WITH … INSERT would be committed by itself."""
         return self.alone is not None and not self.in_transaction and self.legacy and writes(sql, self.alone)
 
     def _begin(self) -> None:

@@ -1,6 +1,6 @@
-"""SQLite through the standard library's sqlite3: the embedded default.
+"""SQLite through the standard library's sqlite3.
 
-No server, so nothing to hear on a line and nothing to wait for but locks, which ``timeout`` bounds.
+There is no server and no network. The only thing to wait for is a lock, for up to ``timeout`` seconds.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ CONVERTERS = {
 READ_ONLY = 8
 """SQLite's primary result code: https://www.sqlite.org/rescode.html#readonly"""
 BUSY_TIMEOUT = 5.0
-"""Seconds to wait for another connection's lock, where the url says nothing."""
+"""How many seconds a connection waits for another one's lock, unless the url says otherwise."""
 
 
 class SQLite(Driver):
+    """The driver for ``sqlite:///`` urls. Each connection opens the file."""
+
     name = "sqlite"
     connection_class = Connection
     cursor_methods: ClassVar[tuple[str, ...]] = ("execute", "executemany", "executescript")
@@ -57,7 +59,7 @@ class SQLite(Driver):
             raise ConfigError(
                 f"url: {url} would be a new, empty database for every connection; use a file: sqlite:////tmp/name.db"
             )
-        self._path = os.path.abspath(url.name)  # the process may go elsewhere before it connects again
+        self._path = os.path.abspath(url.name)  # the process may change its directory before it connects again
         self._arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT, "foreign_keys": True}
         for name, text in url.query.items():
             self._check_name(name)
@@ -78,7 +80,7 @@ class SQLite(Driver):
     def connect(self, deadline: float) -> Connection:
         arguments = {**self._arguments, **self.connect_args()}
         foreign_keys = arguments.pop("foreign_keys")
-        arguments["isolation_level"] = None if self.autocommit else ""  # "" begins a transaction before a write
+        arguments["isolation_level"] = None if self.autocommit else ""  # with "", sqlite3 begins before a write
         conn = Connection(
             self._path,
             **arguments,
@@ -92,7 +94,7 @@ class SQLite(Driver):
         except BaseException:
             conn.close()
             raise
-        conn.seen.statements, conn.seen.seconds = 0, 0.0  # those were not a handler's
+        conn.seen.statements, conn.seen.seconds = 0, 0.0  # these statements were not a handler's
         conn.guarded = self.settings.transaction == "request"
         conn.alone = None if self.autocommit else BY_THEMSELVES if conn.guarded else STANDING
         return conn
@@ -119,7 +121,7 @@ class SQLite(Driver):
         conn.close()
 
     def watch(self, conn: Connection) -> Check:
-        """The file may have been replaced, or removed: what is then written to the open one is lost."""
+        """Look whether the file was replaced or removed: what is then written to the open one is lost."""
         path, before = self._path, conn.file
 
         def check(_timeout: int) -> bool:
@@ -164,7 +166,7 @@ class SQLite(Driver):
         return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
     def is_read_only(self, error: BaseException) -> bool:
-        """Also of a file that was replaced, or was read-only when it was opened."""
+        """SQLite reports this also for a file that was replaced, or that was read-only when it was opened."""
         if not isinstance(error, sqlite3.OperationalError):
             return False
         code = getattr(error, "sqlite_errorcode", None)  # from Python 3.11 on
@@ -178,9 +180,9 @@ class SQLite(Driver):
         return cursor
 
     def retire_cursor(self, cursor: Cursor) -> str | None:
-        """An unfinished SELECT keeps its lock and its snapshot, in_transaction says nothing of it, and a rollback
-        does not end it; closing its cursor does. Where a call of the lease is under way, the cursor may be in use, and
-        is closed with the connection."""
+        """Close the cursor: an unfinished SELECT keeps its lock and its snapshot, in_transaction does not show it, and
+        a rollback does not end it. Where a call of the lease is under way, the cursor may be in use, and is closed with
+        the connection."""
         fault = None
         if cursor._lease in cursor._seen.users:
             cursor._raw.left.append(cursor)
@@ -192,6 +194,6 @@ class SQLite(Driver):
 
 
 def _identity(path: str) -> tuple[int, int]:
-    """Of the file that is there now."""
+    """Device and inode of the file that the path names now."""
     found = os.stat(path)
     return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""What SQLite's statements are, by their words: which of them are to be in a transaction."""
+"""Tells from the words of a statement whether a transaction has to be begun for it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ BY_THEMSELVES = {
     *("", "SELECT", "VALUES", "PRAGMA", "EXPLAIN", "BEGIN", "COMMIT", "END", "ROLLBACK", "RELEASE"),
     *("VACUUM", "ATTACH", "DETACH"),
 }
-"""First words of statements that no transaction is begun for: they write no rows, or cannot be in one."""
+"""First words of statements for which no transaction is begun: they write no rows, or cannot run in one."""
 STANDING = BY_THEMSELVES | {"SAVEPOINT", "CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE"}
-"""The same where the handler commits: sqlite3 lets these stand by themselves, and so must we."""
+"""The same where the handler commits: sqlite3 begins no transaction for these, so wsgidb begins none, either."""
 
 _COMMENT = r"--[^\n]*|/\*.*?(?:\*/|\Z)"  # https://www.sqlite.org/lang_comment.html
 _FIRST = re.compile(rf"(?:[\s;\ufeff]|{_COMMENT})*([A-Za-z]*)", re.DOTALL)
@@ -21,7 +21,7 @@ _VERBS = {"SELECT", "VALUES", "INSERT", "REPLACE", "UPDATE", "DELETE"}
 
 
 def writes(sql: str, alone: set[str]) -> bool:
-    """Whether a statement is to be in a transaction; those `alone` need none."""
+    """Whether a statement has to run in a transaction; it need not if it begins with one of the words in `alone`."""
     found = _FIRST.match(sql)
     word = "" if found is None else found[1].upper()
     return (_verb(sql) if word == "WITH" else word) not in alone

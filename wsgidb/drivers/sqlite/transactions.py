@@ -1,4 +1,4 @@
-"""Where sqlite3's transactions end: by the handler, by an attribute that it sets, or by SQLite itself."""
+"""The end of sqlite3's transactions: by the handler, by an attribute that it sets, or by SQLite itself."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Transactions(Hooks):
         finally:
             seen.statements += 1
             seen.seconds += self.clock() - began
-            with suppress(sqlite3.ProgrammingError):  # closed meanwhile
-                if not self.in_transaction:  # what was written stands, or is gone
+            with suppress(sqlite3.ProgrammingError):  # the connection was closed meanwhile
+                if not self.in_transaction:  # what was written is committed or rolled back
                     self.settled_changes = self.total_changes
 
     # -- a transaction that SQLite has ended
@@ -139,7 +139,7 @@ class Transactions(Hooks):
         self.run(setter, (self, value))
 
     def rows_written(self) -> int:
-        """How many rows were changed since the last commit or rollback; when it was closed, for one that is closed."""
+        """How many rows were changed since the last commit or rollback. After close(), how many it was before."""
         try:
             return self.total_changes - self.settled_changes
         except sqlite3.ProgrammingError:
@@ -150,11 +150,11 @@ class Transactions(Hooks):
         super().close()
 
     def __exit__(self, kind: Any, *error: Any) -> Literal[False]:
-        """The driver's own would go past the methods above."""
+        """Commit or roll back, as the driver's does, but by the methods above."""
         if kind is not None:
             self.rollback()
             return False
-        self.refuse_loss()  # and do not take what follows for a rollback of the handler's
+        self.refuse_loss()  # here, as the rollback below is not the handler's
         try:
             self.commit()
         except BaseException:
