@@ -133,10 +133,10 @@ class Transactions(Hooks):
             self._set(set_autocommit, value, commits=value is True)
 
     def _set(self, setter: Callable[[Any, Any], None], value: Any, commits: bool) -> None:
-        if not commits:
-            return setter(self, value)
-        self.refuse_loss()
-        self.run(setter, (self, value))
+        """Set an attribute. What it `commits` is committed here before, as Python 3.10 hides that commit's errors."""
+        if commits and (self.in_transaction or self.seen.lost is not None):
+            self.commit()
+        setter(self, value)
 
     def rows_written(self) -> int:
         """How many rows were changed since the last commit or rollback. After close(), how many it was before."""
