@@ -8,7 +8,7 @@ from typing import Any
 
 import pymysql
 import pytest
-from pymysql.err import Error, InterfaceError, OperationalError, ProgrammingError
+from pymysql.err import Error, IntegrityError, InterfaceError, InternalError, OperationalError, ProgrammingError
 
 from support.client import connect
 from support.mariadb import MariaDB
@@ -98,6 +98,10 @@ def test_others_errors_are_none(error: Exception) -> None:
         (OperationalError(1836, "Running in read-only mode", "and more"), True),
         (OperationalError(1836), False),
         (OperationalError(), False),
+        (OperationalError(1180, "Got error 5 during COMMIT"), False),
+        (OperationalError(1180, "Error on commit: Not connected to Primary Component"), True),
+        (OperationalError(1105, "rpc error: code = FailedPrecondition desc = wrong tablet type: REPLICA"), True),
+        (OperationalError(1105, "rpc error: code = Unknown desc = something else"), False),
         (ValueError(1836, "read-only"), False),
     ],
     ids=repr,
@@ -105,6 +109,30 @@ def test_others_errors_are_none(error: Exception) -> None:
 def test_servers_that_take_no_writes(error: Exception, expected: bool) -> None:
     """The server as a whole is read-only or not ready: an error of the driver's tells by its number and its text."""
     assert DRIVER.is_read_only(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OperationalError(1213, "Deadlock found when trying to get lock"), True),
+        (InternalError(8002, "can not retry select for update statement"), True),
+        (InternalError(8022, "Error: KV error safe to retry"), True),
+        (InternalError(8028, "Information schema is changed"), True),
+        (InternalError(9007, "Write conflict"), True),
+        (OperationalError(1105, "target: shop.0: rpc error: code = Aborted desc = exceeded timeout: 30s"), True),
+        (OperationalError(1105, "target: shop.0.primary: rpc error: code = Unknown desc = something else"), False),
+        (OperationalError(1180, "Error on commit: Not connected to Primary Component"), False),
+        (OperationalError(2013, "Lost connection to MySQL server during query"), False),
+        (IntegrityError(1062, "Duplicate entry"), False),
+        (OperationalError(), False),
+        (ValueError(1213), False),
+    ],
+    ids=repr,
+)
+def test_commits_that_the_server_refused(error: Exception, expected: bool) -> None:
+    """After a conflict the transaction is rolled back and the connection is good; after any other error of a COMMIT,
+    what became of it is unknown. TiDB has numbers of its own, Vitess has one for all and a text."""
+    assert DRIVER.commit_was_refused(error) is expected
 
 
 @pytest.mark.server

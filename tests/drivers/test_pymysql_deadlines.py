@@ -23,6 +23,7 @@ from support.proxy import TCPProxy
 from support.waiting import until
 from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
+from wsgidb.drivers.activity import Activity
 from wsgidb.drivers.pymysql.wire import Wire
 
 READ_TIMEOUT = 7.0
@@ -196,7 +197,7 @@ def reading() -> Iterator[tuple[Any, socket.socket]]:
     """The part of our connection that reads, and the server's end of its line."""
     ours, theirs = socket.socketpair()
     wire: Any = Wire(defer_connect=True, ssl_disabled=True)
-    wire._sock, wire._rfile = ours, ours.makefile("rb")
+    wire._sock, wire._rfile, wire._seen = ours, ours.makefile("rb"), Activity()
     with ours, theirs:
         yield wire, theirs
         wire._force_close()

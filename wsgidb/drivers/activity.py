@@ -36,7 +36,7 @@ class Activity:
     """
 
     __slots__ = (
-        *("began", "busy", "closing", "classify", "lease", "lost", "seconds", "statements"),
+        *("began", "busy", "closing", "classify", "lease", "lost", "outside", "seconds", "statements"),
         *("touched", "unfit", "unknown", "used", "users", "written"),
     )
 
@@ -51,6 +51,8 @@ class Activity:
         """A command was begun and its reply did not come in full: it is under way, or was interrupted."""
         self.touched = 0
         """How many commands were run since the last commit or rollback."""
+        self.outside = 0
+        """How many of these commands were run when the server last said that no transaction is open."""
         self.used = False
         """Whether a command was run since the session was last reset."""
         self.unknown = False
@@ -152,7 +154,7 @@ class Activity:
 
     def settled(self) -> None:
         """Note that the transaction is over, and that the server has said so."""
-        self.touched = self.written = 0
+        self.touched = self.outside = self.written = 0
         self.unknown = False
         self.lost = None
 

@@ -13,7 +13,7 @@ from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from ..activity import Activity
 from ..base import SERVER_OPTIONS, Clock, Driver, State, refuse_owned, unknown_option
-from .observed import DISCONNECTS, READ_ONLY, UNKNOWN
+from .observed import DISCONNECTS, READ_ONLY, UNKNOWN, ends_transaction
 
 IN_URL = frozenset(("user", "password", "passwd", "host", "port", "database", "db"))
 OWNED = {
@@ -183,6 +183,9 @@ class MySQLDriver(Driver):
 
     def is_disconnect(self, error: BaseException) -> bool:
         return isinstance(error, self.error) and bool(error.args) and error.args[0] in self.disconnects
+
+    def commit_was_refused(self, error: BaseException) -> bool:
+        return isinstance(error, self.error) and bool(error.args) and ends_transaction(error, error.args[0])
 
     def is_read_only(self, error: BaseException) -> bool:
         if not isinstance(error, self.error) or len(error.args) < 2:

@@ -10,7 +10,8 @@ import time
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ..activity import Activity
+from ...errors import TransactionLost
+from ..activity import Activity, first_word
 from ..base import Clock, State
 
 IN_TRANSACTION, AUTOCOMMIT = 1, 2  # flags of the status in the server's replies
@@ -18,6 +19,9 @@ COM_RESET_CONNECTION = 0x1F
 
 LOST, UNKNOWN, NO_TLS, OUT_OF_SYNC, MALFORMED = 2013, 2000, 2026, 2014, 2027
 """Client errors that wsgidb raises itself, or tells from others."""
+
+CONNECTION_LOST = "the connection was lost, and the handler went on"
+"""Why a transaction is lost that was open in a session that is gone."""
 
 DISCONNECTS = frozenset(
     (
@@ -33,22 +37,44 @@ DISCONNECTS = frozenset(
         4031,  # closed by the server because of inactivity (MySQL 8.0.24)
     )
 )
+ANY = re.compile("")
 READ_ONLY = {
     1290: re.compile(r"read[-_]only"),  # an option prevents the statement: --read-only, or --super-read-only
-    1836: re.compile(""),  # running in read-only mode
-    1047: re.compile("WSREP"),  # a Galera node that is not ready; else an unknown command
+    1836: ANY,  # running in read-only mode
+    1047: re.compile("WSREP"),  # a Galera node that is not ready; otherwise an unknown command
+    1180: re.compile("Primary Component"),  # a Galera node that lost its quorum; otherwise a COMMIT that failed
+    1105: re.compile("wrong tablet type"),  # Vitess: this tablet is no primary any more
 }
-"""Errors of a server that takes no writes, by what their text has; namesakes have another. 1792 is none of them: that
-is a READ ONLY transaction."""
-ENDS_TRANSACTION = frozenset((1020, 1213, 1402, 1613, 1614, 3101))
-"""Errors with which the server rolls the whole transaction back: a row that was changed since the snapshot (MariaDB's
-innodb_snapshot_isolation, on by default since 11.6.2), deadlock, XA rollbacks, group replication."""
-MAY_END_TRANSACTION = frozenset((1205, 1206))
-"""Lock timeout and full lock table: that depends on a setting (innodb_rollback_on_timeout), so the server is asked."""
+"""Errors of a server that takes no writes, each with a pattern for its text, as some numbers have several meanings.
+1792 is not one of them: it is raised by a READ ONLY transaction of the application's own."""
+ENDS_TRANSACTION = {
+    1020: ANY,  # a row was changed since the snapshot (MariaDB's innodb_snapshot_isolation)
+    1213: ANY,  # deadlock; on Galera also a conflict with another node, at COMMIT
+    1402: ANY,  # XA_RBROLLBACK
+    1613: ANY,  # XA_RBTIMEOUT
+    1614: ANY,  # XA_RBDEADLOCK
+    3101: ANY,  # refused by group replication
+    8002: ANY,  # TiDB: SELECT FOR UPDATE met a write conflict
+    8022: ANY,  # TiDB: the COMMIT failed and was rolled back
+    8028: ANY,  # TiDB: the schema was changed during the transaction
+    9007: ANY,  # TiDB: write conflict
+    1105: re.compile("code = Aborted"),  # Vitess: the transaction took too long
+}
+"""Errors with which the server rolls the whole transaction back, each with a pattern for its text. TiDB's numbers:
+https://docs.pingcap.com/tidb/stable/error-codes."""
+MAY_END_TRANSACTION = frozenset((1105, 1205, 1206, 1317, 1969, 3024))
+"""Errors after which the server is asked whether the transaction goes on: an error of Vitess, whose number is always
+the same; a lock timeout and a full lock table (that depends on innodb_rollback_on_timeout); interrupted statements."""
 
 COMMIT_UNTOLD = frozenset(("BEGIN", "START", "ANALYZE", "OPTIMIZE", "REPAIR", "CHECK"))
-"""First words of statements that commit by the way, and whose replies do not show it: in a transaction again, or a
-result set."""
+"""First words of statements that commit implicitly, and whose replies do not show it: afterwards a transaction is open
+again, or the reply is a result set, which has no status."""
+
+
+def ends_transaction(error: BaseException, code: Any) -> bool:
+    """Whether the server has rolled the whole transaction back with this error. Never blocks."""
+    pattern = ENDS_TRANSACTION.get(code)
+    return pattern is not None and pattern.search(str(error)) is not None
 
 
 class Observed:
@@ -90,19 +116,40 @@ class Observed:
         """Close without a word to the server, and, where `busy`, without waiting for a thread that reads a reply."""
         raise NotImplementedError
 
+    def _autocommits(self) -> bool:
+        """Whether a statement outside of a transaction commits by itself now, as far as is known."""
+        return False
+
     def _had_transaction(self) -> bool:
-        """Whether a transaction may have been open when the last command failed."""
-        return self._seen.touched > 1
+        """Whether a transaction may be open in which more was done than what the last command did, which has failed."""
+        seen = self._seen
+        return seen.touched - seen.outside > 1
 
     def _note_error(self, error: BaseException, code: Any, among_rows: bool = False) -> None:
-        """A reply ended in an error, or the rows of a result did. An error packet carries no status, so what is known
-        of the transaction may be wrong from now on."""
+        """Note that a reply, or a result's rows, ended in an error.
+
+        An error packet carries no status, so what is known of the transaction may be wrong from now on. The transaction
+        is lost if the server has ended it, and there was one."""
         seen = self._seen
+        had_transaction = self._had_transaction()
         seen.failed(error)
         seen.ended(self._clock())
         seen.unknown = True
         if not self._guarded or self._unusable() is not None:
             return
-        asked = (among_rows or code in MAY_END_TRANSACTION) and self._had_transaction()
-        if code in ENDS_TRANSACTION or (asked and not self._ask_whether_open()):
+        if ends_transaction(error, code):
+            lost = had_transaction or not self._autocommits()
+        else:
+            asked = had_transaction and (among_rows or code in MAY_END_TRANSACTION)
+            lost = asked and not self._ask_whether_open()
+        if lost:
             seen.lost = f"the server rolled the transaction back with error {code}, and the handler went on"
+
+    def _refuse_after_loss(self, sql: str | bytes | bytearray) -> None:
+        """After a lost transaction, refuse every statement that could commit what follows; a rollback ends the loss.
+
+        With autocommit on any statement could. Raises TransactionLost."""
+        seen = self._seen
+        if seen.lost is not None and self._autocommits() and first_word(sql) != "ROLLBACK":
+            raise TransactionLost(seen.lost)
+        seen.refuse_after_loss(sql)

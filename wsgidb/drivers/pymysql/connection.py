@@ -5,14 +5,26 @@ A subclass of the connection, not of its cursors: ``conn.query()`` goes past tho
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from pymysql.constants import COMMAND, CR
 from pymysql.err import Error, OperationalError
 
+from ...errors import TransactionLost
 from ..activity import first_word
 from ..base import CLEAN, DIRTY, State
-from ..mysql.observed import AUTOCOMMIT, COM_RESET_CONNECTION, COMMIT_UNTOLD, IN_TRANSACTION, Observed
+from ..mysql.observed import (
+    AUTOCOMMIT,
+    COM_RESET_CONNECTION,
+    COMMIT_UNTOLD,
+    CONNECTION_LOST,
+    IN_TRANSACTION,
+    OUT_OF_SYNC,
+    Observed,
+)
+from .rows import Rows
 from .wire import Base, Wire
 
 COM_QUERY = COMMAND.COM_QUERY
@@ -24,6 +36,7 @@ read_query_result = Base._read_query_result
 class Connection(Wire, Observed):
     """Notes each command's start, end and error in its `Activity`."""
 
+    server_status: int = 0  # PyMySQL sets it when the server greets
     _own_socket: Any = None
     """The socket at the time of connecting: another one now means a reconnect by the application."""
     _own_charset: str
@@ -34,64 +47,120 @@ class Connection(Wire, Observed):
 
     def _execute_command(self, command: int, sql: str | bytes) -> None:
         seen = self._seen
+        if seen.busy:
+            self._refuse_out_of_sync()
         result = self._result
-        if result is not None and result.has_next is None:
-            self._cut_short(result)
-        if self._guarded and command == COM_QUERY and (seen.lost or self._sock is not self._own_socket):
-            seen.lost = seen.lost or "the connection was lost, and the handler went on"  # not on in another session
-            seen.refuse_after_loss(sql)
-        if seen.written and command == COM_QUERY and first_word(sql) in COMMIT_UNTOLD:
-            seen.written = 0
+        if result is not None and (result.unbuffered_active or result.has_next):
+            if result.unbuffered_active:
+                warnings.warn("Previous unbuffered result was left incomplete", stacklevel=4)
+            self._read_the_rest(result)
+        if command == COM_QUERY:
+            if self._guarded and (seen.lost or self._sock is not self._own_socket):
+                seen.lost = seen.lost or CONNECTION_LOST  # nor does it go on in another session
+                self._refuse_after_loss(sql)
+            if seen.written and first_word(sql) in COMMIT_UNTOLD:
+                seen.written = 0
         seen.busy = seen.used = True
         seen.touched += 1
         seen.statements += 1
         seen.began = self._clock()
-        execute_command(self, command, sql)
+        try:
+            execute_command(self, command, sql)
+        except BaseException as error:
+            self._failed(error)
+            raise
+
+    def _refuse_out_of_sync(self) -> None:
+        """Close the connection: a command was interrupted, or another thread's is under way. The server would take the
+        next command for the rest of that one, or its reply would be taken for the next one's. Raises OperationalError.
+        """
+        if self._sock is not None:  # else PyMySQL has an error of its own
+            self._force_close()
+            raise OperationalError(OUT_OF_SYNC, "Commands out of sync: the last command has not ended")
+
+    def _read_the_rest(self, result: Any) -> None:
+        """Read what is left of the last command's reply, as PyMySQL does before it sends the next command.
+
+        It is done here so that an interruption of the next command is not taken for the end of this reply."""
+        if result.unbuffered_active:
+            result.connection = Rows(self)  # it may be wsgidb that reads them
+            result._finish_unbuffered_query()
+        while self._result is not None and self._result.has_next:
+            self.next_result()
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         try:
             affected = read_query_result(self, unbuffered)
-        except Error as error:
-            self._note_error(error, error.args[0] if error.args else None)
-            raise
         except BaseException as error:
-            if isinstance(error, AttributeError) and self._sock is None:  # the lease ended before its thread could read
-                raise OperationalError(CR.CR_SERVER_LOST, "Lost connection: its lease is over") from error
-            self._force_close()  # what is left of the reply would be taken for the next one
+            self._failed(error)
             raise
         seen = self._seen
         if seen.busy:  # else it is one more result of the same command
             seen.busy = False
             seen.seconds += self._clock() - seen.began
-        if not self._result.field_count:  # an OK packet: status and affected rows are true
-            seen.written = seen.written + affected if self.server_status & IN_TRANSACTION else 0
+        result = self._result
+        if not result.field_count:  # an OK packet: status and affected rows are true
+            if self.server_status & IN_TRANSACTION:
+                seen.written += affected
+            else:
+                seen.written = 0
+                if not result.has_next:
+                    seen.outside = seen.touched
+        elif unbuffered:
+            result.connection = Rows(self)
         return affected
 
     def _read_ok_packet(self) -> Any:
-        try:
-            packet = super()._read_ok_packet()
-        except Error as error:
-            self._note_error(error, error.args[0] if error.args else None)
-            raise
-        except BaseException:
-            self._force_close()
-            raise
-        self._seen.ended(self._clock())
-        return packet
+        return self._reply(super()._read_ok_packet)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
-        super().set_character_set(charset, collation)
-        self._seen.ended(self._clock())
+        self._reply(super().set_character_set, charset, collation)
 
     def show_warnings(self) -> Any:
-        rows = super().show_warnings()
+        return self._reply(super().show_warnings)
+
+    def _reply(self, read: Callable[..., Any], *args: Any) -> Any:
+        """Read a reply that does not pass `_read_query_result`, and note how it ends."""
+        try:
+            found = read(*args)
+        except BaseException as error:
+            if self._seen.busy:  # else the command was not sent
+                self._failed(error)
+            raise
         self._seen.ended(self._clock())
-        return rows
+        return found
+
+    def _failed(self, error: BaseException) -> None:
+        """Note that sending a command or reading its reply has ended in this exception."""
+        if isinstance(error, Error):
+            self._note_error(error, error.args[0] if error.args else None)
+        elif isinstance(error, AttributeError) and self._sock is None:  # another thread has closed the connection
+            raise OperationalError(CR.CR_SERVER_LOST, "Lost connection: it was closed meanwhile") from error
+        else:
+            self._force_close()  # half of the command may have been sent, or half of the reply read
+
+    def ping(self, *args: Any, **options: Any) -> None:
+        """A ping opens no transaction, so that one that succeeds leaves no trace."""
+        seen = self._seen
+        touched, used = seen.touched, seen.used
+        super().ping(*args, **options)
+        seen.touched, seen.used = touched, used
+
+    def connect(self, sock: Any = None) -> None:
+        """Connect. If a handler calls it, itself or by ``ping(reconnect=True)``, the session is another one from then
+        on, and a transaction must not go on in that. Raises TransactionLost where one was open."""
+        seen = self._seen
+        self._force_close()
+        if seen.lost is not None:
+            raise TransactionLost(seen.lost)
+        seen.busy = False
+        super().connect(sock)
 
     def commit(self) -> None:
         self._settle("COMMIT")
 
     def rollback(self) -> None:
+        self._seen.lost = None  # even if it fails, as the session is gone: the handler knows what it has lost
         self._settle("ROLLBACK")
 
     def _settle(self, sql: str) -> None:
@@ -99,6 +168,11 @@ class Connection(Wire, Observed):
         self._execute_command(COM_QUERY, sql)
         self._read_ok_packet()
         self._seen.settled()
+
+    def _force_close(self) -> None:
+        if self._sock is not None and self._had_transaction():
+            self._seen.lost = self._seen.lost or CONNECTION_LOST
+        super()._force_close()
 
     # -- what went wrong
 
@@ -109,20 +183,22 @@ class Connection(Wire, Observed):
     def _still_open(self) -> bool:
         return bool(self.server_status & IN_TRANSACTION)
 
-    def _cut_short(self, result: Any) -> None:
-        """An unbuffered result has not come to its end, whose packet alone tells has_next: an error among its rows
-        goes past the methods above, and PyMySQL may even swallow it."""
+    def _autocommits(self) -> bool:
+        return bool(self.server_status & AUTOCOMMIT)
+
+    def _had_transaction(self) -> bool:
+        """Whether a transaction may be open in which more was done than what a command did that has not ended."""
         seen = self._seen
-        seen.unknown = True
-        if self._guarded and not result.unbuffered_active:
-            seen.lost = seen.lost or "an unbuffered result ended in an error, and the handler went on"
+        if self.server_status & AUTOCOMMIT and not seen.unknown:
+            return self._still_open()
+        return seen.touched - seen.outside > seen.busy
 
     def _unseen_ping(self) -> None:
         """A ping touches no transaction and no session."""
         seen = self._seen
-        before = seen.touched, seen.used, seen.statements, seen.seconds
+        before = seen.statements, seen.seconds
         self.ping(reconnect=False)
-        seen.touched, seen.used, seen.statements, seen.seconds = before
+        seen.statements, seen.seconds = before
 
     # -- what became of it
 
@@ -136,16 +212,20 @@ class Connection(Wire, Observed):
         sock = self._sock
         if sock is None or sock is not self._own_socket or seen.busy:
             return self._unusable() or DIRTY
-        result = self._result
-        if result is not None and (result.unbuffered_active or result.has_next):
+        if self._unread():
             return "unread rows"
-        if seen.unknown or (result is not None and result.has_next is None):
+        if seen.unknown:
             return DIRTY
         if self.server_status & (IN_TRANSACTION | AUTOCOMMIT) != (AUTOCOMMIT if autocommit else 0):
             return DIRTY
         if whole_session and seen.used:
             return DIRTY
         return CLEAN if autocommit or not seen.touched else DIRTY
+
+    def _unread(self) -> bool:
+        """Whether rows or results of the last command are still to be read."""
+        result = self._result
+        return result is not None and bool(result.unbuffered_active or result.has_next)
 
     def _unusable(self) -> str | None:
         if self._sock is None:

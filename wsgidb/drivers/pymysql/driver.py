@@ -6,12 +6,14 @@ import inspect as introspect
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pymysql
 from pymysql.err import Error, OperationalError
 
 from ...config.settings import Settings
+from ...errors import TransactionLost
 from .. import sockets, tls
 from ..activity import Activity
 from ..base import Check, Clock
@@ -29,6 +31,7 @@ PARAMETERS = introspect.signature(pymysql.connections.Connection.__init__).param
 class PyMySQL(MySQLDriver):
     name = "PyMySQL"
     cursor_attributes: ClassVar[tuple[str, ...]] = ("_result", "escape")
+    when_returned: ClassVar[Mapping[str, Any]] = {"open": False}
     connection_class = Connection
     owned: ClassVar[dict[str, str]] = {**OWNED, "defer_connect": ""}
     parameters: ClassVar[dict[str, Any]] = {
@@ -91,6 +94,24 @@ class PyMySQL(MySQLDriver):
             raise OperationalError(2003, f"cannot connect to {where} ({error})") from error
         conn.host_info = f"socket {where}"
         return made
+
+    def commit(self, conn: Connection) -> None:
+        if conn._unusable() is None and conn._unread():
+            self._read_unread(conn)
+        super().commit(conn)
+
+    def _read_unread(self, conn: Connection) -> None:
+        """Read what is left of a reply, as no COMMIT can be sent before that; it takes ping_timeout at the most. Raises
+        what the rest of the reply says, or TransactionLost."""
+        seconds = self.settings.ping_timeout
+        try:
+            with conn._within(self.clock() + seconds, self.clock):
+                conn._read_the_rest(conn._result)
+        except Error as error:
+            if conn.open:
+                raise
+            message = f"cannot commit: rows were left unread, and reading them failed, or took more than {seconds:g} s"
+            raise TransactionLost(message) from error
 
     def _restore_autocommit(self, conn: Connection) -> None:
         if conn.get_autocommit() is not self.autocommit:

@@ -10,15 +10,16 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from socket import SHUT_RDWR, socket
+from socket import socket
 from typing import Any
 
 import pymysql.connections
 from pymysql.constants import CLIENT, CR
 from pymysql.err import OperationalError
 
+from ..activity import Activity
 from ..base import Clock
-from ..sockets import remaining
+from ..sockets import remaining, shutdown
 
 PRIVATE_NAMES = (
     "_current_timeout",  # since 1.2; only ever set
@@ -44,6 +45,9 @@ class Wire(Base):  # type: ignore[misc]
 
     _tls: ssl.SSLContext | None = None
     _tls_required = False
+    _seen: Activity
+    _sock: Any
+    _rfile: Any
     _ahead: int
     """Bytes that were read from the socket, but not yet asked for; known inside of `_within`."""
 
@@ -112,15 +116,28 @@ class Wire(Base):  # type: ignore[misc]
             self._force_close()
             raise OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error})") from error
 
+    def _force_close(self) -> None:
+        """End the network connection now. The descriptor is closed when no other thread uses it any more."""
+        line, reader = self._sock, self._rfile
+        self._sock = self._rfile = None
+        if line is None:
+            return
+        try:
+            shutdown(line.fileno())  # whoever reads gets an end of file; an SSLSocket's own method would spoil it
+        except OSError:
+            pass  # not connected any more, which is what was wanted
+        self._seen.close_when_unused(partial(_close, line, reader))
+
     def _abandon(self, busy: bool) -> None:
-        """Close without a word to the server, and, where `busy`, without waiting for a thread that reads a reply."""
-        if self._sock is not None and busy:
-            try:
-                socket.shutdown(self._sock, SHUT_RDWR)  # the reader gets an end of file and lets go of its lock
-            except OSError:
-                pass  # not connected any more, which is what was wanted
         result = self._result
         if result is not None:  # else its finalizer would read the rest of the rows
             result.unbuffered_active = False
-            result.connection = None
         self._force_close()
+
+
+def _close(line: socket, reader: Any) -> None:
+    """Close a socket and its reader. Whatever is said of errors, the descriptor is free afterwards."""
+    try:
+        reader.close()
+    finally:
+        line.close()
