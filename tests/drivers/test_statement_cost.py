@@ -67,7 +67,8 @@ def test_a_statement_enters_three_functions(mariadb: MariaDB, transaction: Any, 
 @pytest.mark.server
 @pytest.mark.parametrize("kind", [Cursor, DictCursor, SSCursor, SSDictCursor])
 def test_fetching_costs_nothing(conn: Any, kind: type[Cursor]) -> None:
-    """Rows come by the driver's own functions, of the class that was asked for, and enter nothing of wsgidb."""
+    """Rows come by the driver's own functions, of the class that was asked for, and enter nothing of wsgidb. Rows that
+    are still on the server enter the lease, one call for each packet."""
     cursor = conn.cursor(kind)
     assert type(cursor) is kind
     assert isinstance(cursor, pymysql.cursors.Cursor)
@@ -79,7 +80,7 @@ def test_fetching_costs_nothing(conn: Any, kind: type[Cursor]) -> None:
         cursor.execute(ROWS)
         with entered() as names:
             fetch()
-        assert names == []
+        assert set(names) == ({"_read_packet"} if issubclass(kind, SSCursor) else set())
         cursor.fetchall()
 
 

@@ -132,6 +132,8 @@ def more_results(conn: Any) -> None:
 
 
 def reconnect(conn: Any) -> None:
+    """Between two transactions: in the middle of one, PyMySQL's connection refuses."""
+    conn.rollback()
     conn.driver_connection.close()
     conn.driver_connection.connect()
 
