@@ -16,7 +16,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from wsgidb import Database, WsgiDBError
@@ -98,6 +98,8 @@ class Rounds:
                         self._action(conn, cursor)
                 except Exception:  # noqa: BLE001 - refused, or cut off: that is this thread's own affair
                     pass
+                with suppress(Exception):  # psycopg warns of a named cursor that nobody closed
+                    cursor.close()
 
             left.append(threading.Thread(target=go_on))
             left[0].start()
