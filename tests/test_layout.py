@@ -17,7 +17,7 @@ PACKAGE = Path(wsgidb.__file__).parent
 
 # Each module imports only modules above it. A new module is given its place here.
 ORDER = [
-    *("errors", "dbapi"),
+    *("errors", "dbapi", "forks"),
     *("config.values", "config.url", "config.options", "config.settings", "config.optional", "config"),
     *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
     *("strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy", "strategies.checked"),
@@ -37,7 +37,7 @@ ORDER = [
     *("drivers.psycopg.connection", "drivers.psycopg.driver"),
     *("drivers.sqlite", "drivers.pymysql", "drivers.mysqlclient", "drivers.mysqlconnector", "drivers.psycopg"),
     "drivers",
-    *("pool.backoff", "pool.process", "pool.connector", "pool.validation", "pool.inherited"),
+    *("pool.backoff", "pool.exhausted", "pool.process", "pool.connector"),
     *("pool.engine", "pool.leaks", "pool.stats"),
     "pool",
     *("lease.proxy", "lease.classes", "lease"),

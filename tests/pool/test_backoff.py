@@ -1,11 +1,11 @@
-"""S5, the rule by itself: when a failing server may be tried again."""
+"""S5: the back-off by itself, which decides when a failing server may be tried again."""
 
 from __future__ import annotations
 
 import pytest
 
 from support.clock import Clock
-from wsgidb.pool.backoff import FIRST, LAST, Backoff
+from wsgidb.pool.backoff import FIRST, LAST, Attempt, Backoff
 
 
 @pytest.fixture
@@ -13,19 +13,36 @@ def backoff(clock: Clock) -> Backoff:
     return Backoff(clock)
 
 
+def begun(backoff: Backoff) -> Attempt:
+    """An attempt that was granted."""
+    attempt = Attempt()
+    assert backoff.begin(attempt), "held back"
+    return attempt
+
+
+def refused(backoff: Backoff) -> bool:
+    return not backoff.begin(Attempt())
+
+
 def fail(backoff: Backoff) -> bool:
     """Connect and fail; returns whether that began an outage."""
-    probe = backoff.begin()
-    assert probe is not None, "held back"
-    return backoff.failed(probe, "refused")
+    return backoff.failed(begun(backoff), "refused")
+
+
+def probing(backoff: Backoff, clock: Clock) -> Attempt:
+    """The probe of an outage that has lasted for some time."""
+    fail(backoff)
+    clock.advance(LAST)
+    return begun(backoff)
 
 
 def test_nothing_is_held_back_while_all_is_well(backoff: Backoff) -> None:
-    """S5: as long as connects succeed any number may run at once, and none of them is a probe."""
-    assert [backoff.begin() for _ in range(3)] == [False] * 3
+    """S5: as long as connects succeed any number of them may run at once."""
+    attempts = [begun(backoff) for _ in range(3)]
     assert not backoff.holds()
-    assert backoff.succeeded() is False, "no outage ended"
+    assert backoff.succeeded() is None, "no outage ended"
     assert backoff.cause is None
+    assert len(attempts) == 3
 
 
 def test_failure_holds_until_the_interval_has_passed(backoff: Backoff, clock: Clock) -> None:
@@ -33,25 +50,23 @@ def test_failure_holds_until_the_interval_has_passed(backoff: Backoff, clock: Cl
     assert fail(backoff) is True
     clock.advance(FIRST / 2 - 0.001)
     assert backoff.holds()
-    assert backoff.begin() is None
+    assert refused(backoff)
     assert backoff.cause == "refused"
     clock.advance(FIRST / 2 + 0.001)
     assert not backoff.holds()
-    assert backoff.begin() is True
+    begun(backoff)
 
 
 def test_one_prober_at_a_time(backoff: Backoff, clock: Clock) -> None:
     """S5: while a probe is under way no other starts, however long it takes."""
-    fail(backoff)
-    clock.advance(LAST)
-    assert backoff.begin() is True
+    probe = probing(backoff, clock)
     clock.advance(100 * LAST)
     assert backoff.holds()
-    assert backoff.begin() is None
-    assert backoff.failed(True, "timed out") is False, "the same outage"
+    assert refused(backoff)
+    assert backoff.failed(probe, "timed out") is False, "the same outage"
     assert backoff.cause == "timed out"
     clock.advance(LAST)
-    assert backoff.begin() is True
+    begun(backoff)
 
 
 def test_intervals_grow_up_to_the_longest(backoff: Backoff, clock: Clock) -> None:
@@ -80,60 +95,63 @@ def test_intervals_vary(clock: Clock) -> None:
 
 def test_failures_under_way_together_count_once(backoff: Backoff, clock: Clock) -> None:
     """S5: ten connects that fail at the same time begin one outage, and do not lengthen its first interval."""
-    begun = [backoff.begin() for _ in range(10)]
-    assert [backoff.failed(bool(probe), "refused") for probe in begun] == [True] + [False] * 9
+    attempts = [begun(backoff) for _ in range(10)]
+    assert [backoff.failed(attempt, "refused") for attempt in attempts] == [True] + [False] * 9
     clock.advance(FIRST)
     assert not backoff.holds()
 
 
-def test_connect_cut_short_tells_nothing(backoff: Backoff, clock: Clock) -> None:
+def test_an_attempt_that_ends_otherwise_tells_nothing(backoff: Backoff, clock: Clock) -> None:
     """S5: a connect that its caller's deadline cut short begins no outage, and as a probe lets another one probe."""
-    assert backoff.begin() is False
-    backoff.cut_short(False)
+    backoff.ended(begun(backoff))
     assert not backoff.holds()
-    fail(backoff)
-    clock.advance(LAST)
-    assert backoff.begin() is True
-    backoff.cut_short(True)
+    probe = probing(backoff, clock)
+    backoff.ended(probe)
     assert not backoff.holds()
-    assert backoff.begin() is True
+    begun(backoff)
+
+
+def test_a_probe_that_is_lost_is_over(backoff: Backoff, clock: Clock) -> None:
+    """S5: an attempt that was interrupted before it could tell how it ended does not hold back others for ever."""
+    probe = probing(backoff, clock)
+    assert backoff.holds()
+    del probe
+    assert not backoff.holds()
+    begun(backoff)
 
 
 def test_late_ordinary_connect_does_not_end_a_probe(backoff: Backoff, clock: Clock) -> None:
     """S5: a connect from before the outage that is cut short, or fails, during a probe lets no second prober in."""
-    early = [backoff.begin(), backoff.begin()]
-    fail(backoff)
-    clock.advance(LAST)
-    assert backoff.begin() is True
-    assert early == [False, False]
-    backoff.cut_short(False)
-    assert backoff.begin() is None
-    backoff.failed(False, "refused")
-    assert backoff.begin() is None
+    early = [begun(backoff), begun(backoff)]
+    probe = probing(backoff, clock)
+    backoff.ended(early[0])
+    assert refused(backoff)
+    backoff.failed(early[1], "refused")
+    assert refused(backoff)
+    backoff.ended(probe)
 
 
-def test_success_of_a_connect_from_before_ends_the_outage(backoff: Backoff) -> None:
+def test_success_of_a_connect_from_before_ends_the_outage(backoff: Backoff, clock: Clock) -> None:
     """S5: whoever gets through proves that the server is back: nobody has to wait for the interval's end."""
-    early = backoff.begin()
+    begun(backoff)
     fail(backoff)
     assert backoff.holds()
-    assert early is False
-    assert backoff.succeeded() is True
+    assert backoff.succeeded() is not None
     assert not backoff.holds()
-    assert backoff.begin() is False
+    begun(backoff)
 
 
 def test_straggler_after_the_outage_begins_a_new_one(backoff: Backoff, clock: Clock) -> None:
     """S5: a connect from before that fails after the server's return holds others for the first interval only."""
-    assert backoff.begin() is False
+    early = begun(backoff)
     fail(backoff)
     clock.advance(FIRST)
-    assert backoff.begin() is True
-    assert backoff.succeeded() is True
-    assert backoff.failed(False, "refused") is True
+    begun(backoff)
+    assert backoff.succeeded() is not None
+    assert backoff.failed(early, "refused") is True
     assert backoff.holds()
     clock.advance(FIRST)
-    assert backoff.begin() is True
+    begun(backoff)
 
 
 def test_recovery_takes_a_second_at_the_most() -> None:
@@ -147,24 +165,25 @@ def test_success_ends_the_outage(backoff: Backoff, clock: Clock) -> None:
     for _ in range(8):
         fail(backoff)
         clock.advance(LAST)
-    assert backoff.begin() is True
-    assert backoff.succeeded() is True
+    begun(backoff)
+    assert backoff.succeeded() == (8 * LAST, 8), "the seconds that the outage lasted, and its failures"
     assert backoff.cause is None
-    assert [backoff.begin(), backoff.begin()] == [False, False]
+    attempts = [begun(backoff), begun(backoff)]
     assert fail(backoff) is True
     clock.advance(FIRST)
     assert not backoff.holds()
+    assert len(attempts) == 2
 
 
 def test_when_to_look_again(backoff: Backoff, clock: Clock) -> None:
-    """S5: who waits is told when the next try is due; while one is under way, to look again in a while."""
+    """S5: waiting callers are told when the next try is due; while one is under way, to look again in a while."""
     assert backoff.held_until() == 0
-    backoff.failed(False, "x")
+    backoff.failed(Attempt(), "x")
     due = backoff.held_until()
     assert clock() < due <= clock() + FIRST
     clock.advance(due - clock())
     assert backoff.held_until() == 0
-    assert backoff.begin() is True
+    probe = begun(backoff)
     assert backoff.held_until() == clock() + LAST
-    backoff.succeeded()
+    backoff.ended(probe)
     assert backoff.held_until() == 0

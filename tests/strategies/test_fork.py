@@ -9,7 +9,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from strategies.conftest import MakeDatabase
 from strategies.kit import AFTER, BEFORE, WiredBank, Worker, in_child, run, session_of
 from support.fakedb import FakeDB
 from support.waiting import until
-from wsgidb import Database, TransactionLost
+from wsgidb import ConnectionReturned, Database, DatabaseUnavailable, TransactionLost, forks
 from wsgidb.lease.proxy import settle
 from wsgidb.pool import engine
 
@@ -194,24 +194,31 @@ assert database.stats().connects == 1
     assert networked.aborted() == aborted
 
 
-Child = Callable[[], AbstractContextManager[None]]
+Child = Callable[[Callable[[], Any]], Any]
+
+
+@contextmanager
+def pid_of(pid: int) -> Iterator[None]:
+    """Inside of it wsgidb finds this pid to be its own."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "getpid", lambda: pid)
+        patched.setattr(engine, "getpid", lambda: pid)
+        yield
 
 
 @pytest.fixture(params=[1, -1], ids=["greater", "smaller"])
 def child(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Child:
-    """Inside of it wsgidb finds itself in a child without fork hooks, whose pid is greater than its parent's; or
-    smaller, as pids begin anew at some time."""
-    real = os.getpid
+    """Runs a function in a forked child whose pid is greater than its parent's, or smaller, as pids begin anew at some
+    time. No fork hooks run there, as on uWSGI."""
+    monkeypatch.setattr(forks, "_told", weakref.WeakSet())
+    parent = os.getpid()
 
-    def pid() -> int:
-        return real() + int(request.param)
+    def child(function: Callable[[], Any]) -> Any:
+        def run() -> Any:
+            with pid_of(parent + int(request.param)):
+                return function()
 
-    @contextmanager
-    def child() -> Iterator[None]:
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "getpid", pid)
-            patched.setattr(engine, "getpid", pid)
-            yield
+        return in_child(run)
 
     return child
 
@@ -221,79 +228,126 @@ def number(database: Database) -> int:
         return int(conn.number)
 
 
-class TestAnyPid:
+class TestWithoutHooks:
     """S6, whichever of the two pids is greater, and whatever the child does first."""
 
     def test_acquire_first(self, fake: MakeDatabase, keeping: str, child: Child) -> None:
         """A child opens its own connection, and keeps that; the parent goes on with what it had."""
         database = fake(strategy=keeping)
         assert number(database) == 1
-        with child():
-            assert [number(database), number(database)] == [2, 2]
-            assert (database.stats().connects, database.stats().acquires) == (1, 2)
+
+        def first() -> list[int]:
+            return [number(database), number(database), database.stats().connects, database.stats().acquires]
+
+        assert child(first) == [2, 2, 1, 2]
         assert number(database) == 1
         assert (database.stats().connects, database.stats().acquires) == (1, 2)
 
     def test_stats_first(self, fake: MakeDatabase, child: Child) -> None:
-        """A child has done nothing yet; asking for that, however often, keeps nothing."""
+        """A child has done nothing yet, and nothing changes for the parent."""
         database = fake()
         assert number(database) == 1
-        kept = len(engine._parents)
-        for _ in range(3):
-            assert database.stats().connects == 1
-        assert len(engine._parents) == kept
-        with child():
-            assert database.stats().connects == 0
+        assert child(lambda: [database.stats().connects for _ in range(3)]) == [0, 0, 0]
         assert database.stats().connects == 1
 
     def test_close_first(self, fake: MakeDatabase, fakedb: FakeDB, child: Child) -> None:
-        """A child's close() says no goodbye for its parent."""
+        """A child's close() says no goodbye for its parent. It closes the child's own, so that it opens no more."""
         database = fake()
         assert number(database) == 1
-        with child():
+
+        def first() -> list[Any]:
             database.close()
-            assert fakedb.count("close") == 0
+            with pytest.raises(DatabaseUnavailable, match="closed"):
+                database.check()
+            return fakedb.calls
+
+        assert child(first) == [list(call) for call in fakedb.calls]
         assert number(database) == 1
 
     def test_release_first(self, fake: MakeDatabase, fakedb: FakeDB, child: Child) -> None:
         """A child that ends a lease of its parent's does nothing to its connection."""
         database = fake()
         lease = database.lease()
-        calls = list(fakedb.calls)
-        with child():
+
+        def first() -> list[Any]:
             lease.close()
-            assert (fakedb.calls, database.stats().open) == (calls, 0)
+            return [len(fakedb.calls), database.stats().open]
+
+        assert child(first) == [len(fakedb.calls), 0]
         assert database.stats().leased == 1
 
     def test_commit_first(self, fake: MakeDatabase, fakedb: FakeDB, child: Child) -> None:
         """TransactionLost: a child commits nothing for its parent."""
         database = fake(transaction="request")
         lease = database.lease()
-        calls = list(fakedb.calls)
-        with child():
+
+        def first() -> int:
             with pytest.raises(TransactionLost, match="cannot commit: the transaction is another process's"):
                 settle(lease, success=True)
-            assert fakedb.calls == calls
+            return len(fakedb.calls)
+
+        assert child(first) == len(fakedb.calls)
+
+    def test_lease_after_the_fork_was_noticed(self, fake: MakeDatabase, fakedb: FakeDB, child: Child) -> None:
+        """Once a child has its own connection, a lease of its parent's is refused, and stays unharmed."""
+        database = fake()
+        lease = database.lease()
+
+        def first() -> list[int]:
+            own = number(database)
+            with pytest.raises(ConnectionReturned, match="forked child"):
+                lease.cursor()
+            return [own, fakedb.count("cursor")]
+
+        assert child(first) == [2, fakedb.count("cursor")]
+        assert lease.cursor() is not None
 
     def test_thread_that_ends_first(self, fake: MakeDatabase, fakedb: FakeDB, child: Child) -> None:
         """In a child all other threads have ended, which costs the parent no connection."""
         database = fake(strategy="thread-local")
-        ready, forked = threading.Event(), threading.Event()
+        ready, done = threading.Event(), threading.Event()
 
         def other() -> None:
             number(database)
             ready.set()
-            assert forked.wait(10)
+            assert done.wait(10)
 
         worker = Worker(other)
         assert ready.wait(10)
-        with child():
-            forked.set()
-            worker.outcome()
-            del worker
-            gc.collect()
-            assert fakedb.count("close") == 0
+        homes = list(database._engine.process.store._homes)  # type: ignore[attr-defined]
+
+        def first() -> int:
+            for home in homes:
+                home.__del__()  # as the end of its thread would, or the interpreter's exit
+            return fakedb.count("close")
+
+        assert child(first) == 0
         assert database.stats().open == 1
+        done.set()
+        worker.outcome()
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["used", "unused"])
+def test_pid_of_an_ancestor(fake: MakeDatabase, keeping: str, used: bool) -> None:
+    """S6: a descendant whose pid was an ancestor's, as pids begin anew at some time, does not take over that one's
+    state, whether or not the process in between has used the Database."""
+    database = fake(strategy=keeping, pool_size=1, acquire_timeout=1)
+    mine = number(database)
+    lease = database.lease()  # the only place of the pool
+    ancestor = os.getpid()
+
+    def grandchild() -> list[int]:
+        with pid_of(ancestor):
+            return [number(database), database.stats().connects]
+
+    def child() -> list[int]:
+        if used:
+            number(database)
+        return list(in_child(grandchild))
+
+    assert in_child(child) == [mine + 1 + used, 1]
+    lease.close()
+    assert number(database) == mine
 
 
 @pytest.mark.parametrize("closed", [False, True])

@@ -1,4 +1,4 @@
-"""S3, S5: who waits for a connection while none can be opened is served as soon as one can, without another's help."""
+"""S3, S5: callers that wait while no connection can be opened are served as soon as one can, without another's help."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from support.clock import Clock
 from support.fakedb import FakeDB
 from support.waiting import until
 from wsgidb import PoolTimeout
+from wsgidb.pool.backoff import Attempt
 
 
 @pytest.mark.parametrize("strategy", ["pooled", "dbutils-pooled", "sqlalchemy"])
@@ -47,10 +48,32 @@ def test_a_place_that_becomes_free_in_backoff(
         for patience in (0.1, 60) if impatient else (60,):
             workers.append(Worker(partial(wait, patience)))
             until(lambda: store.waiting == len(workers), what="a thread to wait")
-        process.backoff.failed(False, "not now")
+        process.backoff.failed(Attempt(), "not now")
         store.put(connecting)
         if impatient:
             with pytest.raises(PoolTimeout):
                 workers[0].outcome()
         clock.advance(1)
         workers[-1].outcome()
+
+
+@pytest.mark.parametrize("strategy", ["pooled", "dbutils-pooled", "sqlalchemy"])
+def test_a_probe_that_succeeds(
+    make: MakeDatabase, fakedb: FakeDB, clock: Clock, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers that wait while a probe is under way connect as soon as it succeeds, though it gives nothing back."""
+    monkeypatch.setattr("wsgidb.pool.backoff.LAST", 60.0)
+    database = make(creator=fakedb.connect, strategy=strategy, pool_size=4, acquire_timeout=1000, clock=clock)
+    with database.connection():
+        database._engine.process.backoff.failed(Attempt(), "down")
+        clock.advance(60)
+        gate = fakedb.block("connect")
+        prober = Worker(database.lease)
+        assert gate.entered.wait(10)
+        waiters = [Worker(database.lease) for _ in range(2)]
+        until(lambda: database.stats().waiting == 2, what="two to wait")
+        gate.open()
+        leases = [worker.outcome() for worker in (prober, *waiters)]
+        assert database.stats().open == 4
+        for conn in leases:
+            conn.close()

@@ -1,4 +1,4 @@
-"""Physical connections: how they are opened and closed, and counted; and who may try a server that fails."""
+"""Physical connections: how one is opened, validated and closed, and how that is counted."""
 
 from __future__ import annotations
 
@@ -11,96 +11,166 @@ from typing import Any
 from ..config.settings import Settings
 from ..drivers.base import Driver
 from ..errors import ConfigError, DatabaseUnavailable
-from ..strategies import Slot
+from ..strategies import Slot, named
+from .backoff import Attempt
 from .process import Process
 
 log = logging.getLogger("wsgidb")
 
 JITTER = 0.1
-"""Share by which max_lifetime varies, so that connections opened together do not retire together."""
+"""The share by which max_lifetime varies, so that connections that were opened together do not retire together."""
 
-ENOUGH = 0.9
-"""Share of the time that a request may give to connecting: with less, running out of it says nothing of the server."""
+FAIR_SHARE = 0.9
+"""A time-out after less than this share of the time that a request may give to connecting is not counted as a failure
+of the server."""
 
 
 class Connector:
-    """Fills and empties the slots of one Database. Whoever calls it owns the slot."""
+    """Opens, validates and closes the connection of a slot.
 
-    def __init__(self, settings: Settings, driver: Driver, clock: Callable[[], float]) -> None:
+    Whoever calls it owns the slot, and holds no lock. A slot that has a connection knows its process; for an empty one
+    the caller tells it.
+    """
+
+    def __init__(self, engine: Any, settings: Settings, driver: Driver, clock: Callable[[], float]) -> None:
+        self._engine = engine
         self._settings = settings
         self._driver = driver
         self._clock = clock
-        self._patience = ENOUGH * min(settings.connect_timeout, settings.acquire_timeout)
+        self._fair_time = FAIR_SHARE * min(settings.connect_timeout, settings.acquire_timeout)
+        self._max_idle = inf if settings.max_idle is None else settings.max_idle
+        self._ping_after = inf if settings.ping_after is None else settings.ping_after
+        self.trusted = min(self._max_idle, self._ping_after)
+        """For how many seconds of idling the free check alone is enough, if the connection is not too old."""
 
-    def open(self, slot: Slot, engine: Any, process: Process, deadline: float) -> None:
-        """Put a new connection of the engine's into an empty slot. Blocks up to connect_timeout, and no longer than
-        the deadline. Raises DatabaseUnavailable, at once in back-off after a failure."""
-        with process.lock:
-            probe = process.backoff.begin()
-            cause = process.backoff.cause
-        if probe is None:
-            raise DatabaseUnavailable(f"not connecting again yet; last failure to connect: {cause}")
-        raw, judged = None, False  # the latter: whether the back-off knows what became of this try
+    # -- open
+
+    def open(self, slot: Slot, process: Process, deadline: float) -> None:
+        """Open a connection for an empty slot. Blocks up to connect_timeout, but not beyond the deadline.
+
+        Raises DatabaseUnavailable, and does so at once during the back-off after a failure."""
+        attempt = Attempt()
         try:
-            began = self._clock()
-            until = min(began + self._settings.connect_timeout, deadline)
-            try:
-                raw = self._driver.connect(until)
-                if raw is None:
-                    raise ConfigError(f"driver {self._driver.name}: connect() returned None")
-            except Exception as error:
-                cut_short = until - began < self._patience and self._clock() >= until
-                self._note_failure(process, probe, error, cut_short)
-                judged = True
-                raise DatabaseUnavailable(f"cannot connect: {_text(error)}") from error
+            with process.lock:
+                cause = process.backoff.cause
+                if not process.backoff.begin(attempt):
+                    raise DatabaseUnavailable(f"not connecting again yet; last failure to connect: {cause}")
+            self._connect(slot, process, deadline, attempt)
+        finally:  # also if it was interrupted: else no other attempt would ever be made
+            with process.lock:
+                process.backoff.ended(attempt)
+
+    def _connect(self, slot: Slot, process: Process, deadline: float, attempt: Attempt) -> None:
+        raw = None
+        began = self._clock()
+        until = min(began + self._settings.connect_timeout, deadline)
+        try:
+            raw = self._driver.connect(until)
+            if raw is None:
+                raise ConfigError(f"driver {self._driver.name}: connect() returned None")
             now = self._clock()
             lifetime = self._settings.max_lifetime
             expires = inf if lifetime is None else now + lifetime * random.uniform(1 - JITTER, 1 + JITTER)
-            slot.fill(raw, engine, process, born=began, now=now, expires=expires)
-            with process.lock:
-                process.open.add(slot)
-                process.totals.connects += 1
-                recovered = process.backoff.succeeded()
-                judged = True
-        finally:
-            if not judged:  # interrupted
-                with process.lock:
-                    process.totals.connect_failures += 1
-                    process.backoff.cut_short(probe)
-                if raw is not None and slot.raw is None:
-                    self._driver.abandon(raw)
-        if recovered:
-            log.info("%s: connected again", self._settings.address)
+            slot.fill(raw, self._engine, process, born=began, now=now, expires=expires)
+        except Exception as error:
+            self._drop(raw)
+            cut_short = until - began < self._fair_time and self._clock() >= until
+            self._note_failure(process, attempt, None if cut_short else _text(error))
+            raise DatabaseUnavailable(f"cannot connect: {_text(error)}") from error
+        except BaseException:  # it was interrupted, which says nothing about the server
+            if slot.raw is None:  # else the slot has it, which the engine closes
+                self._drop(raw)
+            self._note_failure(process, attempt, None)
+            raise
+        with process.lock:
+            process.open.add(slot)
+            process.totals.connects += 1
+            outage = process.backoff.succeeded()
+        if outage is not None:
+            log.info("%s: connected again, after %.1f s and %d failed attempts", self._settings.address, *outage)
+            process.store.wake()
 
-    def _note_failure(self, process: Process, probe: bool, error: Exception, cut_short: bool) -> None:
+    def _drop(self, raw: Any) -> None:
+        """Close a connection that did not get into a slot, if there is one."""
+        try:
+            if raw is not None:
+                self._driver.abandon(raw)
+        except Exception as error:
+            log.debug("%s: close failed", self._settings.address, exc_info=error)
+
+    def _note_failure(self, process: Process, attempt: Attempt, cause: str | None) -> None:
+        """Count a failure. Without a `cause` it says nothing about the server."""
         with process.lock:
             process.totals.connect_failures += 1
-            if cut_short:
-                return process.backoff.cut_short(probe)
-            begins = process.backoff.failed(probe, _text(error))
+            begins = cause is not None and process.backoff.failed(attempt, cause)
         if begins:
-            log.warning("%s: cannot connect: %s", self._settings.address, _text(error))
+            log.warning("%s: cannot connect: %s", self._settings.address, cause)
 
-    def discard(self, process: Process, slot: Slot, reason: str, error: BaseException | None = None) -> None:
-        """Close the slot's connection, if it has one, because it is bad. Never blocks."""
+    # -- validate
+
+    def validate(self, slot: Slot, deadline: float) -> None:
+        """Check a connection for which the free check alone is not enough. Leaves the slot empty if it must not be
+        used.
+
+        May ping, which blocks up to ping_timeout, but not beyond the deadline."""
+        process: Process = slot.process
+        now = self._clock()
+        if now >= slot.expires:
+            return self.retire(slot, "age")
+        if now >= slot.used + self._max_idle:
+            return self.retire(slot, "unused")
+        readable = slot.check(0)
+        if readable and self._driver.readable_is_dead(slot.raw):
+            with process.lock:
+                process.totals.checks_failed += 1
+            return self.discard(slot, "check failed")
+        if slot.used < process.unanswered:
+            return self.discard(slot, "idle when a ping was not answered")
+        if readable or now >= slot.used + self._ping_after:
+            self._ping(slot, process, now, deadline)
+
+    def _ping(self, slot: Slot, process: Process, now: float, deadline: float) -> None:
+        limit = now + self._settings.ping_timeout
+        with process.lock:
+            process.totals.pings += 1
+        try:
+            self._driver.ping(slot.raw, min(limit, deadline))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the ping did not prove the connection alive
+            with process.lock:
+                process.totals.pings_failed += 1
+                # What does not answer on this connection will not answer on others that were idle at the time. They are
+                # discarded without a ping each, which would take as long.
+                if self._clock() >= limit:
+                    process.unanswered = now
+            self.discard(slot, "ping failed", error)
+
+    # -- close
+
+    def discard(self, slot: Slot, reason: str, error: BaseException | None = None) -> None:
+        """Close a connection, if there is one, because it is broken or may be. Never blocks."""
         if slot.raw is None:
             return
-        log.warning("%s: connection discarded: %s%s", self._settings.address, reason, f": {error}" if error else "")
-        self._close(process, slot, self._driver.abandon)
+        process: Process = slot.process
+        whose = "" if slot.request is None else f" after {named(slot.request)}"
+        because = "" if error is None else f": {error}"
+        log.warning("%s: connection discarded%s: %s%s", self._settings.address, whose, reason, because)
+        self._close(slot, self._driver.abandon)
         with process.lock:
             process.totals.discards[reason] += 1
 
-    def retire(self, process: Process, slot: Slot, reason: str) -> None:
-        """Close the slot's connection because it is old or not needed. May block briefly."""
-        self._close(process, slot, self._driver.close)
+    def retire(self, slot: Slot, reason: str) -> None:
+        """Close a good connection, because it is old or not needed. May block briefly."""
+        process: Process = slot.process
+        self._close(slot, self._driver.close)
         with process.lock:
             process.totals.retirements[reason] += 1
 
-    def _close(self, process: Process, slot: Slot, how: Callable[[Any], None]) -> None:
+    def _close(self, slot: Slot, close: Callable[[Any], None]) -> None:
+        process: Process = slot.process
         raw, slot.raw, slot.check, slot.maker = slot.raw, None, None, None
         slot.good_until = 0.0
         try:
-            how(raw)
+            close(raw)
         except Exception as error:
             log.debug("%s: close failed", self._settings.address, exc_info=error)
         finally:

@@ -1,7 +1,18 @@
-"""Acquire and release: the one place where connections are judged and cleaned, to be kept or given up.
+"""Acquire and release: everything that touches a server between two requests is done here, and no lock is held then.
 
-The engine does everything that touches a server, outside every lock; its connector opens and closes. Its store only
-keeps slots.
+    acquire ── store.take ── used lately, and the free check finds nothing ─────────────────────────── the slot
+       └ _acquire ─ repeated while the server refuses new connections, but others may come back:
+           ├ _wait ── store.wait ────────── the queue of the pool, up to the deadline        PoolTimeout, PoolOverloaded
+           ├ connector.validate ─────────── age, free check, ping; empties a slot that fails
+           └ connector.open ─ backoff.begin ─ driver.connect ─ slot.fill, into an empty slot     DatabaseUnavailable
+
+    commit ──── the lease's calls and cursors end ── driver.commit                         TransactionLost
+    release ─ _clean ─ the lease's calls and cursors end ─ driver.inspect ─ driver.rollback or reset ─ driver.put_back
+       ├ clean: store.put ── it may return another slot, which is too old: connector.retire ── store.put
+       └ else: connector.discard ── store.put, empty
+
+The store keeps the slots and decides who gets one. The connector opens, validates and closes the connection of one
+slot. The process has the store, the back-off and the counters; a forked child has its own.
 """
 
 from __future__ import annotations
@@ -9,51 +20,41 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from math import inf
 from os import getpid
+from threading import get_ident
 
 from ..config.settings import Settings
-from ..drivers.activity import INHERITED
 from ..drivers.base import CLEAN, DIRTY, Driver
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
+from ..forks import tell_of_forks
 from ..strategies import Slot, named
 from .connector import Connector
-from .inherited import refuse_in_children
+from .exhausted import describe
 from .process import Process
-from .validation import Validator
 
 log = logging.getLogger("wsgidb")
 
 BUSY = "in the middle of a statement"
 """The reason for which a connection is discarded while a thread that the request left behind still uses it."""
 
-QUIET = 10.0
-"""Seconds between two log lines about an exhausted pool."""
-
-_parents: list[Process] = []
-"""Of a forked child: the state of its parents, kept for ever."""
-
 
 class Engine:
-    """Leases validated connections of one Database, in whatever process it finds itself."""
+    """Leases validated connections of one Database, in whatever process it is used."""
 
     def __init__(self, settings: Settings, driver: Driver, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self.driver = driver
         self._clock = clock
-        self._connector = Connector(settings, driver, clock)
-        self._validator = Validator(settings, driver, self._connector, clock)
+        self._connector = Connector(self, settings, driver, clock)
         self._inspect = driver.inspect
         self.classify = driver.unfit
         """What each connection's record asks of an error: one bound method for all of them."""
         self._reset = driver.reset if settings.reset == "session" else driver.rollback
         self.commits = settings.transaction == "request"
         """Whether leases that end well are committed."""
-        self._trusted = self._validator.trusted
-        self._quiet_until = -inf
+        self._trusted = self._connector.trusted
         self._process = self._new_process()
-        self._by_pid = {self._process.pid: self._process}
-        refuse_in_children(self)
+        tell_of_forks(self)
 
     # -- processes
 
@@ -62,28 +63,23 @@ class Engine:
 
     @property
     def process(self) -> Process:
-        """The state of this very process. A fork shows by its pid: not every server runs fork hooks."""
-        process = self._process
-        if process.pid == (pid := getpid()):
-            return process
-        _parents.append(process)
-        if pid not in self._by_pid:
-            self._by_pid.setdefault(pid, self._new_process())  # atomic: the first of several threads makes it
-        self._process = self._by_pid[pid]
-        return self._process
+        """The state of this very process. A fork shows by its pid, as not every server runs fork hooks."""
+        while (process := self._process).pid != getpid():
+            process.leave_to_parent()
+            self._process = process.successor(self._new_process)
+        return process
 
-    def end_inherited_leases(self) -> None:
-        """In a forked child: let no call begin on the connections that the parent has leased. Never blocks."""
-        for slot in self._process.open:
-            slot.activity.lease = INHERITED
+    def forked(self) -> None:
+        """In a forked child: let no call begin on the connections of the parent, and never close them. Never blocks."""
+        self._process.leave_to_parent()
 
     # -- acquire
 
     def acquire(self) -> Slot:
-        """A slot with a connection that is known to work, owned by the caller until `release`.
+        """A slot with a connection that is known to work. It is the caller's until `release`.
 
-        A connection used lately costs the free check only. Blocks up to acquire_timeout, for waiting, connecting
-        and validating together. Raises DatabaseUnavailable.
+        A connection that was used lately costs only the free check. Blocks up to acquire_timeout, for waiting,
+        connecting and validating together. Raises DatabaseUnavailable.
         """
         process = self._process
         if process.pid != getpid():
@@ -92,6 +88,7 @@ class Engine:
         now = self._clock()
         if slot is not None and now < slot.good_until and not slot.check(0):
             slot.since = now
+            slot.thread = get_ident()
             return slot
         return self._acquire(process, slot, now + self.settings.acquire_timeout)
 
@@ -101,14 +98,15 @@ class Engine:
                 slot = self._wait(process, deadline)
             try:
                 if slot.raw is not None:
-                    self._validator.validate(process, slot, deadline)
+                    self._connector.validate(slot, deadline)
                 if slot.raw is None:
-                    self._connector.open(slot, self, process, deadline)
+                    self._connector.open(slot, process, deadline)
                 slot.since = self._clock()
+                slot.thread = get_ident()
                 return slot
             except DatabaseUnavailable:
                 process.store.put(slot)
-                # Not `held_until`: the next try may be due by now, or another's have succeeded.
+                # The back-off is not asked, as its time may have passed by now, or another connect have succeeded.
                 if not (process.store.shared and process.open and self._clock() < deadline):
                     raise
                 slot = None  # the server grants some connections: wait for one of those
@@ -117,22 +115,22 @@ class Engine:
                 raise
 
     def _wait(self, process: Process, deadline: float) -> Slot:
+        """Wait for a slot in the store's queue. Raises DatabaseUnavailable, with all that is known about the reason."""
         began = self._clock()
         try:
             return process.store.wait(deadline)
-        except DatabaseUnavailable as error:
+        except (PoolTimeout, PoolOverloaded) as error:
+            now = self._clock()
             with process.lock:
                 process.totals.timeouts += isinstance(error, PoolTimeout)
                 process.totals.refusals += isinstance(error, PoolOverloaded)
-                cause = process.backoff.cause
-                loud = isinstance(error, (PoolTimeout, PoolOverloaded)) and self._clock() >= self._quiet_until
-                if loud:
-                    self._quiet_until = self._clock() + QUIET
-            if cause is not None:
-                error = type(error)(f"{error}; last failure to connect: {cause}")
-            if loud:
-                log.warning("%s: no connection became free: %s", self.settings.address, error)
-            raise error from None
+                ending = process.exhaustion_log.due(now)
+                slots, cause = list(process.open), process.backoff.cause
+            waited = now - deadline + self.settings.acquire_timeout
+            text = describe(error, slots, cause, waited=waited, now=now, thread=get_ident())
+            if ending is not None:
+                log.warning("%s: %s%s", self.settings.address, text, ending)
+            raise type(error)(text) from None
         finally:
             with process.lock:
                 process.totals.waits += 1
@@ -189,7 +187,7 @@ class Engine:
             unwanted = process.store.put(slot)
             if unwanted is not None:
                 try:
-                    self._connector.retire(process, *unwanted)
+                    self._connector.retire(*unwanted)
                 finally:
                     process.store.put(unwanted[0])  # even if closing was interrupted
 
@@ -250,28 +248,26 @@ class Engine:
     def _discard(self, process: Process, slot: Slot, reason: str) -> None:
         """Drop the connection as bad and free its place."""
         try:
-            self._connector.discard(process, slot, reason)
+            self._connector.discard(slot, reason)
         finally:
             process.store.put(slot)
 
     # -- the end of threads, and of all
 
     def _lost(self, process: Process, slot: Slot) -> None:
-        """The store let go of a slot: its thread ended. In a forked child all other threads have."""
+        """Close the connection of a slot that the store has dropped, as its thread ended. In a forked child all threads
+        of the parent have ended, which is no reason to do anything."""
         if process.pid != getpid():
             return
         try:
             if slot.raw is not None:
-                self._connector.retire(process, slot, "thread ended")
+                self._connector.retire(slot, "thread ended")
         finally:
             process.store.put(slot)
 
     def close(self) -> None:
-        """Close idle connections politely, fail those who wait; leased ones are closed as they come back."""
-        process = self._process
-        if process.pid != getpid():
-            _parents.append(process)
-            return
-        for slot in process.store.close():
+        """Close idle connections politely, and fail waiting callers. Leased connections are closed as they come
+        back."""
+        for slot in self.process.store.close():
             if slot.raw is not None:
-                self._connector.retire(process, slot, "closed")
+                self._connector.retire(slot, "closed")

@@ -12,8 +12,11 @@ from math import inf
 from typing import Any
 
 from ..config.settings import Settings
+from ..drivers.activity import INHERITED
+from ..forks import keep_for_ever
 from ..strategies import Slot, Store, store_class
 from .backoff import Backoff
+from .exhausted import LogLimit
 
 
 @dataclass
@@ -39,9 +42,13 @@ class Totals:
     seconds_executing: float = 0.0
 
 
+NOBODY = 0
+"""The pid of no process."""
+
+
 class Process:
-    """Made anew by a forked child, which keeps its parent's alive and untouched for ever: to close a connection,
-    even by garbage collection, could end the parent's session on the server."""
+    """The state of one process. A forked child makes its own, and leaves its parent's alone for ever: if the child
+    closed one of those connections, be it by garbage collection, it could end the parent's session on the server."""
 
     def __init__(
         self,
@@ -50,16 +57,40 @@ class Process:
         clock: Callable[[], float],
     ) -> None:
         self.pid = os.getpid()
-        # `lock` guards `open`, `totals`, `backoff` and who sets `unanswered`. Nothing that may block happens under it.
-        # Reentrant, as garbage collection may take a connection back in the middle of it.
+        # `lock` guards `open`, `totals`, `backoff`, and setting `unanswered`. Nothing that may block happens under it.
+        # It is reentrant, as garbage collection may put back a slot while it is held.
         self.lock = threading.RLock()
-        self.open: set[Slot] = set()  # the slots with a connection
+        self.open: set[Slot] = set()  # the slots that have a connection
         self.totals = Totals()
         self.backoff = Backoff(clock)
-        self.unanswered = -inf  # when the latest ping began that nobody answered for all of ping_timeout
-        self.held: dict[Slot, Any] = {}  # with leak_after: leases and who has them; each step on it is atomic
+        self.unanswered = -inf  # when the latest ping began that was not answered for all of ping_timeout
+        self.exhaustion_log = LogLimit()
+        self.held: dict[Slot, Any] = {}  # with leak_after: who has each lease; each step on it is atomic
         self.store: Store = store_class(settings)(settings, self.held_until, partial(lost, self), clock)
 
     def held_until(self) -> float:
-        """Until when no connection can be opened, while one that is open may come back; else 0."""
+        """The time until which no connection can be opened, if one that is open may come back meanwhile; else 0."""
         return self.backoff.held_until() if self.open else 0.0
+
+    # -- forks
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: let no call begin on these connections, and never close them.
+
+        The pid is given up, too: a process that descends from this child may one day get the same one."""
+        if self.pid == NOBODY:
+            return
+        self.pid = NOBODY
+        slots = list(self.open)
+        for slot in slots:
+            slot.activity.lease = INHERITED
+        if slots:  # some drivers' cursors talk to the server when they are collected, and slots refer to them weakly
+            keep_for_ever([slots, [cursor() for slot in slots for cursor in list(slot.cursors.values())]])
+
+    def successor(self, make: Callable[[], Process]) -> Process:
+        """In a forked child: its own state, the same for all of its threads."""
+        own = vars(self)
+        if "_successor" not in own:
+            own.setdefault("_successor", make())  # atomic: the first of several threads decides
+        found: Process = own["_successor"]
+        return found

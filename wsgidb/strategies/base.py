@@ -57,6 +57,7 @@ class Slot:
         "raw",  # the driver's connection, or None
         "request",  # the request that has the present lease, or None
         "since",  # when the present lease began, or None
+        "thread",  # the thread that acquired the present lease
         "undo",  # the attributes that the present lease has changed, with their former values
         "used",  # when the last lease ended
         "uses",  # how many leases there were, without the present one
@@ -79,6 +80,7 @@ class Slot:
         self.uses = 0
         self.request: Request | None = None
         self.since: float | None = None
+        self.thread = 0
         self.fault: str | None = None
         self.undo: dict[str, Any] | None = None
         self.cursors: dict[int, Any] = {}
@@ -139,6 +141,9 @@ class Store(ABC):
     def close(self) -> list[Slot]:
         """Hand out no more slots, and fail waiting callers. Returns the idle slots, whose connections the caller must
         close. Never blocks."""
+
+    def wake(self) -> None:
+        """Let waiting callers look at once whether a connection can be opened: after an outage it can. Never blocks."""
 
     @property
     def waiting(self) -> int:

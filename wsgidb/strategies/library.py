@@ -88,8 +88,9 @@ class LibraryPooled(Pooled):
     def _create(self) -> Slot:
         return self._idle.empty()
 
-    def _remove(self, slot: Slot) -> None:
+    def _drop(self, slot: Slot) -> None:
         self._idle.check_in(slot)
+        super()._drop(slot)
 
     def _too_old(self, slot: Slot) -> tuple[Slot, str] | None:
         return None  # the library hands out its slots in turn, and an old one is found when it is taken

@@ -35,12 +35,12 @@ class Pooled(Store):
         self._max_waiting = self._settings.max_waiting
         self._max_idle = inf if self._settings.max_idle is None else self._settings.max_idle
         # `_lock` guards everything below, and `closed`. Nothing that may block happens under it. It is reentrant, like
-        # every lock that a finalizer may need: garbage collection can begin anywhere, and may put back the slot of a
-        # response body that was dropped. Taking an idle slot needs no lock: nobody waits while there is one, and the
-        # pop of a deque is atomic.
+        # every lock that a finalizer or a signal handler may need: garbage collection can begin anywhere, and may put
+        # back the slot of a response body that was dropped. Taking an idle slot needs no lock: nobody waits while there
+        # is one, and the pop of a deque is atomic.
         self._lock = threading.RLock()
         self._idle: Any = deque()  # the most recently used slot at the right
-        self._made = 0  # slots that are idle, leased or connecting: never more than `_size`
+        self._made = 0  # how many slots are idle, leased or connecting: never more than `_size`
         self._waiters: deque[Waiter] = deque()  # the first to be served at the left
 
     def take(self) -> Slot | None:
@@ -58,15 +58,12 @@ class Pooled(Store):
             found: Slot = self._idle.pop()
             return found
         self._serve()
-        if self._full_until():
-            return None
-        self._made += 1
-        return self._create()
+        return None if self._full_until() else self._claim()
 
     def _full_until(self) -> float:
         """0 if another connection may be opened now, else the time to look again. The caller holds the lock."""
         self._refuse_closed()
-        return inf if self._made == self._size else self._held_until()
+        return inf if self._made >= self._size else self._held_until()
 
     def _serve(self) -> float:
         """Give empty slots to waiting callers as far as connections may be opened. Returns the time to look again. The
@@ -75,30 +72,40 @@ class Pooled(Store):
             until = self._full_until()
             if until:
                 return until
-            self._made += 1
-            slot = self._create()
-            if not self._hand(slot):
-                self._remove(slot)
-                self._made -= 1
+            slot = self._claim()
+            if slot is not None and not self._hand(slot):
+                self._drop(slot)
         return inf
+
+    def _claim(self) -> Slot | None:
+        """An empty slot, or None at pool_size. The caller holds the lock.
+
+        The place is counted first, and then compared: the lock does not keep out a signal handler of the same thread,
+        which may claim another place in between."""
+        self._made += 1
+        if self._made <= self._size:
+            return self._create()
+        self._made -= 1
+        return None
 
     def _create(self) -> Slot:
         """A new, empty slot. The caller holds the lock."""
         return Slot()
 
-    def _remove(self, slot: Slot) -> None:
-        """Drop an empty slot. The caller holds the lock."""
+    def _drop(self, slot: Slot) -> None:
+        """Give up an empty slot and its place. The caller holds the lock."""
+        self._made -= 1
 
     def wait(self, deadline: float) -> Slot:
         waiter = Waiter(deadline)
-        with self._lock:
-            slot = self._take()
-            if slot is not None:
-                return slot
-            if self._max_waiting is not None and len(self._waiters) >= self._max_waiting:
-                raise PoolOverloaded(f"{self._made} connections leased, {len(self._waiters)} requests waiting")
-            self._queue(waiter)
         try:
+            with self._lock:
+                slot = self._take()
+                if slot is not None:
+                    return slot
+                if self._max_waiting is not None and len(self._waiters) >= self._max_waiting:
+                    raise PoolOverloaded(self._use(len(self._waiters), "requests are waiting already"))
+                self._queue(waiter)
             while True:
                 with self._lock:
                     again = min(deadline, self._serve())
@@ -109,11 +116,14 @@ class Pooled(Store):
                 with self._lock:
                     if again == deadline and waiter in self._waiters:
                         self._leave(waiter)
-                        others = len(self._waiters)
-                        raise PoolTimeout(f"{self._made} connections leased, {others} other requests waiting")
+                        raise PoolTimeout(self._use(len(self._waiters), "other requests are waiting"))
         except BaseException:
             self._give_up(waiter)
             raise
+
+    def _use(self, number: int, waiting: str) -> str:
+        """How the pool is used, for the error of a caller that gets nothing. The caller holds the lock."""
+        return f"{self._made} of {self._size} connections are in use, {number} {waiting}"
 
     def _queue(self, waiter: Waiter) -> None:
         """Queue by deadline, which is the order of arrival. So a caller that got an empty slot, could not connect and
@@ -159,8 +169,7 @@ class Pooled(Store):
 
     def _free(self, slot: Slot) -> None:
         """Make the place of an empty slot free for another one. The caller holds the lock."""
-        self._remove(slot)
-        self._made -= 1
+        self._drop(slot)
         if not self.closed:
             self._serve()
             self._wake_first()
@@ -197,6 +206,10 @@ class Pooled(Store):
     def _wake(waiter: Waiter) -> None:
         if waiter.turn.locked():
             waiter.turn.release()
+
+    def wake(self) -> None:
+        with self._lock:
+            self._wake_first()
 
     def close(self) -> list[Slot]:
         with self._lock:
