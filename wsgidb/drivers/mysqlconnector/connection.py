@@ -7,35 +7,31 @@ from contextlib import suppress
 from typing import Any
 
 from mysql.connector.constants import ServerCmd
-from mysql.connector.errors import Error, OperationalError
+from mysql.connector.errors import Error
 
 from ...errors import TransactionLost
 from ..activity import first_word
 from ..base import CLEAN, DIRTY, State
-from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, IN_TRANSACTION, UNKNOWN
-from .replies import Replies
+from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, IN_TRANSACTION
+from .session import Session
 
 
-class Connection(Replies):
-    """Knows what became of the transaction and of the session.
+class Connection(Session):
+    """Knows what became of the transaction.
 
     Every OK packet, and the end of every result, brings the server's status; an error does not.
     """
 
-    KEPT = ("_charset_id", "_autocommit", "_time_zone", "_sql_mode", "_init_command", "_database")
-    """What the driver sends after connecting; an application may change it for its own session only."""
     _view: Any = None
     """The connection as tracing tools see it."""
     _own_socket: Any = None
     """The socket at the time of connecting: another one now means a reconnect by the application."""
-    _own_settings: dict[str, Any] | None = None
-    """What the driver sends after connecting, as it was then."""
     _other_user = False
 
     def _connected(self) -> None:
         """Remember what is to be the same for as long as the connection lives."""
         self._own_socket = self._socket
-        self._own_settings = {name: getattr(self, name) for name in self.KEPT}
+        self._remember_session()
 
     def connect(self, **options: Any) -> None:
         self._refuse_to_reconnect()
@@ -83,6 +79,7 @@ class Connection(Replies):
     def commit(self) -> None:
         super().commit()
         self._seen.settled()
+        self._next_set = False
 
     def rollback(self) -> None:
         """Undo the transaction, for which the rest of the last reply is read and dropped, errors too."""
@@ -92,6 +89,7 @@ class Connection(Replies):
                 self._read_rest()
         super().rollback()
         self._seen.settled()
+        self._next_set = False
 
     def cmd_quit(self) -> Any:
         self._seen.unfit = "closed by the application or the driver"
@@ -151,6 +149,8 @@ class Connection(Replies):
             return DIRTY
         if status & IN_TRANSACTION or bool(status & AUTOCOMMIT) is not autocommit:
             return DIRTY
+        if self._next_set or self._altered():
+            return DIRTY
         if whole_session and seen.used:
             return DIRTY
         return CLEAN if autocommit or not seen.touched else DIRTY
@@ -162,25 +162,6 @@ class Connection(Replies):
             return "reconnected by the application"
         if self._other_user:
             return "given to another user by the application"
+        if self._reconfigured:
+            return "configured anew by the application"
         return "in the middle of a statement" if self._seen.busy else None
-
-    def _reset_session(self) -> None:
-        """COM_RESET_CONNECTION (MySQL 5.7.3, MariaDB 10.2.4), and what it takes back of connecting. The current
-        database is not part of it, and where the url names none, there is no way back to none."""
-        assert self._own_settings is not None
-        self._unreported = None
-        with suppress(Error):
-            self._read_rest()
-        self._handle_ok(self._send_cmd(ServerCmd.RESET_CONNECTION))
-        self._seen.settled()
-        for name, value in self._own_settings.items():
-            setattr(self, name, value)
-        if self._database:
-            self.cmd_init_db(self._database)
-        elif self.info_query("SELECT DATABASE()")[0] is not None:
-            raise OperationalError(errno=UNKNOWN, msg="a database was selected, and none can be unselected")
-        self._post_connection()
-
-    def _post_connection(self) -> None:
-        super()._post_connection()
-        self._read_rest()  # of an init_command with several results

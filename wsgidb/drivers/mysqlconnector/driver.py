@@ -85,6 +85,8 @@ class MySQLConnector(MySQLDriver):
                 if self._tls_required and not isinstance(conn._socket.sock, ssl.SSLSocket):
                     raise self.operational_error(NO_TLS, f"{self.name} connected without TLS, but ssl_mode requires it")
                 self._run_init_sql(conn)
+                if self._whole_session:
+                    conn._own_role = conn._look_at_session()[1]
                 # Here, as tools look at the connection's `database`, for which the driver asks the server.
                 conn._view = traced(mysql.connector.connect, conn)
         except BaseException:
@@ -99,6 +101,10 @@ class MySQLConnector(MySQLDriver):
 
     def _restore_autocommit(self, conn: Connection) -> None:
         conn.autocommit = self.autocommit  # says nothing where it is so already
+
+    def _roll_back(self, conn: Connection) -> None:
+        conn._put_back()
+        conn.rollback()
 
     def close(self, conn: Connection) -> None:
         if conn._unusable() is not None:
@@ -141,7 +147,8 @@ class MySQLConnector(MySQLDriver):
         return Receiver(raw, raw._seen, conn) if isinstance(value, Socket) else Results(value, raw._seen, conn)
 
     def run(self, conn: Connection, statements: tuple[str, ...]) -> None:
-        """With all results read: the driver's usual cursors refuse to be closed before."""
+        """Execute statements one by one, and read all their results. May block as long as they do."""
+        next_set = conn._next_set
         for statement in statements:
             cursor = conn.cursor(buffered=True)
             try:
@@ -149,3 +156,4 @@ class MySQLConnector(MySQLDriver):
                 conn._read_rest()
             finally:
                 cursor.close()
+        conn._next_set = next_set  # what a configured statement does is no request's doing

@@ -23,8 +23,14 @@ from ..base import Clock
 from ..mysql.observed import LOST, NO_TLS
 
 PRIVATE_NAMES = (
+    "_allow_local_infile",
+    "_allow_local_infile_in_path",
     "_autocommit",
+    "_character_set",
     "_charset_id",
+    "_client_flags",
+    "_converter_class",
+    "_converter_str_fallback",
     "_database",
     "_do_handshake",
     "_get_connection",
@@ -38,8 +44,13 @@ PRIVATE_NAMES = (
     "_have_next_result",
     "_host",
     "_init_command",
+    "_password",
+    "_password1",
+    "_password2",
+    "_password3",
     "_port",
     "_post_connection",
+    "_query_attrs",
     "_read_timeout",
     "_send_cmd",
     "_socket",
@@ -48,6 +59,8 @@ PRIVATE_NAMES = (
     "_time_zone",
     "_unix_socket",
     "_unread_result",
+    "_use_unicode",
+    "_user",
     "_write_timeout",
 )
 

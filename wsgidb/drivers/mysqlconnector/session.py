@@ -1,0 +1,142 @@
+"""What a request may change about the session, or in the driver's object, and how the next one gets it as it was."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from operator import attrgetter
+from typing import Any
+
+from mysql.connector.constants import ServerCmd
+from mysql.connector.errors import Error, OperationalError
+
+from ..mysql.observed import UNKNOWN
+from ..mysql.sessions import may_set_next_transaction
+from .replies import Replies
+
+SENT = ("_charset_id", "_autocommit", "_time_zone", "_sql_mode", "_init_command", "_database")
+"""What the driver sends after connecting; an application may change it for its own session only."""
+HELD = (
+    *("_user", "_password", "_password1", "_password2", "_password3", "_client_flags", "_use_unicode"),
+    *("_allow_local_infile", "_allow_local_infile_in_path", "_converter_class"),
+)
+"""What methods of the connection change in the driver's object, without a word to the server."""
+MORE_RESULTS = 8
+"""Status flag: another result follows."""
+
+_held = attrgetter(*HELD)
+
+
+class Session(Replies):
+    """Notes what a request changed, and puts it back."""
+
+    _own_sent: dict[str, Any] | None = None
+    """`SENT`, as it was after connecting."""
+    _own_held: tuple[Any, ...] = ()
+    """`HELD`, as it was after connecting."""
+    _own_converter: dict[str, Any] | None = None
+    """What was set in the converter of values."""
+    _own_attributes: dict[str, Any] | None = None
+    """The query attributes, which are sent with each statement to a server that takes them."""
+    _own_role: Any = None
+    """The session's role after connecting, where a session is reset."""
+    _next_set = False
+    """Whether a statement may have set characteristics of the next transaction only."""
+    _reconfigured = False
+
+    def _remember_session(self) -> None:
+        """Note how the session is to be for each request."""
+        self._next_set = False
+        self._own_sent = {name: getattr(self, name) for name in SENT}
+        self._own_held = _held(self)
+        self._own_attributes = dict(self._query_attrs)
+        self._own_converter = self._conversion()
+
+    # -- the driver's object
+
+    def _conversion(self) -> dict[str, Any]:
+        """What is set in the converter, but for what it has found out about types."""
+        return {**vars(self.converter), "_cache_field_types": None}
+
+    def _altered(self) -> bool:
+        """Whether something in the driver's object is not as it was. Never blocks."""
+        return (
+            _held(self) != self._own_held
+            or self._query_attrs != self._own_attributes
+            or self._conversion() != self._own_converter
+        )
+
+    def _put_back(self) -> None:
+        """Make what the driver's object holds what it was. Never blocks."""
+        if not self._altered():
+            return
+        for name, value in zip(HELD, self._own_held, strict=True):
+            setattr(self, name, value)
+        self._query_attrs = dict(self._own_attributes or ())
+        # Anew, as an application may have changed the former one in any way; its character set is the session's.
+        charset = self._character_set.get_info(self._charset_id)[0]
+        self.converter = self._converter_class(charset, self._use_unicode)
+        self.converter.str_fallback = self._converter_str_fallback
+        self.converter.set_charset(charset, character_set=self._character_set)
+        self._own_converter = self._conversion()
+
+    def config(self, **options: Any) -> None:
+        self._reconfigured = self._own_sent is not None
+        super().config(**options)
+
+    # -- the next transaction
+
+    def cmd_query(self, query: Any, *args: Any, **options: Any) -> Any:
+        self._next_set = self._next_set or may_set_next_transaction(query)
+        return super().cmd_query(query, *args, **options)
+
+    def cmd_query_iter(self, statements: Any, *args: Any, **options: Any) -> Any:
+        self._next_set = self._next_set or may_set_next_transaction(statements)
+        return super().cmd_query_iter(statements, *args, **options)
+
+    def cmd_stmt_prepare(self, statement: Any, *args: Any, **options: Any) -> Any:
+        self._next_set = self._next_set or may_set_next_transaction(statement)
+        return super().cmd_stmt_prepare(statement, *args, **options)
+
+    def _handle_server_status(self, flags: int) -> None:
+        super()._handle_server_status(flags)
+        if flags & MORE_RESULTS:  # of several statements only the first word of the first one was looked at
+            self._next_set = True
+
+    # -- the session
+
+    def _look_at_session(self) -> Any:
+        """The current database, and the role if the server has roles. As a statement with one row, it also makes
+        FOUND_ROWS() tell nothing of the statements before."""
+        try:
+            return self.info_query("SELECT DATABASE(), CURRENT_ROLE()")
+        except Error as error:
+            if error.sqlstate is None:
+                raise
+        return self.info_query("SELECT DATABASE(), NULL")
+
+    def _reset_session(self) -> None:
+        """COM_RESET_CONNECTION (MySQL 5.7.3, MariaDB 10.2.4), and what it takes back of connecting. The current
+        database and, on MariaDB, the role are not part of it. Where the url names no database, there is no way back to
+        none; another role costs the connection, too."""
+        assert self._own_sent is not None
+        self._unreported = None
+        with suppress(Error):
+            self._read_rest()
+        self._handle_ok(self._send_cmd(ServerCmd.RESET_CONNECTION))
+        self._seen.settled()
+        for name, value in self._own_sent.items():
+            setattr(self, name, value)
+        self._put_back()
+        if self._database:
+            self.cmd_init_db(self._database)
+        self._post_connection()
+        database, role = self._look_at_session()
+        if database is not None and not self._database:
+            raise OperationalError(errno=UNKNOWN, msg="a database was selected, and none can be unselected")
+        if role != self._own_role:
+            raise OperationalError(errno=UNKNOWN, msg="a role was set, which a reset does not end")
+        self._next_set = False
+
+    def _post_connection(self) -> None:
+        super()._post_connection()
+        self._read_rest()  # of an init_command with several results
