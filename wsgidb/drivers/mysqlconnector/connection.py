@@ -12,7 +12,7 @@ from mysql.connector.errors import Error
 from ...errors import TransactionLost
 from ..activity import first_word
 from ..base import CLEAN, DIRTY, State
-from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, IN_TRANSACTION
+from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION
 from .session import Session
 
 
@@ -42,8 +42,13 @@ class Connection(Session):
         super().reconnect(*args, **options)
 
     def _refuse_to_reconnect(self) -> None:
-        if self._own_socket is not None and self._seen.touched:
-            raise TransactionLost("cannot reconnect: what was done since the last commit would be lost unnoticed")
+        """Raise TransactionLost where a transaction is open, or was when the connection broke; then only once, as the
+        handler knows what it has lost."""
+        if self._own_socket is None or not self._still_open():
+            return
+        if not self._socket.open:
+            self._status &= ~IN_TRANSACTION
+        raise TransactionLost("cannot reconnect: the transaction that is open would be lost unnoticed")
 
     # -- the handler's statements
 
@@ -61,14 +66,14 @@ class Connection(Session):
     def cmd_query(self, query: Any, *args: Any, **options: Any) -> Any:
         seen = self._seen
         if self._guarded and self._lost():
-            seen.refuse_after_loss(query)
+            self._refuse_after_loss(query)
         if seen.written and first_word(query) in COMMIT_UNTOLD:
             seen.written = 0
         return super().cmd_query(query, *args, **options)
 
     def cmd_query_iter(self, statements: Any, *args: Any, **options: Any) -> Iterator[Any]:
         if self._guarded and self._lost():
-            self._seen.refuse_after_loss(statements)
+            self._refuse_after_loss(statements)
         try:
             yield from super().cmd_query_iter(statements, *args, **options)
         except BaseException as error:
@@ -103,7 +108,7 @@ class Connection(Session):
 
     def _send_cmd(self, command: int, *args: Any, **options: Any) -> Any:
         if command == ServerCmd.STMT_EXECUTE and self._guarded and self._lost():
-            self._seen.refuse_after_loss("EXECUTE")  # of what, is not known here
+            self._refuse_after_loss("EXECUTE")  # of what, is not known here
         return super()._send_cmd(command, *args, **options)
 
     def _handle_ok(self, packet: Any) -> Any:
@@ -111,6 +116,9 @@ class Connection(Session):
         seen = self._seen
         seen.written = seen.written + ok["affected_rows"] if self._status & IN_TRANSACTION else 0
         return ok
+
+    def _autocommits(self) -> bool:
+        return self.autocommit
 
     def _had_transaction(self) -> bool:
         return self._still_open()  # as of the last reply: an error brings no status
@@ -126,7 +134,7 @@ class Connection(Session):
         """Whether the server has ended the transaction, as far as its errors and the socket tell."""
         seen = self._seen
         if seen.lost is None and (seen.busy or self._socket is not self._own_socket or not self._socket.open):
-            seen.lost = "the connection was lost, and the handler went on"
+            seen.lost = CONNECTION_LOST
         return seen.lost is not None
 
     def _unseen_ping(self) -> None:
