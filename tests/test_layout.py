@@ -18,7 +18,7 @@ PACKAGE = Path(wsgidb.__file__).parent
 # Each module imports only modules above it. A new module is given its place here.
 ORDER = [
     *("errors", "dbapi", "forks"),
-    *("config.values", "config.url", "config.options", "config.settings", "config.optional", "config"),
+    *("config.values", "config.url", "config.options", "config.hints", "config.settings", "config.optional", "config"),
     *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
     *("strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy", "strategies.checked"),
     "strategies",
@@ -26,7 +26,7 @@ ORDER = [
     *("drivers.generic", "drivers.sqlalchemy_engine"),
     *("drivers.sqlite.statements", "drivers.sqlite.handed_out", "drivers.sqlite.hooks", "drivers.sqlite.transactions"),
     *("drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
-    *("drivers.mysql.observed", "drivers.mysql.sessions", "drivers.mysql.driver", "drivers.mysql"),
+    *("drivers.mysql.charsets", "drivers.mysql.observed", "drivers.mysql.sessions", "drivers.mysql.driver", "drivers.mysql"),
     *("drivers.pymysql.wire", "drivers.pymysql.rows", "drivers.pymysql.connection", "drivers.pymysql.driver"),
     *("drivers.mysqlclient.wire", "drivers.mysqlclient.result", "drivers.mysqlclient.replies"),
     *("drivers.mysqlclient.commands", "drivers.mysqlclient.statements"),

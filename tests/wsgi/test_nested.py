@@ -49,8 +49,10 @@ def test_a_live_lease_of_the_same_database_is_passed_through(fakedb: FakeDB, dat
 def test_a_live_lease_of_another_database_is_a_mistake(fakedb: FakeDB, database: Database) -> None:
     """R7: each would hide the connection of the other. The error says what to do."""
     with Database(creator=fakedb.connect) as other:
-        with pytest.raises(ConfigError, match=r"key.*its own key"):
-            Call(DatabaseMiddleware(DatabaseMiddleware(Seen(), other), database))
+        wrapped = DatabaseMiddleware(Seen(), other)
+        with pytest.raises(ConfigError, match=r"^key: .* another Database, creator: .* its own key; in a test, "):
+            Call(DatabaseMiddleware(wrapped, database))
+        assert Call(DatabaseMiddleware(wrapped.app, database)).read() == b"seen", "as the error advises"
         assert (database.stats().leased, other.stats().acquires) == (0, 0)
 
 
@@ -159,7 +161,7 @@ def test_an_excluded_request_is_told_so_where_it_asks(database: Database) -> Non
 
     middleware = DatabaseMiddleware(app, database, exclude=["/static"])
     assert Call(middleware, "/a").read() == b"True"
-    with pytest.raises(ConfigError, match=r"no 'db\.conn': excluded from"):
+    with pytest.raises(ConfigError, match=r"no 'db\.conn': the request is excluded, or"):
         Call(middleware, "/static/a")
 
 

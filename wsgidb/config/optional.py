@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from ..errors import ConfigError
+
+PACKAGES = {
+    "mysql": "pymysql",
+    "mysqlclient": "MySQLdb",
+    "mysqlconnector": "mysql.connector",
+    "postgresql": "psycopg",
+    "dbutils": "dbutils",
+    "sqlalchemy": "sqlalchemy",
+}
+"""By extra of wsgidb: the package that it installs."""
 
 
 def load(package: str, module: str, name: str, extra: str | None, asked: str) -> Any:
     """Import `name` from a module of one of wsgidb's packages.
 
-    Raises ConfigError if a third-party package that the module needs is not installed or cannot be imported. `asked`
-    names the option that needs it, and `extra` is the extra of wsgidb that installs it."""
+    Raises ConfigError if the third-party package that the module needs is not installed or cannot be imported. `asked`
+    names the option that needs it, and `extra` is the extra of wsgidb that installs it; None means that nothing is
+    needed."""
     try:
         return getattr(importlib.import_module(f"{package}.{module}"), name)
-    except ModuleNotFoundError as error:
-        ours = package.partition(".")[0]
-        if extra is None or error.name is None or error.name.partition(".")[0] == ours:
+    except Exception as error:
+        if extra is None or isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{asked} needs the package {error.name}: pip install 'wsgidb[{extra}]'") from None
-    except ImportError as error:  # for example, because a system library is missing
-        raise ConfigError(f"{asked} cannot be loaded: {error}") from error
+        needed = PACKAGES[extra]
+        place = _place(needed)
+        if place is not None:
+            raise ConfigError(
+                f"{asked} needs the package {needed}, which is installed ({place}) but cannot be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    raise ConfigError(f"{asked} needs the package {needed}: pip install 'wsgidb[{extra}]'")
+
+
+def _place(package: str) -> str | None:
+    """Where a package is installed, or None if it is not."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # of a dotted name: the outer package is missing, or is something else
+        return None
+    return None if spec is None else str(spec.origin)
 
 
 def own(option: str, cls: type, contract: type, where: str) -> type:

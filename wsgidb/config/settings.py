@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ConfigError
-from . import values
+from . import hints, values
 from .options import OPTIONS, Options
 
 
@@ -105,17 +105,11 @@ class Settings(Options):
         return str(self.url) if self.url is not None else "creator"
 
 
-ELSEWHERE = {"pool_timeout": "acquire_timeout", "autocommit": "transaction"}
-"""What other libraries call these options."""
-
-
 def _parsed(options: Mapping[str, Any], shown: Callable[[str], str] = str) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
     for name, value in options.items():
         if name not in OPTIONS:
-            hint = values.nearest(name, OPTIONS, ELSEWHERE, shown)
-            hint = hint or f"; known: {', '.join(OPTIONS)}; options of the driver go into the url"
-            raise ConfigError(f"unknown option {shown(name)!r}{hint}")
+            raise hints.unknown(name, shown)
         parsed[name] = _parse(name, value, shown(name))
     return parsed
 
@@ -124,12 +118,16 @@ def _parse(name: str, value: Any, shown: str) -> Any:
     takes = OPTIONS[name].metadata["takes"]
     try:
         return takes(value)
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        refused = str(error).removeprefix(f"{name}: ")
     except (ValueError, TypeError, OverflowError) as error:
         said = error.args[0] if error.args else None  # str() of an error fails where str() of its argument does
-    detail = said if isinstance(said, str) and said.startswith(" (") and "://" not in said else ""
-    # Raised outside the except clause, because the error's context would quote the value. Any option may be given a url
-    # by mistake.
-    got = "" if name in ("url", "connect_args") else values.quoted(value)
-    raise ConfigError(f"{shown}: takes {takes.takes}{got}{detail}")
+        detail = said if isinstance(said, str) and said.startswith(" (") and "://" not in said else ""
+        refused = f"takes {takes.takes}{_got(name, value)}{detail}"
+    # Raised outside the except clauses, because the error's context would quote the value.
+    raise ConfigError(f"{shown}: {refused}")
+
+
+def _got(name: str, value: Any) -> str:
+    """The part of an error that shows the value. Any option may be given a url by mistake."""
+    return "" if name in ("url", "connect_args") else values.quoted(value)

@@ -35,6 +35,8 @@ class Url:
         """Parse a url. Raises ConfigError, which quotes no part of it: any part may be a password."""
         if not isinstance(text, str):
             raise ConfigError(f"url: takes a string of the form {FORM}, got {type(text).__name__}")
+        if not text.strip():
+            raise ConfigError(f"url: is empty; takes {FORM}")
         found = _split(text)
         if found is None:  # raised here, because the context of an error raised in there would quote the text
             raise ConfigError(f"url: malformed; takes {FORM}; {ADVICE}")

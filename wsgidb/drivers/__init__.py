@@ -21,7 +21,15 @@ DRIVERS = {
     "sqlite": ("sqlite.driver", "SQLite", None),
 }
 """By scheme: the module, its class, and the extra that installs the package that it needs."""
-ELSEWHERE = {"mysql+mysqlclient": "mysql+mysqldb", "mysqlclient": "mysql+mysqldb", "mariadb": "mysql"}
+ELSEWHERE = {
+    **dict.fromkeys(("mariadb", "mysql2", "mysqlgis", "tidb", "aurora"), "mysql"),
+    **dict.fromkeys(("mysql+aiomysql", "mysql+asyncmy", "mysql+cymysql", "mariadb+pymysql"), "mysql+pymysql"),
+    **dict.fromkeys(("mysqlclient", "mysql+mysqlclient", "mariadb+mysqldb"), "mysql+mysqldb"),
+    **dict.fromkeys(("mysql-connector", "mysql+connector", "mariadb+mysqlconnector"), "mysql+mysqlconnector"),
+    **dict.fromkeys(("postgres", "pgsql", "psql", "postgis", "cockroachdb", "redshift"), "postgresql"),
+    **dict.fromkeys(("postgresql+psycopg2", "postgresql+asyncpg", "postgresql+pg8000"), "postgresql+psycopg"),
+    **dict.fromkeys(("sqlite3", "sqlite+pysqlite", "spatialite"), "sqlite"),
+}
 """Schemes that users try, and the right ones."""
 
 
@@ -42,7 +50,7 @@ def _driver_class(settings: Settings) -> type[Driver]:
         asked = SHORT.get(settings.url.scheme, settings.url.scheme)
         if asked not in DRIVERS:
             known = [*DRIVERS, *SHORT]
-            hint = nearest(asked, known, ELSEWHERE)
+            hint = nearest(asked, known, ELSEWHERE) or "; creator takes connections of any other DB-API driver"
             raise ConfigError(f"url: unknown scheme {asked!r}{hint}; takes {', '.join(known)}")
         module, name, extra = DRIVERS[asked]
     found: type[Driver] = load(__name__, module, name, extra, f"url: {asked}")

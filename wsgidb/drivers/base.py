@@ -14,7 +14,6 @@ from enum import Enum
 from typing import Any, ClassVar, Final
 
 from ..config.settings import Settings
-from ..config.values import nearest
 from ..errors import ConfigError
 from .activity import Activity
 from .cursors import invalidate
@@ -235,7 +234,3 @@ def refuse_owned(name: str, owned: dict[str, str]) -> None:
     if name in owned:
         instead = f"use wsgidb's option {owned[name]}" if owned[name] else "wsgidb needs it for itself"
         raise ConfigError(f"{name}: cannot be given in the url or connect_args; {instead}")
-
-
-def unknown_option(name: str, known: set[str], driver: str) -> ConfigError:
-    return ConfigError(f"{name}: {driver} has no such option{nearest(name, known)}")

@@ -129,7 +129,11 @@ class DatabaseMiddleware:
         if engine is None:  # the lease of an earlier request, in a reused environ
             return False
         if not self.database.owns(engine):
-            raise ConfigError(f"key: {self.key!r} holds a connection of another Database; give each its own key")
+            raise ConfigError(
+                f"key: {self.key!r} holds a connection of another Database, {engine.settings.address}: the application "
+                "is wrapped twice. For two databases, give each middleware its own key; in a test, wrap the bare "
+                "application, which is the attribute app of the other middleware"
+            )
         return True
 
     def _refuse(self, environ: Environ, start_response: StartResponse, error: DatabaseUnavailable) -> Any:
@@ -167,7 +171,9 @@ def get_connection(environ: Environ, key: str = "db.conn") -> Connection:
     try:
         conn: Connection = environ[key]
     except KeyError:
-        raise ConfigError(f"environ has no {key!r}: excluded from, or not wrapped by DatabaseMiddleware") from None
+        raise ConfigError(
+            f"environ has no {key!r}: the request is excluded, or the application is not wrapped by DatabaseMiddleware"
+        ) from None
     return conn
 
 

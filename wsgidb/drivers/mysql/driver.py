@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from ...config import values
+from ...config.hints import unknown_to_driver
 from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from ..activity import Activity
-from ..base import SERVER_OPTIONS, Clock, Driver, State, refuse_owned, unknown_option
+from ..base import SERVER_OPTIONS, Clock, Driver, State, refuse_owned
+from .charsets import character_set
 from .observed import DISCONNECTS, READ_ONLY, UNKNOWN, ends_transaction
 
 IN_URL = frozenset(("user", "password", "passwd", "host", "port", "database", "db"))
@@ -81,7 +83,7 @@ class MySQLDriver(Driver):
         if convert is None:
             raise ConfigError(f"{name}: is no text; give it by connect_args")
         try:
-            return convert(text)
+            return character_set(text) if name == "charset" else convert(text)
         except ConfigError:
             raise
         except ValueError:
@@ -91,11 +93,13 @@ class MySQLDriver(Driver):
     def _check_name(self, name: str) -> None:
         refuse_owned(name, self.owned)
         if name not in self.parameters and name not in IN_URL:
-            raise unknown_option(name, {*self.parameters, *IN_URL}, self.name)
+            raise unknown_to_driver(name, {*self.parameters, *IN_URL}, self.name)
 
     def _checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        for name in arguments:
+        for name, value in arguments.items():
             self._check_name(name)
+            if name == "charset" and isinstance(value, str):
+                character_set(value)
         return arguments
 
     def _given(self) -> dict[str, Any]:

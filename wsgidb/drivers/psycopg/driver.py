@@ -16,11 +16,12 @@ import psycopg
 from psycopg import pq
 
 from ...config import values
+from ...config.hints import unknown_to_driver
 from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from .. import sockets, tls
 from ..activity import Activity
-from ..base import SERVER_OPTIONS, Check, Clock, Driver, State, refuse_owned, unknown_option
+from ..base import SERVER_OPTIONS, Check, Clock, Driver, State, refuse_owned
 from ..tracing import traced
 from .connection import Connection
 from .wire import WRITE, Limit, connect
@@ -141,7 +142,7 @@ class Psycopg(Driver):
         for name in arguments:
             refuse_owned(name, OWNED)
             if name not in PARAMETERS:
-                raise unknown_option(name, PARAMETERS - OWNED.keys(), Psycopg.name)
+                raise unknown_to_driver(name, PARAMETERS - OWNED.keys(), Psycopg.name)
         return arguments
 
     # -- may block

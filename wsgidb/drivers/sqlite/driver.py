@@ -12,10 +12,11 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from ...config import values
+from ...config.hints import unknown_to_driver
 from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from ..activity import Activity
-from ..base import CLEAN, DIRTY, Check, Clock, Driver, State, refuse_owned, unknown_option
+from ..base import CLEAN, DIRTY, Check, Clock, Driver, State, refuse_owned
 from ..tracing import traced
 from .connection import Connection
 from .cursor import Cursor
@@ -75,7 +76,7 @@ class SQLite(Driver):
     def _check_name(name: str) -> None:
         refuse_owned(name, OWNED)
         if name not in CONVERTERS:
-            raise unknown_option(name, set(CONVERTERS), "sqlite")
+            raise unknown_to_driver(name, set(CONVERTERS), "sqlite")
 
     def connect(self, deadline: float) -> Connection:
         arguments = {**self._arguments, **self.connect_args()}
