@@ -129,7 +129,7 @@ def test_killed_and_swallowed_is_lost(backend: OnServer) -> None:
 @over(POSTGRESQL)
 def test_statement_timeout_that_was_swallowed(backend: OnServer) -> None:
     """R10: a statement that the server cancelled leaves no half transaction."""
-    init = ["SET statement_timeout = 20"]
+    init = ["SET statement_timeout = 200"]
     with (
         database(backend, transaction="request", init_sql=init) as made,
         pytest.raises(TransactionLost),

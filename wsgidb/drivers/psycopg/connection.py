@@ -89,7 +89,7 @@ class Connection(Session):
                 result = self._wait_limited(work, self._limit)
         except Exception as error:
             self._ended()
-            if not isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or self._server_is_read_only():
+            if self._concerns_connection(error):
                 seen.failed(error)
             raise
         finally:
@@ -121,6 +121,14 @@ class Connection(Session):
             if error.sqlstate is None:
                 self.pgconn.finish()  # a reply that comes later would be taken for another statement's
             raise
+
+    def _concerns_connection(self, error: Exception) -> bool:
+        """Whether the error may tell something of the connection, beyond its statement."""
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            return self._server_is_read_only()
+        if isinstance(error, psycopg.Error) and error.sqlstate is None:  # libpq's own: it knows what is left
+            return bool(self.pgconn.status != OPEN)
+        return True
 
     def _server_is_read_only(self) -> bool:
         """A transaction of the handler's may be read-only, too, with the same error. Servers before version 14 do not
