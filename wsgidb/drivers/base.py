@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, ClassVar, Final
 
 from ..config.settings import Settings
-from ..errors import ConfigError
+from ..errors import ConfigError, DatabaseUnavailable
 from .activity import Activity
 from .cursors import invalidate
 
@@ -210,13 +210,23 @@ class Driver(ABC):
 
     # -- for drivers
 
-    def connect_args(self) -> dict[str, Any]:
-        """The arguments of the option connect_args for one more connection. A callable is called each time, and may
-        block. Raises ConfigError if it does not return a dict."""
+    def connect_args(self, deadline: float) -> dict[str, Any]:
+        """The arguments of the option connect_args for one more connection. A callable is called each time, and blocks
+        as long as it likes, as nothing can interrupt it.
+
+        Raises ConfigError if it does not return a dict, and DatabaseUnavailable if it returns after the deadline, which
+        is no fault of the server."""
         given = self.settings.connect_args
-        found = given() if callable(given) else given
+        if not callable(given):
+            return dict(given)
+        began = self.clock()
+        found = given()
         if not isinstance(found, Mapping):
             raise ConfigError(f"connect_args: takes a callable that returns a dict, got {type(found).__name__} of it")
+        now = self.clock()
+        if now >= deadline:
+            took = f"{now - began:.1f} s"
+            raise DatabaseUnavailable(f"the callable of connect_args took {took}: no time is left to connect")
         return dict(found)
 
     def run(self, conn: Any, statements: tuple[str, ...]) -> None:

@@ -49,7 +49,7 @@ class Generic(Driver):
         """A new connection, as the driver makes it; what a driver of one's own overrides. May block."""
         if self.settings.creator is None:
             raise ConfigError(f"{self.name}: has no open() of its own, so it needs a creator in place of a url")
-        return self.settings.creator(**self.connect_args())
+        return self.settings.creator(**self.connect_args(deadline))
 
     def _known(self, conn: Any) -> Any:
         self._activities[id(conn)] = Activity()

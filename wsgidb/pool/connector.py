@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Callable
 from math import inf
+from traceback import clear_frames
 from typing import Any
 
 from ..config.settings import Settings
@@ -74,9 +75,13 @@ class Connector:
             slot.fill(raw, self._engine, process, born=began, now=now, expires=expires)
         except Exception as error:
             self._drop(raw)
+            _forget_locals(error)
             cut_short = until - began < self._fair_time and self._clock() >= until
-            self._note_failure(process, attempt, None if cut_short else _text(error))
-            raise DatabaseUnavailable(f"cannot connect: {_text(error)}") from error
+            # A driver raises DatabaseUnavailable for what is not the server's fault.
+            blameless = cut_short or isinstance(error, DatabaseUnavailable)
+            self._note_failure(process, attempt, None if blameless else _text(error))
+            told = str(error) if isinstance(error, DatabaseUnavailable) else _text(error)
+            raise DatabaseUnavailable(f"cannot connect: {told}") from error
         except BaseException:  # it was interrupted, which says nothing about the server
             if slot.raw is None:  # else the slot has it, which the engine closes
                 self._drop(raw)
@@ -181,6 +186,14 @@ class Connector:
                 process.totals.seconds_open += self._clock() - slot.born
                 process.totals.statements += slot.activity.statements
                 process.totals.seconds_executing += slot.activity.seconds
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Empty the local variables of the frames that a failed connect has left: the password is in some of them, and
+    error trackers and debug pages show them."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _text(error: BaseException) -> str:

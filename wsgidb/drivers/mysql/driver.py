@@ -102,9 +102,9 @@ class MySQLDriver(Driver):
                 character_set(value)
         return arguments
 
-    def _given(self) -> dict[str, Any]:
+    def _given(self, deadline: float) -> dict[str, Any]:
         """The driver's arguments for one more connection."""
-        checked = self._checked(self.connect_args())
+        checked = self._checked(self.connect_args(deadline))
         return {**self._arguments, **{ALIASES.get(name, name): value for name, value in checked.items()}}
 
     @abstractmethod

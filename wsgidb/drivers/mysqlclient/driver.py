@@ -62,7 +62,7 @@ class MySQLClient(MySQLDriver):
         return OperationalError(code, text)
 
     def connect(self, deadline: float) -> Connection:
-        arguments = {name: value for name, value in self._given().items() if value is not None}
+        arguments = {name: value for name, value in self._given(deadline).items() if value is not None}
         arguments.setdefault("charset", CHARSET)
         if arguments.get("host") == "localhost" and "port" in arguments and "unix_socket" not in arguments:
             arguments["host"] = "127.0.0.1"  # else the library takes its default Unix socket, whatever the port

@@ -74,7 +74,7 @@ class MySQLConnector(MySQLDriver):
 
     def connect(self, deadline: float) -> Connection:
         """TCP, greeting, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
-        arguments = {name: value for name, value in self._given().items() if value is not None}
+        arguments = {name: value for name, value in self._given(deadline).items() if value is not None}
         conn = Connection()
         conn._seen, conn._clock = Activity(), self.clock
         conn._tls, conn._tls_required = self._context, self._tls_required

@@ -149,7 +149,7 @@ class Psycopg(Driver):
 
     def connect(self, deadline: float) -> Connection:
         """TCP, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
-        arguments = {**self._arguments, **self._checked(self.connect_args())}
+        arguments = {**self._arguments, **self._checked(self.connect_args(deadline))}
         own = {name: arguments.pop(name) for name in PYTHON if name in arguments}
         conn = Connection(connect(arguments, deadline, self.clock))
         try:

@@ -54,7 +54,7 @@ class PyMySQL(MySQLDriver):
 
     def connect(self, deadline: float) -> Connection:
         """TCP, greeting, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
-        arguments = self._given()
+        arguments = self._given(deadline)
         if isinstance(arguments["password"], str):
             arguments["password"] = arguments["password"].encode()  # PyMySQL itself would take Latin-1
         conn = Connection(

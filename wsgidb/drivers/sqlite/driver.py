@@ -79,7 +79,7 @@ class SQLite(Driver):
             raise unknown_to_driver(name, set(CONVERTERS), "sqlite")
 
     def connect(self, deadline: float) -> Connection:
-        arguments = {**self._arguments, **self.connect_args()}
+        arguments = {**self._arguments, **self.connect_args(deadline)}
         foreign_keys = arguments.pop("foreign_keys")
         arguments["isolation_level"] = None if self.autocommit else ""  # with "", sqlite3 begins before a write
         conn = Connection(
