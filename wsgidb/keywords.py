@@ -123,8 +123,9 @@ class MiddlewareOptions(TypedDict, total=False):
     key: str
     """The key of environ that holds the connection. It must contain a dot. Default: db.conn."""
     acquire: Literal["request", "first-use"]
-    """When the connection is acquired. request: before the application is called. first-use: when the application first
-    uses it. Default: request."""
+    """When the connection is acquired. request: before the application is called; a client that sends the body of its
+    request slowly then holds a connection meanwhile, unless the server reads the body first. first-use: when the
+    application first uses it. Default: request."""
     exclude: str | Iterable[str] | Callable[[Environ], object] | None
     """The requests that get no connection: path prefixes, which match whole segments of PATH_INFO, or a callable that
     gets environ and returns true for them. Default: None."""

@@ -197,8 +197,9 @@ class Options:
     acquire: str = option(
         "request",
         values.choice("request", "first-use"),
-        "When the connection is acquired. request: before the application is called. first-use: when the application "
-        "first uses it.",
+        "When the connection is acquired. request: before the application is called; a client that sends the body of "
+        "its request slowly then holds a connection meanwhile, unless the server reads the body first. first-use: when "
+        "the application first uses it.",
         of="middleware",
     )
     exclude: Any = option(
