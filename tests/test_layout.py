@@ -26,7 +26,7 @@ ORDER = [
     *("drivers.generic", "drivers.sqlalchemy_engine"),
     *("drivers.sqlite.statements", "drivers.sqlite.handed_out", "drivers.sqlite.hooks", "drivers.sqlite.transactions"),
     *("drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
-    *("drivers.mysql.charsets", "drivers.mysql.observed", "drivers.mysql.sessions"),
+    *("drivers.mysql.charsets", "drivers.mysql.procedures", "drivers.mysql.observed", "drivers.mysql.sessions"),
     *("drivers.mysql.driver", "drivers.mysql"),
     *("drivers.pymysql.wire", "drivers.pymysql.rows", "drivers.pymysql.connection", "drivers.pymysql.driver"),
     *("drivers.mysqlclient.wire", "drivers.mysqlclient.result", "drivers.mysqlclient.replies"),

@@ -12,10 +12,13 @@ from typing import Any
 from MySQLdb import MySQLError, ProgrammingError
 from MySQLdb.constants import CLIENT
 
-from ..activity import Activity
+from ..activity import Activity, first_word
 from ..base import CLEAN, DIRTY, Clock, State
+from ..mysql import procedures
+from ..mysql.observed import CONNECTION_LOST
 from .commands import Commands
-from .statements import BEGINS, COMMITS, COMPLETION_TYPE, ENDS, ROLE, UNKNOWN, WRITES, Effect, effect_of, may_set
+from .result import only_row_of
+from .statements import BEGINS, COMMITS, COMPLETION_TYPE, ENDS, ROLE, SETS, UNKNOWN, WRITES, Effect, effect_of, may_set
 
 # How to ask whether a transaction is open: MariaDB's way, and what MySQL can tell after a lock timeout.
 QUESTIONS = ("SELECT @@in_transaction", "SELECT NOT @@innodb_rollback_on_timeout")
@@ -25,11 +28,15 @@ class Connection(Commands):
     """Notes each statement's start, end and error in its `Activity`."""
 
     _begun = False
-    """BEGIN was said, and neither COMMIT nor ROLLBACK since."""
+    """BEGIN was run, and neither COMMIT nor ROLLBACK since."""
+    _may_have_begun = False
+    """A statement of unknown effect may have opened a transaction since the last COMMIT or ROLLBACK."""
     _opaque = False
-    """Something was said that may have opened a transaction, since wsgidb's last rollback."""
+    """Something may have been opened or set, since wsgidb's last rollback, that only a rollback takes back."""
     _may_have_set: frozenset[bytes] = frozenset()
     """Which of `LASTING` a statement of this session may have set."""
+    _before_call: Any = None
+    """What the server answered before a statement that may have run a procedure; see procedures.py."""
 
     def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
         self._seen, self._clock = Activity(), clock
@@ -77,15 +84,17 @@ class Connection(Commands):
     def _begin(self, query: Any) -> Effect:
         seen = self._seen
         self._look_for_error()
-        if self._guarded and self._lost():
-            seen.refuse_after_loss(query)
         effect = effect_of(query)
+        if self._guarded:
+            self._guard(query, effect)
         if effect is BEGINS:
             self._begun = True
-        elif effect is UNKNOWN:
+        elif effect is UNKNOWN or effect is SETS:
             self._opaque = True
-            self._may_have_set |= may_set(query)
+            self._may_have_begun = self._may_have_begun or effect is UNKNOWN
+            self._may_have_set |= may_set(query, effect)
         self._incomplete = True
+        self._further = False
         seen.busy = seen.used = True
         seen.touched += 1
         seen.statements += 1
@@ -95,10 +104,13 @@ class Connection(Commands):
     def _succeeded(self, effect: Effect) -> None:
         seen = self._seen
         if effect is ENDS:
-            self._begun = self._incomplete = False
+            self._begun = self._may_have_begun = self._incomplete = False
             self._opaque = self._opaque or COMPLETION_TYPE in self._may_have_set
             seen.settled()
-        elif effect is COMMITS or effect is BEGINS:
+        elif effect is COMMITS:
+            self._begun = self._may_have_begun = False
+            seen.written = 0
+        elif effect is BEGINS:
             seen.written = 0
         elif effect is WRITES and (self._begun or not self.get_autocommit()):
             seen.written += max(self.affected_rows(), 0)
@@ -114,26 +126,58 @@ class Connection(Commands):
             opaque = self._opaque
             self.query(f"SET AUTOCOMMIT = {int(bool(on))}")
             self._opaque = opaque
+            if on:  # which has committed
+                self._begun = self._may_have_begun = False
             self._seen.written = 0
 
     # -- losses
 
+    def _guard(self, query: Any, effect: Effect) -> None:
+        """Find out whether the transaction was lost, and refuse a statement that could commit what came after.
+
+        Raises TransactionLost."""
+        seen = self._seen
+        if self._before_call is not None and not self._incomplete:
+            self._look_at_procedure(query)
+        if seen.lost is None and self._gone:
+            seen.lost = CONNECTION_LOST
+        if seen.lost is not None:
+            self._refuse_after_loss(query)
+        elif effect is UNKNOWN and not self._incomplete and (seen.written or self._may_have_begun):
+            self._before_call = self._ask(procedures.QUESTION)
+
+    def _look_at_procedure(self, query: Any) -> None:
+        before, self._before_call = self._before_call, None
+        if first_word(query) == "ROLLBACK":
+            return
+        after = self._ask(procedures.QUESTION)
+        if after is not None and procedures.rolled_back(before, after):
+            self._seen.lost = "the server rolled the transaction back within a procedure, which went on"
+
+    def _ask(self, question: str) -> Any:
+        """The row that answers a question of wsgidb's own, or None where the server does not understand it."""
+        try:
+            super().query(question)
+        except MySQLError:
+            return None
+        return only_row_of(self)
+
     def _ask_whether_open(self) -> bool:
         for question in QUESTIONS:
-            try:
-                super().query(question)
-            except MySQLError:
-                continue  # not a variable of this server's
-            return bool(int(self.store_result().fetch_row()[0][0]))
+            if (answer := self._ask(question)) is not None:
+                return bool(int(answer[0]))
         return False
 
     def _still_open(self) -> bool:
         return False  # a rollback names NO CHAIN wherever one might be
 
-    def _lost(self) -> bool:
-        if self._seen.lost is None and self._gone:
-            self._seen.lost = "the connection was lost, and the handler went on"
-        return self._seen.lost is not None
+    def _autocommits(self) -> bool:
+        return bool(self.open and self.get_autocommit())
+
+    def _had_transaction(self) -> bool:
+        if self._autocommits():
+            return self._begun or self._may_have_begun
+        return self._further or self._seen.touched > 1
 
     # -- what became of it
 
@@ -168,7 +212,7 @@ class Connection(Commands):
     def _clean_up(self) -> None:
         """Roll back, whatever a handler has set completion_type to, and take back what a rollback does not."""
         self.query("ROLLBACK AND NO CHAIN" if COMPLETION_TYPE in self._may_have_set else "ROLLBACK")
-        self._begun = self._opaque = False
+        self._begun = self._may_have_begun = self._opaque = False
         self._take_back_changes()
 
     def _reset_session(self) -> None:
@@ -177,6 +221,7 @@ class Connection(Commands):
 
         That statement finds no rows, so that FOUND_ROWS() tells nothing of an earlier one."""
         self._seen.settled()
+        self._before_call = None
         self.query("SELECT 1 LIMIT 0")
         self.store_result()
         if ROLE in self._may_have_set:
@@ -184,7 +229,7 @@ class Connection(Commands):
                 self.query("SET ROLE NONE")  # COM_CHANGE_USER sets the default role, if there is one
         given = self._own_settings
         super().change_user(given.get("user", ""), given.get("password", ""), given.get("database", ""))
-        self._begun = self._opaque = self._other_user = False
+        self._begun = self._may_have_begun = self._opaque = self._other_user = False
         self._other_charset = True  # COM_CHANGE_USER has set the server's
         self._may_have_set = frozenset()
         self._take_back_changes()

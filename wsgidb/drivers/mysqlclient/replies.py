@@ -25,6 +25,8 @@ class Replies(Wire, Observed):
 
     _incomplete = False
     """Of the last reply there may be more than was read, or an error that nobody has seen."""
+    _further = False
+    """The reply is that of several statements, and the first of them has ended well."""
 
     def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
         self._unbuffered: weakref.WeakSet[Rows] = weakref.WeakSet()
@@ -38,7 +40,7 @@ class Replies(Wire, Observed):
 
     def use_result(self) -> Any:
         """Unbuffered cursors read every reply by it."""
-        rows = rows_of(self)
+        rows = rows_of(self, self.converter)
         if rows is None:
             return None
         result = UnbufferedResult(rows, self._seen)
@@ -62,6 +64,7 @@ class Replies(Wire, Observed):
         if not self._incomplete:
             return -1
         self._look_for_error()
+        self._further = True
         try:
             found: int = super().next_result()
         finally:
@@ -89,7 +92,7 @@ class Replies(Wire, Observed):
         if not self._incomplete:
             return True
         if all(self._read_on(rows, deadline) for rows in list(self._unbuffered)):
-            while self._read_on(rows_of(self), deadline):
+            while self._read_on(rows_of(self, {}), deadline):
                 if self.next_result() == -1:
                     return True
         return False

@@ -119,7 +119,13 @@ class UnbufferedResult(Result):
         self.fetch_row = self._result = _ENDED  # type: ignore[method-assign]
 
 
-def rows_of(conn: Any) -> Rows | None:
+def rows_of(conn: Any, converter: Any) -> Rows | None:
     """What the library's ``use_result`` returns, of a class that takes weak references."""
-    rows = Rows(conn, 1, conn.converter)
+    rows = Rows(conn, 1, converter)
     return rows if rows.converter else None  # a statement without columns has no result set
+
+
+def only_row_of(conn: Any) -> Any:
+    """The row that answers a question of wsgidb's own, as text: the converters may be the application's."""
+    [row] = _raw.result(conn, 0, {}).fetch_row()
+    return row

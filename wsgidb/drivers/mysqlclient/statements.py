@@ -1,4 +1,4 @@
-"""What a statement does to a transaction, by its words alone: mysqlclient keeps the server's status to itself."""
+"""What a statement does to a transaction, judging by its words: mysqlclient does not tell the server's status."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from ..mysql.observed import COMMIT_UNTOLD
 
 
 class Effect(Enum):
-    """On a transaction, where autocommit is on."""
+    """What a statement does to a transaction."""
 
-    NONE = "none"
-    WRITES = "writes"
-    COMMITS = "commits implicitly"
+    NONE = "nothing"
+    WRITES = "writes in it"
+    COMMITS = "commits it implicitly"
     BEGINS = "begins one"
-    ENDS = "ends one"
+    ENDS = "ends it"
+    SETS = "changes settings, also those of the next transaction"
     UNKNOWN = "may do anything"
 
 
 NONE, WRITES, COMMITS = Effect.NONE, Effect.WRITES, Effect.COMMITS
-BEGINS, ENDS, UNKNOWN = Effect.BEGINS, Effect.ENDS, Effect.UNKNOWN
+BEGINS, ENDS, SETS, UNKNOWN = Effect.BEGINS, Effect.ENDS, Effect.SETS, Effect.UNKNOWN
 
 EFFECTS: Final = {
     **dict.fromkeys((b"SELECT", b"SHOW", b"EXPLAIN", b"DESCRIBE", b"DESC", b"WITH", b"VALUES"), NONE),
@@ -31,23 +32,27 @@ EFFECTS: Final = {
     **dict.fromkeys((word.encode() for word in COMMIT_UNTOLD), COMMITS),
     **dict.fromkeys((b"BEGIN", b"START"), BEGINS),
     **dict.fromkeys((b"COMMIT", b"ROLLBACK"), ENDS),
+    b"SET": SETS,
 }
-"""By first words; of any other nothing is known."""
+"""The effects of statements, by their first words. The effect of any other is unknown."""
 COMPLETION_TYPE: Final = b"COMPLETION_TYPE"
 ROLE: Final = b"ROLE"
 LASTING: Final = frozenset((COMPLETION_TYPE, ROLE))
-"""What a session keeps, and wsgidb must know of: with completion_type each end of a transaction may be the beginning of
-another one; MariaDB keeps a role where the user has no default role, even after COM_CHANGE_USER."""
+"""Settings that need care: with completion_type each end of a transaction may begin another one; on MariaDB a role
+outlives COM_CHANGE_USER if the user has no default role."""
 FIRST: Final = re.compile(rb"[A-Za-z]+(?!\S)")
 
 
 def effect_of(query: str | bytes | bytearray) -> Effect:
-    """In doubt UNKNOWN: behind a comment, of a procedure, and where a semicolon may part several statements."""
+    """The effect of a statement by its first words. It is UNKNOWN where there is a doubt: for a procedure, behind a
+    comment, and where a semicolon may separate several statements."""
     sql = _bare(query)
     first = FIRST.match(sql)
     if first is None or b";" in sql:
         return UNKNOWN
     found = EFFECTS.get(first[0].upper(), UNKNOWN)
+    if found is SETS and _words(sql)[1:2] == [b"STATEMENT"]:  # SET STATEMENT … FOR another statement
+        return UNKNOWN
     if found is COMMITS and _words(sql)[1:2] == [b"TEMPORARY"]:
         return NONE
     if found is ENDS and (rest := _words(sql)[1:]) not in ([], [b"WORK"]):
@@ -55,14 +60,16 @@ def effect_of(query: str | bytes | bytearray) -> Effect:
     return found
 
 
-def may_set(query: str | bytes | bytearray) -> frozenset[bytes]:
-    """Which of `LASTING` a statement of UNKNOWN effect may have set."""
+def may_set(query: str | bytes | bytearray, effect: Effect) -> frozenset[bytes]:
+    """Which of `LASTING` a statement with this effect may have set."""
     sql = _bare(query)
-    words = _words(sql)
-    if words and words[0] == b"SET" and b";" not in sql:
+    if effect is UNKNOWN:
+        known = b";" not in sql and EFFECTS.get(b"".join(_words(sql)[:1])) is ENDS
+        return frozenset() if known else LASTING
+    if effect is SETS:
         text = sql.upper()
         return frozenset(name for name in LASTING if name in text)
-    return frozenset() if words and words[0] in EFFECTS and b";" not in sql else LASTING
+    return frozenset()
 
 
 def _bare(query: str | bytes | bytearray) -> bytes | bytearray:
@@ -70,5 +77,5 @@ def _bare(query: str | bytes | bytearray) -> bytes | bytearray:
 
 
 def _words(sql: bytes | bytearray) -> list[bytes]:
-    """The first three, in capitals."""
+    """The first three words, in capitals."""
     return [bytes(word[:20]).upper() for word in sql.split(None, 3)[:3]]
