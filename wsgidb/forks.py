@@ -12,6 +12,9 @@ import os
 from typing import Any
 from weakref import WeakSet
 
+NOBODY = 0
+"""The pid of no process."""
+
 _told: WeakSet[Any] = WeakSet()
 _kept: list[Any] = []
 

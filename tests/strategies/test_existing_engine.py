@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet, ref
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.pool import SingletonThreadPool, StaticPool
+from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
 from strategies.conftest import MakeDatabase
 from strategies.kit import MariaDBBank, Worker, in_child, run
 from support.waiting import until
-from wsgidb import ConfigError, Database, DatabaseUnavailable
+from wsgidb import ConfigError, Database, DatabaseUnavailable, forks
 
 ID = "SELECT CONNECTION_ID()"
 MakeEngine = Callable[..., Engine]
@@ -162,6 +165,44 @@ class TestShared:
         children = in_child(lambda: [session(), session()])
         assert (len(set(children)), parents in children) == (1, False)
         assert session() == parents
+
+    @pytest.mark.parametrize("used", [True, False])
+    def test_child_that_drops_everything(self, used: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """S6: what the parent has in its pool is not collected in the child: a driver may end the sessions then."""
+        if used:  # it learns of the fork by its pid
+            monkeypatch.setattr(forks, "_told", WeakSet())
+        kept: list[Any] = [create_engine("sqlite:///:memory:", poolclass=QueuePool)]
+        kept.append(Database(creator=kept[0], strategy="sqlalchemy"))
+        kept[1].check()
+        pool = ref(kept[0].pool)
+
+        def child() -> bool:
+            if used:
+                kept[1].check()
+            kept.clear()
+            gc.collect()
+            return pool() is not None
+
+        assert in_child(child) is True
+
+    def test_pid_of_an_ancestor(self, engine_of: MakeEngine, shared: Callable[..., Database]) -> None:
+        """S6: a descendant with the pid that an ancestor had does not use that one's pool."""
+        engine = engine_of(pool_size=1)
+        database = shared(engine)
+        ancestor = os.getpid()
+
+        def session() -> Any:
+            with database.connection() as conn:
+                return run(conn, ID)[0][0]
+
+        def grandchild() -> Any:
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr("wsgidb.strategies.sqlalchemy.getpid", lambda: ancestor)
+                return session()
+
+        mine = session()
+        assert in_child(lambda: in_child(grandchild)) != mine
+        assert session() == mine
 
 
 @pytest.mark.server

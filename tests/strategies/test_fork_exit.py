@@ -40,6 +40,13 @@ except SystemExit:
     pass  # of the child: its traceback must not keep anything alive
 """
 """A program whose child ends while it has connections; then it goes on."""
+SLOW = pytest.mark.slow
+ENGINE = """
+from sqlalchemy import create_engine
+module = {{"MySQLdb": "mysqldb", "mysql.connector": "mysqlconnector"}}.get("{module}", "{module}")
+engine = create_engine("{system}+" + module + "://", creator=create, pool_size=2)
+database = Database(creator=engine, strategy="sqlalchemy")
+"""
 ACTS = {"does nothing": "pass", "collects": "gc.collect()", "closes": "database.close()"}
 """What the child does before it ends."""
 
@@ -50,7 +57,7 @@ def run(setup: str, body: str, act: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("act", [name if name == "does nothing" else pytest.param(name, marks=SLOW) for name in ACTS])
 class TestExit:
     """S6: a child that ends normally, as by sys.exit(), destroys all its objects, but no session of its parent's."""
 
@@ -101,9 +108,9 @@ with database.connection() as conn:
 
     @pytest.mark.server
     @pytest.mark.parametrize("module", ["MySQLdb", "pymysql", "mysql.connector", "psycopg"])
-    @pytest.mark.parametrize("by", ["url", "creator"])
+    @pytest.mark.parametrize("by", ["url", "creator", "Engine"])
     def test_servers(self, request: pytest.FixtureRequest, act: str, module: str, by: str) -> None:
-        """Drivers in C say goodbye to the server, on the parent's socket."""
+        """Drivers in C say goodbye to the server, on the parent's socket: for leased connections, and for idle ones."""
         server = request.getfixturevalue("postgresql" if module == "psycopg" else "mariadb")
         schemes = {"MySQLdb": "mysqldb", "mysql.connector": "mysqlconnector"}
         if by == "url":
@@ -112,7 +119,13 @@ with database.connection() as conn:
         else:
             where = {"host": "127.0.0.1", "port": server.port, "user": "guest"}
             where |= {"dbname": "test"} if module == "psycopg" else {"database": "test"}
-            setup = f"import {module}\ndatabase = Database(creator=lambda: {module}.connect(**{where!r}))"
+            if module == "mysql.connector":
+                where["buffered"] = True
+            setup = f"import {module}\nmade = []\ndef create():\n    made.append(1)\n"
+            setup += f"    return {module}.connect(**{where!r})\n"
+            setup += "database = Database(creator=create)"
+            if by == "Engine":
+                setup += ENGINE.format(system="postgresql" if module == "psycopg" else "mysql", module=module)
         run(
             setup,
             """
@@ -125,10 +138,13 @@ with database.connection() as idle, database.connection() as conn:
     run(conn, "INSERT INTO forked VALUES (2)")
     assert len(run(conn, "SELECT * FROM forked").fetchall()) == 2
     conn.rollback()
-    with database.connection() as again:
-        run(again, "SELECT 1").fetchall()
-    stats = database.stats()
-    assert (stats.connects, stats.discards) == (2, {}), stats
+child_ends()
+with database.connection() as first, database.connection() as second:
+    run(first, "SELECT 1").fetchall()
+    run(second, "SELECT 1").fetchall()
+stats = database.stats()
+assert stats.discards == {}, stats
+assert (len(made) if "made" in globals() else stats.connects) == 2
 """,
             act,
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..drivers.activity import INHERITED
-from ..forks import keep_for_ever
+from ..forks import NOBODY, keep_for_ever
 from ..strategies import Slot, Store, store_class
 from .backoff import Backoff
 from .exhausted import LogLimit
@@ -40,10 +40,6 @@ class Totals:
     seconds_leased: float = 0.0
     statements: int = 0
     seconds_executing: float = 0.0
-
-
-NOBODY = 0
-"""The pid of no process."""
 
 
 class Process:

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
 from ..errors import ConfigError
+from ..forks import NOBODY, keep_for_ever, tell_of_forks
 from .base import Slot
 from .library import LibraryPool, LibraryPooled, LibrarySlot, checked
 from .pooled import Pooled
@@ -28,11 +29,31 @@ REFUSED = {
     "dialect": "the connections come from wsgidb's driver",
 }
 
-_pids: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-"""For each pool of an Engine the process that uses it."""
-_parents: list[Any] = []
-"""In a forked child, the pools of its parents. They are kept for ever, as a connection that is collected might tell the
-server to end the parent's session."""
+
+class _EnginePools:
+    """The pools of the Engines that are shared with their applications, and the process that uses each of them."""
+
+    def __init__(self) -> None:
+        self._pids: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """In a forked child: forget the pid of the parent. A process that descends from this one may get the same."""
+        for pool in list(self._pids):
+            self._pids[pool] = NOBODY
+
+    def enter(self, engine: Any) -> None:
+        """Use an Engine's pool in this process. A forked child gets a new pool, which protects the Engine's other users
+        in the child, too."""
+        pid = getpid()
+        if self._pids.setdefault(engine.pool, pid) == pid:
+            return
+        keep_for_ever(engine.pool)
+        engine.dispose(close=False)
+        self._pids[engine.pool] = pid
+
+
+_engine_pools = _EnginePools()
 
 
 class _Pool(LibraryPool):
@@ -73,10 +94,7 @@ class SQLAlchemyEngine(Pooled):
         if isinstance(engine.pool, (SingletonThreadPool, StaticPool)):
             kind = type(engine.pool).__name__
             raise ConfigError(f"creator: the Engine's {kind} gives one connection to several users at once")
-        if _pids.setdefault(engine.pool, getpid()) != getpid():  # this is a forked child's first request
-            _parents.append(engine.pool)
-            engine.dispose(close=False)  # this protects the Engine's other users in the child, too
-            _pids[engine.pool] = getpid()
+        _engine_pools.enter(engine)
         self._size = _capacity(engine.pool)
 
     def put(self, slot: Slot) -> tuple[Slot, str] | None:
