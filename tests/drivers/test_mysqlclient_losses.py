@@ -54,9 +54,6 @@ def database(mariadb: MariaDB) -> Iterator[Database]:
         yield database
 
 
-WAITING = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-
-
 class Rival:
     """Another session, which holds most rows and then asks for row 1, so that whoever has that and asks for another row
     is the victim of a deadlock."""
@@ -82,7 +79,7 @@ class Rival:
         self._thread.start()
 
     def _until_waiting(self) -> None:
-        until(lambda: self._server.query(WAITING) == [(1,)], what="a session to wait")
+        until(lambda: self._server.status("Innodb_row_lock_current_waits") == 1, what="a session to wait for a row")
 
     def _ask_for_row_1(self) -> None:
         run(self._conn, "UPDATE contended SET n = 9 WHERE id = 1")
