@@ -160,7 +160,7 @@ class TestAfterTheLease:
         with database.connection() as lease:
             conn: Any = lease
             cursor = conn.cursor(cursor_class=cls)
-            cursor.execute("SELECT 1")
+            cursor.execute("SELECT 1 AS a")
             cursor.fetchall()
             kept = {name: getattr(cursor, name) for name in THROUGH_THE_LEASE if hasattr(cls, name)}
             unseen = cls(conn)
