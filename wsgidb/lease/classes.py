@@ -114,10 +114,19 @@ def _setting(state: frozenset[str]) -> Any:
     """
 
     def set_attribute(self: ConnectionProxy, name: str, value: Any) -> None:
-        if name in state:
-            call(self, setattr, self._wsgidb_raw, name, value)
-        else:
-            ConnectionProxy.__setattr__(self, name, value)
+        if name not in state:
+            return ConnectionProxy.__setattr__(self, name, value)
+        raw = self._wsgidb_raw
+        seen = self._wsgidb_slot.activity
+        seen.users.append(self)  # as `call` does it, with two calls less
+        try:
+            if seen.lease is not self:
+                raise seen.refusal()
+            setattr(raw, name, value)
+        finally:
+            seen.users.remove(self)
+            if seen.closing:
+                seen.close_if_unused()
 
     return set_attribute
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 
-from ..activity import first_word
-
-PLAIN = frozenset(
-    ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "SHOW", "WITH", "START", "COMMIT", "ROLLBACK", "SAVEPOINT")
+PLAIN = re.compile(
+    rb"\s*(?:SELECT|INSERT|UPDATE|DELETE|REPLACE|SHOW|WITH|START|COMMIT|ROLLBACK|SAVEPOINT)\b", re.IGNORECASE
 )
-"""First words of statements that leave nothing behind for the next transaction, as long as they stand alone."""
+"""How statements begin that leave nothing behind for the next transaction, as long as they stand alone."""
 HIDDEN = re.compile(rb"TRANSACTION|TX_|\bCALL\b|\bEXECUTE\b", re.IGNORECASE)
 """What is in every other statement that sets, or runs another one that may set, the next transaction's characteristics:
 SET TRANSACTION, the system variables transaction_isolation and transaction_read_only, or tx_isolation and tx_read_only.
@@ -20,6 +18,6 @@ def may_set_next_transaction(sql: str | bytes | bytearray) -> bool:
     """Whether a statement may set the isolation level or access mode of the next transaction only.
 
     No status flag shows that, and ROLLBACK and COMMIT undo it. A stored function may do it, too, unseen."""
-    if first_word(sql) in PLAIN:
-        return False
-    return HIDDEN.search(sql.encode(errors="replace") if isinstance(sql, str) else sql) is not None
+    if isinstance(sql, str):
+        sql = sql.encode(errors="replace")
+    return PLAIN.match(sql) is None and HIDDEN.search(sql) is not None

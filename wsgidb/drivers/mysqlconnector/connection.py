@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from mysql.connector.constants import ServerCmd
 from mysql.connector.errors import Error
 
 from ...errors import TransactionLost
 from ..activity import first_word
 from ..base import CLEAN, DIRTY, State
 from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION
+from ..mysql.sessions import may_set_next_transaction
 from .session import Session
 
 
@@ -69,11 +69,14 @@ class Connection(Session):
             self._refuse_after_loss(query)
         if seen.written and first_word(query) in COMMIT_UNTOLD:
             seen.written = 0
+        if not self._next_set:
+            self._next_set = may_set_next_transaction(query)
         return super().cmd_query(query, *args, **options)
 
     def cmd_query_iter(self, statements: Any, *args: Any, **options: Any) -> Iterator[Any]:
         if self._guarded and self._lost():
             self._refuse_after_loss(statements)
+        self._next_set = True  # each of them may have
         try:
             yield from super().cmd_query_iter(statements, *args, **options)
         except BaseException as error:
@@ -106,16 +109,14 @@ class Connection(Session):
 
     # -- replies
 
-    def _send_cmd(self, command: int, *args: Any, **options: Any) -> Any:
-        if command == ServerCmd.STMT_EXECUTE and self._guarded and self._lost():
+    def cmd_stmt_execute(self, *args: Any, **options: Any) -> Any:
+        if self._guarded and self._lost():
             self._refuse_after_loss("EXECUTE")  # of what, is not known here
-        return super()._send_cmd(command, *args, **options)
+        return super().cmd_stmt_execute(*args, **options)
 
-    def _handle_ok(self, packet: Any) -> Any:
-        ok = super()._handle_ok(packet)
+    def _done(self, ok: Any) -> None:
         seen = self._seen
         seen.written = seen.written + ok["affected_rows"] if self._status & IN_TRANSACTION else 0
-        return ok
 
     def _autocommits(self) -> bool:
         return self.autocommit

@@ -8,8 +8,10 @@ Protocol", chapter "Command Phase".
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import unwrap
 from typing import Any
 
+from mysql.connector.connection import MySQLConnection
 from mysql.connector.constants import ServerCmd
 from mysql.connector.errors import Error, OperationalError, get_exception
 
@@ -28,6 +30,13 @@ ONE_PACKET = 0xFFFFFF - 16
 """Bytes of a command that is sent as one packet for sure, also with compression, where there is one more header."""
 ROWS_ON_DEMAND = 0x40
 """Status flag: the rows of this result come by STMT_FETCH only."""
+# The driver closes the connection after a time-out by a decorator of each of these. Here that is done after every error
+# of which the server did not tell, so that a statement need not pass the decorators, too.
+_send_cmd: Any = unwrap(MySQLConnection._send_cmd)
+_handle_result: Any = unwrap(MySQLConnection._handle_result)
+_handle_binary_result: Any = unwrap(MySQLConnection._handle_binary_result)
+_get_rows: Any = unwrap(MySQLConnection.get_rows)
+
 STATEMENTS = (ServerCmd.QUERY, ServerCmd.STMT_EXECUTE)
 
 
@@ -56,13 +65,14 @@ class Replies(Wire, Observed):
         expect_response: bool = True,
         **options: Any,
     ) -> Any:
+        seen = self._seen
         try:
-            self._finish_reply()
+            if seen.busy or self._pending():
+                self._finish_reply()
         except Error as error:
             if command != ServerCmd.STMT_CLOSE or self._seen.unfit is not None or self._unread_result:
                 raise
             self._unreported = error  # a cursor that is closed would drop it
-        seen = self._seen
         if command != ServerCmd.PING:
             seen.used = True
             seen.touched += 1
@@ -74,13 +84,17 @@ class Replies(Wire, Observed):
         elif command == ServerCmd.STMT_FETCH:
             self._rows_begun = True
         try:
-            reply = super()._send_cmd(command, argument, packet_number, packet, expect_response, **options)
+            reply = _send_cmd(self, command, argument, packet_number, packet, expect_response, **options)
         except BaseException as error:
             self._broken(error)
             raise
         if reply is not None and reply[3] != FIRST_OF_REPLY and len(packet or argument or b"") < ONE_PACKET:
             raise self._out_of_sync("a packet came that is not the reply to this command", close=True)
         return reply
+
+    def _pending(self) -> Any:
+        """Whether there is something of the last command's reply to be read or raised. Never blocks."""
+        return self._unread_result or self._rows_begun or self._have_next_result or self._unreported
 
     def _finish_reply(self) -> None:
         """Leave nothing of the last command's reply on the wire. Blocks while further results are read.
@@ -163,59 +177,65 @@ class Replies(Wire, Observed):
             self._seen.failed(error)
         return error
 
-    def _handled(self, handle: Callable[..., Any], packet: Any, *args: Any, **options: Any) -> Any:
-        """What the driver makes of a reply's packet, and of those behind it."""
-        told = packet is not None and len(packet) > 6 and packet[4] == ERROR_PACKET
-        if told:
-            self._end_reply(get_exception(packet))
-        try:
-            return handle(packet, *args, **options)
-        except BaseException as error:
-            if not told:
-                self._broken(error)
-            raise
-
     def _handle_ok(self, packet: Any) -> Any:
-        ok = self._handled(super()._handle_ok, packet)
+        try:
+            ok = super()._handle_ok(packet)
+        except BaseException as error:
+            self._ended_in(error)
+            raise
         self._seen.ended(self._clock())
+        self._done(ok)
         return ok
 
-    def _handle_eof(self, packet: Any) -> Any:
-        return self._handled(super()._handle_eof, packet)
+    def _done(self, ok: Any) -> None:
+        """Note what an OK packet tells."""
+        raise NotImplementedError
 
-    def _handle_result(self, packet: Any, *args: Any, **options: Any) -> Any:
-        result = self._handled(super()._handle_result, packet, *args, **options)
+    def _handle_result(self, packet: Any, *args: Any) -> Any:
+        try:
+            result = _handle_result(self, packet, *args)
+        except BaseException as error:
+            self._ended_in(error)
+            raise
         self._rows_begun = "columns" in result
         self._seen.ended(self._clock())
         return result
 
-    def _handle_binary_ok(self, packet: Any) -> Any:
-        return self._handled(super()._handle_binary_ok, packet)
-
-    def _handle_binary_result(self, packet: Any, *args: Any, **options: Any) -> Any:
-        result = self._handled(super()._handle_binary_result, packet, *args, **options)
+    def _handle_binary_result(self, packet: Any, *args: Any) -> Any:
+        try:
+            result = _handle_binary_result(self, packet, *args)
+        except BaseException as error:
+            self._ended_in(error)
+            raise
         self._rows_begun = isinstance(result, tuple) and not self._status & ROWS_ON_DEMAND
         self._seen.ended(self._clock())
         return result
 
-    def get_rows(self, count: Any = None, *args: Any, **options: Any) -> Any:
-        if not self._unread_result:
-            return super().get_rows(count, *args, **options)  # refuses
+    def get_rows(self, *args: Any, **options: Any) -> Any:
         try:
-            return super().get_rows(count, *args, **options)
+            return _get_rows(self, *args, **options)
         except BaseException as error:
             # A row that was read in full and cannot be converted leaves those behind it where they were.
-            if count != 1 or isinstance(error, Error) or not isinstance(error, Exception):
+            unconverted = isinstance(error, Exception) and not isinstance(error, Error)
+            if self._rows_begun and not (unconverted and 1 in (*args[:1], options.get("count"))):
                 self._ended_in(error)
             raise
 
     def cmd_stmt_prepare(self, *args: Any, **options: Any) -> Any:
-        result = super().cmd_stmt_prepare(*args, **options)
-        self._seen.ended(self._clock())
-        return result
+        return self._command(super().cmd_stmt_prepare, *args, **options)
 
     def cmd_debug(self) -> Any:
-        result = super().cmd_debug()
+        return self._command(super().cmd_debug)
+
+    def _command(self, command: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call a command that passes `_send_cmd`, and reads its reply by itself."""
+        self._finish_reply()
+        try:
+            result = command(*args, **options)
+        except BaseException as error:
+            if self._seen.busy:  # else its end is noted
+                self._ended_in(error)
+            raise
         self._seen.ended(self._clock())
         return result
 

@@ -15,13 +15,10 @@ from .replies import Replies
 
 SENT = ("_charset_id", "_autocommit", "_time_zone", "_sql_mode", "_init_command", "_database")
 """What the driver sends after connecting; an application may change it for its own session only."""
-HELD = (
-    *("_user", "_password", "_password1", "_password2", "_password3", "_client_flags", "_use_unicode"),
-    *("_allow_local_infile", "_allow_local_infile_in_path", "_converter_class"),
-)
+HELD = ("_user", "_password", "_client_flags", "_use_unicode", "_allow_local_infile_in_path", "_converter_class")
 """What methods of the connection change in the driver's object, without a word to the server."""
-MORE_RESULTS = 8
-"""Status flag: another result follows."""
+CACHE = "_cache_field_types"
+"""What a converter has found out about types."""
 
 _held = attrgetter(*HELD)
 
@@ -49,21 +46,22 @@ class Session(Replies):
         self._own_sent = {name: getattr(self, name) for name in SENT}
         self._own_held = _held(self)
         self._own_attributes = dict(self._query_attrs)
-        self._own_converter = self._conversion()
+        self._own_converter = dict(vars(self.converter))
 
     # -- the driver's object
 
-    def _conversion(self) -> dict[str, Any]:
-        """What is set in the converter, but for what it has found out about types."""
-        return {**vars(self.converter), "_cache_field_types": None}
-
     def _altered(self) -> bool:
         """Whether something in the driver's object is not as it was. Never blocks."""
-        return (
-            _held(self) != self._own_held
-            or self._query_attrs != self._own_attributes
-            or self._conversion() != self._own_converter
-        )
+        if _held(self) != self._own_held or self._query_attrs != self._own_attributes:
+            return True
+        set_now = vars(self.converter)
+        if set_now == self._own_converter:
+            return False
+        own = {**(self._own_converter or {}), CACHE: set_now.get(CACHE)}
+        if set_now != own:
+            return True
+        self._own_converter = own  # a converter begins its cache anew with its first row
+        return False
 
     def _put_back(self) -> None:
         """Make what the driver's object holds what it was. Never blocks."""
@@ -77,7 +75,7 @@ class Session(Replies):
         self.converter = self._converter_class(charset, self._use_unicode)
         self.converter.str_fallback = self._converter_str_fallback
         self.converter.set_charset(charset, character_set=self._character_set)
-        self._own_converter = self._conversion()
+        self._own_converter = dict(vars(self.converter))
 
     def config(self, **options: Any) -> None:
         self._reconfigured = self._own_sent is not None
@@ -85,22 +83,13 @@ class Session(Replies):
 
     # -- the next transaction
 
-    def cmd_query(self, query: Any, *args: Any, **options: Any) -> Any:
-        self._next_set = self._next_set or may_set_next_transaction(query)
-        return super().cmd_query(query, *args, **options)
-
-    def cmd_query_iter(self, statements: Any, *args: Any, **options: Any) -> Any:
-        self._next_set = self._next_set or may_set_next_transaction(statements)
-        return super().cmd_query_iter(statements, *args, **options)
+    def _receive(self, read_timeout: Any = None) -> Any:
+        self._next_set = True  # of several statements only the first one was looked at
+        return super()._receive(read_timeout)
 
     def cmd_stmt_prepare(self, statement: Any, *args: Any, **options: Any) -> Any:
         self._next_set = self._next_set or may_set_next_transaction(statement)
         return super().cmd_stmt_prepare(statement, *args, **options)
-
-    def _handle_server_status(self, flags: int) -> None:
-        super()._handle_server_status(flags)
-        if flags & MORE_RESULTS:  # of several statements only the first word of the first one was looked at
-            self._next_set = True
 
     # -- the session
 

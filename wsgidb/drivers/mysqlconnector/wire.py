@@ -23,7 +23,6 @@ from ..base import Clock
 from ..mysql.observed import LOST, NO_TLS
 
 PRIVATE_NAMES = (
-    "_allow_local_infile",
     "_allow_local_infile_in_path",
     "_autocommit",
     "_character_set",
@@ -34,7 +33,6 @@ PRIVATE_NAMES = (
     "_database",
     "_do_handshake",
     "_get_connection",
-    "_handle_binary_ok",
     "_handle_binary_result",
     "_handle_eof",
     "_handle_ok",
@@ -45,9 +43,6 @@ PRIVATE_NAMES = (
     "_host",
     "_init_command",
     "_password",
-    "_password1",
-    "_password2",
-    "_password3",
     "_port",
     "_post_connection",
     "_query_attrs",
