@@ -9,6 +9,7 @@ import pytest
 
 from support.clock import Clock
 from support.fakedb import FakeDB
+from support.mariadb import PASSWORDS
 from support.ports import bind
 from wsgidb import Database, DatabaseUnavailable
 
@@ -17,13 +18,13 @@ SCHEMES = ["mysql+pymysql", "mysql+mysqldb", "mysql+mysqlconnector", "postgresql
 
 
 def shown(error: BaseException) -> str:
-    """What a debug page shows, but for this file's own frames."""
+    """What a debug page shows, except for the tests' own variables."""
     found = traceback.TracebackException.from_exception(error, capture_locals=True)
     lines: list[str] = []
     chain: traceback.TracebackException | None = found
     while chain is not None:
         for frame in chain.stack:
-            if frame.filename != __file__:
+            if not frame.name.startswith("test_"):
                 lines += (frame.locals or {}).values()
         lines += chain.format_exception_only()
         chain = chain.__cause__ or chain.__context__
@@ -60,6 +61,81 @@ def test_a_failing_creator_shows_no_password(fakedb: FakeDB) -> None:
         with pytest.raises(DatabaseUnavailable) as caught:
             database.lease()
         assert SECRET not in shown(caught.value)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("broken", ["login", "init_sql"])
+def test_a_refused_login_shows_no_password(request: pytest.FixtureRequest, scheme: str, broken: str) -> None:
+    """Nor does a server that answers: with a refusal, or to statements after the login."""
+    server = request.getfixturevalue("postgresql" if "postgresql" in scheme else "mariadb")
+    _, _, rest = server.url("app", password=SECRET if broken == "login" else None).partition("://")
+    password = SECRET if broken == "login" else PASSWORDS["app"]
+    options: Any = {} if broken == "login" else {"init_sql": ["SELECT nonsense"]}
+    with Database(f"{scheme}://{rest}", **options) as database:
+        with pytest.raises(DatabaseUnavailable) as caught:
+            database.lease()
+        assert password not in shown(caught.value)
+
+
+class Interrupted(BaseException):
+    """As a worker's timer raises it."""
+
+
+def test_an_interrupted_connect_shows_no_password() -> None:
+    """It is no DatabaseUnavailable, but is shown all the same."""
+
+    def creator(password: str) -> Any:
+        raise Interrupted
+
+    with Database(creator=creator, connect_args={"password": SECRET}) as database:
+        with pytest.raises(Interrupted) as caught:
+            database.lease()
+        assert SECRET not in shown(caught.value)
+
+
+def test_all_errors_behind_it_show_no_password() -> None:
+    """Errors that a driver raises while it handles another one, or hides by another cause."""
+
+    def inner(password: str) -> None:
+        raise ValueError("inner")
+
+    def creator(password: str) -> Any:
+        try:
+            inner(password)
+        except ValueError:
+            raise OSError("outer") from LookupError("another cause")
+
+    with (
+        Database(creator=creator, connect_args={"password": SECRET}) as database,
+        pytest.raises(DatabaseUnavailable) as caught,
+    ):
+        database.lease()
+    outer = caught.value.__cause__
+    assert isinstance(outer, OSError)
+    assert isinstance(outer.__context__, ValueError)
+    assert SECRET not in shown(outer.__context__)
+
+
+def test_the_applications_own_errors_keep_their_variables(fakedb: FakeDB) -> None:
+    """An application that handles an error when it asks for a connection finds that error as it was."""
+
+    def find(order: str) -> None:
+        raise LookupError("no such order")
+
+    def handle(database: Database) -> None:
+        try:
+            find("17")
+        except LookupError:
+            with pytest.raises(DatabaseUnavailable):
+                database.lease()
+            raise
+
+    fakedb.fail("connect", FakeDB.OperationalError("down"))
+    with Database(creator=fakedb.connect) as database:
+        with pytest.raises(LookupError) as caught:
+            handle(database)
+        assert caught.traceback[-1].frame.f_locals == {"order": "17"}
 
 
 def test_a_slow_callable_is_not_the_servers_fault(fakedb: FakeDB, clock: Clock) -> None:

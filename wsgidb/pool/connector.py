@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 from collections.abc import Callable
 from math import inf
 from traceback import clear_frames
@@ -63,6 +64,7 @@ class Connector:
 
     def _connect(self, slot: Slot, process: Process, deadline: float, attempt: Attempt) -> None:
         raw = None
+        handled = sys.exc_info()[1]
         began = self._clock()
         until = min(began + self._settings.connect_timeout, deadline)
         try:
@@ -75,16 +77,17 @@ class Connector:
             slot.fill(raw, self._engine, process, born=began, now=now, expires=expires)
         except Exception as error:
             self._drop(raw)
-            _forget_locals(error)
+            _forget_locals(error, handled)
             cut_short = until - began < self._fair_time and self._clock() >= until
             # A driver raises DatabaseUnavailable for what is not the server's fault.
             blameless = cut_short or isinstance(error, DatabaseUnavailable)
             self._note_failure(process, attempt, None if blameless else _text(error))
             told = str(error) if isinstance(error, DatabaseUnavailable) else _text(error)
             raise DatabaseUnavailable(f"cannot connect: {told}") from error
-        except BaseException:  # it was interrupted, which says nothing about the server
+        except BaseException as error:  # it was interrupted, which says nothing about the server
             if slot.raw is None:  # else the slot has it, which the engine closes
                 self._drop(raw)
+            _forget_locals(error, handled)
             self._note_failure(process, attempt, None)
             raise
         with process.lock:
@@ -188,12 +191,20 @@ class Connector:
                 process.totals.seconds_executing += slot.activity.seconds
 
 
-def _forget_locals(error: BaseException | None) -> None:
+def _forget_locals(error: BaseException, handled: BaseException | None) -> None:
     """Empty the local variables of the frames that a failed connect has left: the password is in some of them, and
-    error trackers and debug pages show them."""
-    while error is not None:
-        clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+    error trackers and debug pages show them.
+
+    The frames of `handled`, the error that the application was handling when it asked for a connection, are its own."""
+    done = [handled]
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is None or any(each is one for one in done):
+            continue
+        done.append(each)
+        clear_frames(each.__traceback__)
+        left += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
 
 
 def _text(error: BaseException) -> str:
