@@ -26,9 +26,10 @@ ORDER = [
     *("drivers.generic", "drivers.sqlalchemy_engine"),
     *("drivers.sqlite.statements", "drivers.sqlite.handed_out", "drivers.sqlite.hooks", "drivers.sqlite.transactions"),
     *("drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
-    *("drivers.mysql.charsets", "drivers.mysql.procedures", "drivers.mysql.observed", "drivers.mysql.sessions"),
+    *("drivers.mysql.charsets", "drivers.mysql.observed", "drivers.mysql.procedures", "drivers.mysql.sessions"),
     *("drivers.mysql.driver", "drivers.mysql"),
-    *("drivers.pymysql.wire", "drivers.pymysql.rows", "drivers.pymysql.connection", "drivers.pymysql.driver"),
+    *("drivers.pymysql.wire", "drivers.pymysql.rows", "drivers.pymysql.session", "drivers.pymysql.connection"),
+    "drivers.pymysql.driver",
     *("drivers.mysqlclient.wire", "drivers.mysqlclient.result", "drivers.mysqlclient.replies"),
     *("drivers.mysqlclient.commands", "drivers.mysqlclient.statements"),
     *("drivers.mysqlclient.connection", "drivers.mysqlclient.driver"),
@@ -52,7 +53,7 @@ ORDER = [
 
 # An optional third-party package is imported by one folder or module, and by no other.
 THIRD_PARTY = {
-    "pymysql": {f"drivers.pymysql.{part}" for part in ("driver", "wire", "rows", "connection")},
+    "pymysql": {f"drivers.pymysql.{part}" for part in ("driver", "wire", "rows", "session", "connection")},
     "MySQLdb": {
         f"drivers.mysqlclient.{part}" for part in ("driver", "wire", "result", "replies", "commands", "connection")
     },

@@ -187,7 +187,7 @@ def test_a_deadlock_that_a_procedure_swallows(
             rival.end()
             half(conn, "second")
 
-    with pytest.raises(TransactionLost, match="within a procedure"):
+    with pytest.raises(TransactionLost, match="a procedure's error"):
         request()
     assert halves() == []
 

@@ -19,6 +19,7 @@ server = pytest.mark.server
 SERVED = "SELECT CONNECTION_ID()"
 RESET = "RESET_CONNECTION"
 NAMES = "QUERY SET NAMES utf8mb4"
+ROLE = "QUERY SELECT 1 FROM DUAL WHERE NOT CURRENT_ROLE() <=> NULL"
 
 
 @pytest.fixture(params=["pooled", "thread-local"])
@@ -35,21 +36,21 @@ def table(mariadb: MariaDB) -> Iterator[None]:
 
 
 WIRE: list[tuple[str, str, dict[str, Any], list[str]]] = [
-    ("autocommit", "", {}, [RESET, NAMES, "QUERY SELECT DATABASE()"]),
-    ("autocommit", "test", {}, [RESET, NAMES, "INIT_DB test"]),
-    ("manual", "test", {}, [RESET, NAMES, "INIT_DB test", "QUERY SET AUTOCOMMIT = 0"]),
-    ("request", "test", {}, ["QUERY COMMIT", RESET, NAMES, "INIT_DB test", "QUERY SET AUTOCOMMIT = 0"]),
+    ("autocommit", "", {}, [RESET, NAMES, "QUERY SELECT DATABASE()", ROLE]),
+    ("autocommit", "test", {}, [RESET, NAMES, "INIT_DB test", ROLE]),
+    ("manual", "test", {}, [RESET, NAMES, "INIT_DB test", ROLE, "QUERY SET AUTOCOMMIT = 0"]),
+    ("request", "test", {}, ["QUERY COMMIT", RESET, NAMES, "INIT_DB test", ROLE, "QUERY SET AUTOCOMMIT = 0"]),
     (
         "manual",
         "test",
         {"init_sql": ["SET @a = 1"]},
-        [RESET, NAMES, "INIT_DB test", "QUERY SET AUTOCOMMIT = 0", "QUERY SET @a = 1", "QUERY COMMIT"],
+        [RESET, NAMES, "INIT_DB test", ROLE, "QUERY SET AUTOCOMMIT = 0", "QUERY SET @a = 1", "QUERY COMMIT"],
     ),
     (
         "autocommit",
         "test",
         {"init_sql": ["SET @a = 1"]},
-        [RESET, NAMES, "INIT_DB test", "QUERY SET @a = 1"],
+        [RESET, NAMES, "INIT_DB test", ROLE, "QUERY SET @a = 1"],
     ),
 ]
 
@@ -98,7 +99,7 @@ def test_a_server_that_refuses_costs_the_connection(
     mariadb: MariaDB, keeping: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C6: where the command is unknown (error 1047: an old server, a proxy between) no session is handed on."""
-    monkeypatch.setattr("wsgidb.drivers.pymysql.connection.COM_RESET_CONNECTION", 0xFE)
+    monkeypatch.setattr("wsgidb.drivers.pymysql.session.COM_RESET_CONNECTION", 0xFE)
     with Database(mariadb.url(), strategy=keeping, reset="session") as source:
         with source.connection() as conn:
             run(conn, "SET @mine = 7")
@@ -110,7 +111,7 @@ def test_a_server_that_refuses_costs_the_connection(
 
 
 @server
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 7])
 def test_a_reset_that_fails_anywhere_costs_the_connection(
     mariadb: MariaDB, proxy: TCPProxy, keeping: Any, step: int
 ) -> None:

@@ -12,19 +12,19 @@ from typing import Any
 from MySQLdb import MySQLError, ProgrammingError
 from MySQLdb.constants import CLIENT
 
-from ..activity import Activity, first_word
+from ..activity import Activity
 from ..base import CLEAN, DIRTY, Clock, State
-from ..mysql import procedures
 from ..mysql.observed import CONNECTION_LOST
+from ..mysql.procedures import Procedures
 from .commands import Commands
-from .result import only_row_of
+from .result import own_rows_of
 from .statements import BEGINS, COMMITS, COMPLETION_TYPE, ENDS, ROLE, SETS, UNKNOWN, WRITES, Effect, effect_of, may_set
 
 # How to ask whether a transaction is open: MariaDB's way, and what MySQL can tell after a lock timeout.
 QUESTIONS = ("SELECT @@in_transaction", "SELECT NOT @@innodb_rollback_on_timeout")
 
 
-class Connection(Commands):
+class Connection(Procedures, Commands):
     """Notes each statement's start, end and error in its `Activity`."""
 
     _begun = False
@@ -35,8 +35,6 @@ class Connection(Commands):
     """Something may have been opened or set, since wsgidb's last rollback, that only a rollback takes back."""
     _may_have_set: frozenset[bytes] = frozenset()
     """Which of `LASTING` a statement of this session may have set."""
-    _before_call: Any = None
-    """What the server answered before a statement that may have run a procedure; see procedures.py."""
 
     def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
         self._seen, self._clock = Activity(), clock
@@ -137,35 +135,26 @@ class Connection(Commands):
 
         Raises TransactionLost."""
         seen = self._seen
-        if self._before_call is not None and not self._incomplete:
-            self._look_at_procedure(query)
+        if self._rollbacks is not None and not self._incomplete:
+            self._after_procedure(query)
         if seen.lost is None and self._gone:
             seen.lost = CONNECTION_LOST
         if seen.lost is not None:
             self._refuse_after_loss(query)
         elif effect is UNKNOWN and not self._incomplete and (seen.written or self._may_have_begun):
-            self._before_call = self._ask(procedures.QUESTION)
+            self._before_procedure()
 
-    def _look_at_procedure(self, query: Any) -> None:
-        before, self._before_call = self._before_call, None
-        if first_word(query) == "ROLLBACK":
-            return
-        after = self._ask(procedures.QUESTION)
-        if after is not None and procedures.rolled_back(before, after):
-            self._seen.lost = "the server rolled the transaction back within a procedure, which went on"
-
-    def _ask(self, question: str) -> Any:
-        """The row that answers a question of wsgidb's own, or None where the server does not understand it."""
-        try:
-            super().query(question)
-        except MySQLError:
-            return None
-        return only_row_of(self)
+    def _ask(self, sql: str) -> Any:
+        super().query(sql)
+        return () if self.field_count() == 0 else own_rows_of(self)
 
     def _ask_whether_open(self) -> bool:
         for question in QUESTIONS:
-            if (answer := self._ask(question)) is not None:
-                return bool(int(answer[0]))
+            try:
+                ((answer,),) = self._ask(question)
+            except MySQLError:
+                continue  # not a variable of this server's
+            return bool(int(answer))
         return False
 
     def _still_open(self) -> bool:
@@ -221,7 +210,7 @@ class Connection(Commands):
 
         That statement finds no rows, so that FOUND_ROWS() tells nothing of an earlier one."""
         self._seen.settled()
-        self._before_call = None
+        self._rollbacks = None
         self.query("SELECT 1 LIMIT 0")
         self.store_result()
         if ROLE in self._may_have_set:

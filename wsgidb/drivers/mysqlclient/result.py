@@ -125,7 +125,6 @@ def rows_of(conn: Any, converter: Any) -> Rows | None:
     return rows if rows.converter else None  # a statement without columns has no result set
 
 
-def only_row_of(conn: Any) -> Any:
-    """The row that answers a question of wsgidb's own, as text: the converters may be the application's."""
-    [row] = _raw.result(conn, 0, {}).fetch_row()
-    return row
+def own_rows_of(conn: Any) -> Any:
+    """The rows that answer a question of wsgidb's own, as text: the converters may be the application's."""
+    return _raw.result(conn, 0, {}).fetch_row(0)

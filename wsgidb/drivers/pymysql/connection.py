@@ -5,6 +5,7 @@ A subclass of the connection, not of its cursors: ``conn.query()`` goes past tho
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -17,15 +18,16 @@ from ..activity import first_word
 from ..base import CLEAN, DIRTY, State
 from ..mysql.observed import (
     AUTOCOMMIT,
-    COM_RESET_CONNECTION,
     COMMIT_UNTOLD,
     CONNECTION_LOST,
     IN_TRANSACTION,
     OUT_OF_SYNC,
-    Observed,
 )
+from ..mysql.procedures import CALLS, Procedures
+from ..mysql.sessions import HIDDEN
 from .rows import Rows
-from .wire import Base, Wire
+from .session import Session
+from .wire import Base
 
 COM_QUERY = COMMAND.COM_QUERY
 
@@ -33,19 +35,25 @@ execute_command = Base._execute_command  # cheaper than super(), by 0.1 µs
 read_query_result = Base._read_query_result
 
 
-class Connection(Wire, Observed):
+USUAL = re.compile(rb"\s*(SELECT|INSERT|UPDATE|DELETE|START|COMMIT|ROLLBACK)\b", re.IGNORECASE).match
+"""Finds statements that need no closer look, as long as they stand alone. The driver's own are known by their type."""
+NONE_IS_USUAL = re.compile(rb"(?!)").match
+
+
+class Connection(Session, Procedures):
     """Notes each command's start, end and error in its `Activity`."""
 
     server_status: int = 0  # PyMySQL sets it when the server greets
     _own_socket: Any = None
     """The socket at the time of connecting: another one now means a reconnect by the application."""
-    _own_charset: str
-    _own_collation: str | None
-    """Likewise: set_character_set() keeps an application's in the attributes without "own"."""
+    _usual: Callable[[Any], object] = NONE_IS_USUAL
+    """`USUAL`, except where a semicolon may begin another statement."""
+    _shows_all = False
+    """Whether a connection is clean as soon as its status says so: with autocommit."""
 
     # -- every command, its start and its end: each step here is paid for by every statement
 
-    def _execute_command(self, command: int, sql: str | bytes) -> None:
+    def _execute_command(self, command: int, sql: Any) -> None:
         seen = self._seen
         if seen.busy:
             self._refuse_out_of_sync()
@@ -55,9 +63,16 @@ class Connection(Wire, Observed):
                 warnings.warn("Previous unbuffered result was left incomplete", stacklevel=4)
             self._read_the_rest(result)
         if command == COM_QUERY:
-            if self._guarded and (seen.lost or self._sock is not self._own_socket):
-                seen.lost = seen.lost or CONNECTION_LOST  # nor does it go on in another session
-                self._refuse_after_loss(sql)
+            if self._guarded:
+                if self._rollbacks is not None:
+                    self._after_procedure(sql)
+                if seen.lost or self._sock is not self._own_socket:
+                    seen.lost = seen.lost or CONNECTION_LOST  # nor does it go on in another session
+                    self._refuse_after_loss(sql)
+                if type(sql) is not str and not self._usual(sql) and CALLS.search(sql) and self._had_transaction():
+                    self._before_procedure()
+            elif self._shows_all and type(sql) is not str and not self._usual(sql) and HIDDEN.search(sql):
+                seen.unknown = True
             if seen.written and first_word(sql) in COMMIT_UNTOLD:
                 seen.written = 0
         seen.busy = seen.used = True
@@ -69,6 +84,14 @@ class Connection(Wire, Observed):
         except BaseException as error:
             self._failed(error)
             raise
+
+    def write_packet(self, payload: bytes) -> None:
+        """Send a packet. A handler's own begins a command whose reply nobody knows how to read."""
+        seen = self._seen
+        if not seen.busy and self._sock is self._own_socket:  # not while connecting
+            seen.busy = seen.used = True
+            seen.touched += 1
+        super().write_packet(payload)
 
     def _refuse_out_of_sync(self) -> None:
         """Close the connection: a command was interrupted, or another thread's is under way. The server would take the
@@ -194,11 +217,23 @@ class Connection(Wire, Observed):
         return seen.touched - seen.outside > seen.busy
 
     def _unseen_ping(self) -> None:
-        """A ping touches no transaction and no session."""
         seen = self._seen
         before = seen.statements, seen.seconds
         self.ping(reconnect=False)
         seen.statements, seen.seconds = before
+
+    def _ask(self, sql: str) -> Any:
+        seen = self._seen
+        before = seen.touched, seen.outside, seen.statements, seen.seconds
+        try:
+            self.query(sql)
+            return self._result.rows
+        finally:
+            seen.touched, seen.outside, seen.statements, seen.seconds = before
+
+    def _reset_session(self) -> None:
+        self._rollbacks = None
+        super()._reset_session()
 
     # -- what became of it
 
@@ -233,25 +268,3 @@ class Connection(Wire, Observed):
         if self._sock is not self._own_socket:
             return "reconnected by the application"
         return "in the middle of a statement" if self._seen.busy else None
-
-    def _reset_session(self) -> None:
-        """COM_RESET_CONNECTION (MySQL 5.7.3, MariaDB 10.2.4), and what it takes back of connecting.
-
-        The current database is not part of it (on MariaDB it stays as it is), and where the url names none, there
-        is no way back to none."""
-        self._execute_command(COM_RESET_CONNECTION, b"")
-        self._read_ok_packet()
-        self._seen.settled()
-        self.set_character_set(self._own_charset, self._own_collation)
-        if self.db is not None:
-            self.select_db(self.db)
-        elif self._selected_database() is not None:
-            raise OperationalError(CR.CR_UNKNOWN_ERROR, "a database was selected, and none can be unselected")
-        if self.sql_mode is not None:
-            self.query(f"SET sql_mode={self.escape(self.sql_mode)}")
-        if self.init_command is not None:
-            self.query(self.init_command)
-
-    def _selected_database(self) -> Any:
-        self.query("SELECT DATABASE()")
-        return self._result.rows[0][0]

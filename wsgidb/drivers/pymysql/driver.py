@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pymysql
+from pymysql.constants import CLIENT
 from pymysql.err import Error, OperationalError
 
 from ...config.settings import Settings
@@ -20,7 +21,7 @@ from ..base import Check, Clock
 from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
 from ..mysql.observed import DISCONNECTS, NO_TLS
 from ..tracing import traced
-from .connection import Connection
+from .connection import NONE_IS_USUAL, USUAL, Connection
 
 GOODBYE = 0.1
 """Seconds that sending COM_QUIT may take: only a full send buffer makes it wait."""
@@ -31,6 +32,7 @@ PARAMETERS = introspect.signature(pymysql.connections.Connection.__init__).param
 class PyMySQL(MySQLDriver):
     name = "PyMySQL"
     cursor_attributes: ClassVar[tuple[str, ...]] = ("_result", "escape")
+    changed_in_place: ClassVar[tuple[str, ...]] = ("encoders", "decoders")
     when_returned: ClassVar[Mapping[str, Any]] = {"open": False}
     connection_class = Connection
     owned: ClassVar[dict[str, str]] = {**OWNED, "defer_connect": ""}
@@ -72,12 +74,14 @@ class PyMySQL(MySQLDriver):
                 conn.connect(self._socket(conn, deadline))
                 if self._tls_required and not isinstance(conn._sock, ssl.SSLSocket):
                     raise OperationalError(NO_TLS, "PyMySQL connected without TLS, but ssl_mode requires it")
+                conn._remember_session(self._whole_session)
                 self._run_init_sql(conn)
         except BaseException:
             conn._abandon(busy=False)
             raise
-        conn._own_socket, conn._own_charset, conn._own_collation = conn._sock, conn.charset, conn.collation
-        conn._guarded = self.settings.transaction == "request"
+        conn._own_socket = conn._sock
+        conn._guarded, conn._shows_all = self.settings.transaction == "request", self.autocommit
+        conn._usual = NONE_IS_USUAL if conn.client_flag & CLIENT.MULTI_STATEMENTS else USUAL
         conn._seen.used = False
         return conn
 
