@@ -31,6 +31,7 @@ import pytest
 
 from support.mariadb import MariaDB
 from support.postgresql import PostgreSQL
+from wsgidb import Database
 from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.base import DIRTY, Driver
@@ -267,6 +268,11 @@ def prepared(case: Case, server: Any, path: Path) -> Iterator[Backend]:
                 driver.abandon(conn)
         if case.server:
             backend.query("DROP TABLE contract")
+
+
+def database(backend: Backend, **options: Any) -> Database:
+    """A Database of one connection on the backend."""
+    return Database(**{"pool_size": 1, **backend.options, **options})
 
 
 def run(conn: Any, sql: str) -> list[Any]:

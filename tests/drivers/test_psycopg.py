@@ -1,241 +1,27 @@
-"""What only psycopg has: a failed transaction, pipelines, named cursors, COPY, notifications, its own settings."""
+"""What only psycopg has: pipelines, streams, COPY, notifications; and what the record of a connection tells."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
 
-from drivers.cases import BROKEN, READ, WRITE, OnServer, over, run, settle, soon
+from drivers.cases import READ, WRITE, OnServer, database, over, run, settle, soon
 from support.waiting import until
-from wsgidb import ConnectionReturned, Database, TransactionLost
+from wsgidb import ConnectionReturned
 from wsgidb.drivers.base import CLEAN, DIRTY
 
 POSTGRESQL = "postgresql"
-
-
-@contextmanager
-def database(backend: OnServer, **options: Any) -> Iterator[Database]:
-    with Database(**{"pool_size": 1, **backend.options, **options}) as made:
-        yield made
-
-
-def swallow(conn: Any) -> None:
-    run(conn, WRITE)
-    with pytest.raises(psycopg.errors.UndefinedColumn):
-        run(conn, BROKEN)
-
-
-def swallow_a_kill(conn: Any, backend: OnServer) -> None:
-    run(conn, WRITE)
-    backend.kill(conn)
-    with pytest.raises(psycopg.OperationalError):
-        run(conn, READ)
-
-
-def swallow_a_timeout(conn: Any) -> None:
-    run(conn, WRITE)
-    with pytest.raises(psycopg.errors.QueryCanceled):
-        run(conn, "SELECT pg_sleep(10)")
 
 
 def fail_in_a_block(conn: Any) -> None:
     with conn:
         run(conn, "UPDATE contract SET n = 12")
         raise ZeroDivisionError
-
-
-# -- R10
-
-
-def by_method(conn: Any) -> None:
-    conn.commit()
-
-
-def by_statement(conn: Any) -> None:
-    conn.cursor().execute("/* done */ Commit")
-
-
-def by_composable(conn: Any) -> None:
-    conn.execute(psycopg.sql.SQL("END"))
-
-
-@over(POSTGRESQL)
-@pytest.mark.parametrize("commit", [by_method, by_statement, by_composable])
-@pytest.mark.parametrize("transaction", ["manual", "request"])
-def test_commit_of_a_failed_transaction_is_an_error(
-    backend: OnServer, transaction: str, commit: Callable[[Any], None]
-) -> None:
-    """R10: the server answers COMMIT after an error with a silent ROLLBACK; here it is a TransactionLost."""
-    with database(backend, transaction=transaction) as made, made.connection() as conn:
-        swallow(conn)
-        with pytest.raises(TransactionLost):
-            commit(conn)
-        conn.rollback()
-        run(conn, READ)
-    assert backend.stored == 10
-
-
-@over(POSTGRESQL)
-def test_request_that_swallowed_an_error_is_lost(backend: OnServer) -> None:
-    """R10: a transaction=request that ends in a failed transaction raises, and nothing of it is committed."""
-    with database(backend, transaction="request") as made:
-        with pytest.raises(TransactionLost), made.connection() as conn:
-            swallow(conn)
-        assert backend.stored == 10
-        with made.connection() as conn:
-            run(conn, WRITE)
-        assert (backend.stored, made.stats().connects) == (11, 2)
-
-
-@over(POSTGRESQL)
-def test_transaction_block_that_swallowed_an_error_is_lost(backend: OnServer) -> None:
-    """R10: so is a transaction() block, whose end is a COMMIT."""
-    with (
-        database(backend, transaction="autocommit") as made,
-        made.connection() as conn,
-        pytest.raises(TransactionLost),
-        conn.transaction(),
-    ):
-        swallow(conn)
-    assert backend.stored == 10
-
-
-@over(POSTGRESQL)
-@pytest.mark.parametrize("recover", ["ROLLBACK", "ABORT", "ROLLBACK TO SAVEPOINT before"])
-def test_handler_that_recovers_may_go_on(backend: OnServer, recover: str) -> None:
-    """R10: after the handler's own rollback, or to a savepoint, what follows is committed."""
-    with database(backend, transaction="request") as made, made.connection() as conn:
-        run(conn, "SAVEPOINT before")
-        swallow(conn)
-        run(conn, recover)
-        run(conn, "UPDATE contract SET n = 12")
-    assert backend.stored == 12
-
-
-@over(POSTGRESQL)
-def test_killed_and_swallowed_is_lost(backend: OnServer) -> None:
-    """R10: a connection lost within a request, its error swallowed, is TransactionLost at the end."""
-    with database(backend, transaction="request") as made:
-        with pytest.raises(TransactionLost, match="closed"), made.connection() as conn:
-            swallow_a_kill(conn, backend)
-        assert (backend.stored, made.stats().open) == (10, 0)
-
-
-@over(POSTGRESQL)
-def test_statement_timeout_that_was_swallowed(backend: OnServer) -> None:
-    """R10: a statement that the server cancelled leaves no half transaction."""
-    init = ["SET statement_timeout = 200"]
-    with (
-        database(backend, transaction="request", init_sql=init) as made,
-        pytest.raises(TransactionLost),
-        made.connection() as conn,
-    ):
-        swallow_a_timeout(conn)
-    assert backend.stored == 10
-
-
-# -- C3
-
-
-def by_setters(conn: Any) -> None:
-    conn.autocommit = True
-    conn.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
-    conn.read_only = conn.deferrable = True
-    conn.prepare_threshold = 0
-    conn.row_factory = psycopg.rows.dict_row
-    conn.cursor_factory = psycopg.ClientCursor
-
-
-def below(name: str, *values: Any) -> Callable[[Any], None]:
-    """Call a setter of the driver's own connection: the proxy sees nothing of it."""
-
-    def change(conn: Any) -> None:
-        raw = conn.driver_connection
-        if callable(getattr(raw, name)):
-            getattr(raw, name)(*values)
-        else:
-            setattr(raw, name, not raw.autocommit if name == "autocommit" else values[0])
-
-    return change
-
-
-CHANGES = {
-    "by setters": by_setters,
-    "autocommit": below("autocommit"),
-    "isolation_level": below("isolation_level", psycopg.IsolationLevel.SERIALIZABLE),
-    "read_only": below("read_only", True),
-    "deferrable": below("deferrable", True),
-    "notices": below("add_notice_handler", print),
-    "notifications": below("add_notify_handler", print),
-}
-
-
-@over(POSTGRESQL)
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-@pytest.mark.parametrize("transaction", ["manual", "autocommit"])
-def test_settings_of_the_connection_are_undone(
-    backend: OnServer, transaction: str, change: Callable[[Any], None]
-) -> None:
-    """C3: what a handler set on the connection is as configured in the next request."""
-
-    def settings(conn: Any) -> list[Any]:
-        raw = conn.driver_connection
-        own = (raw.autocommit, raw.isolation_level, raw.read_only, raw.deferrable, raw.prepare_threshold)
-        return [*own, raw.row_factory, raw.cursor_factory, raw._notice_handlers[:], raw._notify_handlers[:]]
-
-    with database(backend, transaction=transaction) as made:
-        with made.connection() as conn:
-            before = settings(conn)
-            change(conn)
-            assert settings(conn) != before
-        with made.connection() as conn:
-            assert settings(conn) == before
-        assert made.stats().connects == 1
-
-
-@over(POSTGRESQL)
-def test_cursor_with_hold_ends_with_its_request(backend: OnServer) -> None:
-    """C3: a named cursor that outlives its transaction does not outlive its request."""
-    with database(backend) as made:
-        with made.connection() as conn:
-            cursor = conn.cursor("held", withhold=True)
-            cursor.execute(READ)
-            conn.commit()
-            assert cursor.connection is conn
-        with pytest.raises(ConnectionReturned):
-            cursor.fetchone()
-        with made.connection() as conn:
-            assert run(conn, "SELECT name FROM pg_cursors") == []
-        assert made.stats().connects == 1
-
-
-@over(POSTGRESQL)
-def test_session_reset(backend: OnServer) -> None:
-    """C3: reset=session leaves no setting, temporary table, advisory lock, LISTEN or prepared statement."""
-    init = ["SET statement_timeout = 12345"]
-    with database(backend, reset="session", init_sql=init, transaction="autocommit") as made:
-        with made.connection() as conn:
-            run(conn, "SET statement_timeout = 0")
-            run(conn, "CREATE TEMPORARY TABLE mine (n int)")
-            run(conn, "SELECT pg_advisory_lock(1)")
-            run(conn, "LISTEN mine")
-            for _ in range(7):
-                run(conn, READ)
-            assert run(conn, "SELECT count(*) FROM pg_prepared_statements") == [(1,)]
-            conn.adapters.register_loader("int4", psycopg.types.string.TextLoader)
-        with made.connection() as conn:
-            assert run(conn, "SHOW statement_timeout") == [("12345ms",)]
-            assert run(conn, "SELECT to_regclass('mine')") == [(None,)]
-            assert run(conn, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
-            assert run(conn, "SELECT count(*) FROM pg_listening_channels()") == [(0,)]
-            assert run(conn, "SELECT count(*) FROM pg_prepared_statements") == [(0,)]
-            assert run(conn, READ) == [(10,)], "a prepared statement that the server forgot is not used"
-        assert (made.stats().connects, made.stats().discards) == (1, {})
 
 
 # -- C6

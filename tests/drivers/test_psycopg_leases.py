@@ -96,7 +96,10 @@ def by_hand(conn: Any) -> Any:
 
 
 def copied(conn: Any, direction: str) -> Any:
-    return psycopg.Cursor(conn).copy(f"COPY contract {direction}").__enter__()
+    manager: Any = psycopg.Cursor(conn).copy(f"COPY contract {direction}")
+    copy = manager.__enter__()
+    copy.manager = manager  # or the block would end here
+    return copy
 
 
 def begun(rows: Any) -> Any:

@@ -36,6 +36,11 @@ DISCONNECTS = frozenset(
         "25P04",  # transaction_timeout
     )
 )
+REFUSALS = frozenset(("22", "23", "40", "P0"))
+"""Classes of the errors with which the server refuses a COMMIT and rolls back: data and constraints that are checked
+then, serialization failures and deadlocks, and what a trigger raises."""
+UNKNOWN = "40003"
+"""statement_completion_unknown: some servers answer a COMMIT so, of which nobody knows whether it was done."""
 UNHARMED = (psycopg.errors.PipelineAborted, getattr(psycopg.errors, "_WaitTimeout", psycopg.errors.PipelineAborted))
 """Errors without an SQLSTATE that leave the connection as it was. The second, private one ends notifies(timeout=…)."""
 SSL_MODES = {
@@ -228,6 +233,13 @@ class Psycopg(Driver):
         if error.sqlstate is None:  # libpq's or psycopg's own, like "the connection is closed"
             return isinstance(error, psycopg.OperationalError) and not isinstance(error, UNHARMED)
         return error.sqlstate.startswith("08") or error.sqlstate in DISCONNECTS
+
+    def commit_was_refused(self, error: BaseException) -> bool:
+        """Also where `commit` has refused it: then `inspect` tells whether the connection can be kept."""
+        if isinstance(error, TransactionLost):
+            return True
+        state = error.sqlstate if isinstance(error, psycopg.Error) else None
+        return state is not None and state[:2] in REFUSALS and state != UNKNOWN
 
     def is_read_only(self, error: BaseException) -> bool:
         return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)

@@ -14,7 +14,7 @@ from ..base import Clock
 from ..sockets import shutdown, watch
 from .wire import Work, before, drive
 
-IDLE = pq.TransactionStatus.IDLE
+IDLE, ACTIVE = pq.TransactionStatus.IDLE, pq.TransactionStatus.ACTIVE
 AT_MOST = 10
 """Reads of what was heard on an idle line; if there is more, a ping will tell."""
 
@@ -92,6 +92,8 @@ class Session(_Base):  # type: ignore[misc]
         for result in (yield from generators.execute(self.pgconn)):
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise psycopg.errors.error_from_result(result, encoding=self.info.encoding)
+        if self.pgconn.transaction_status == ACTIVE:
+            raise psycopg.OperationalError(f"COPY cannot be used here: {command}")
 
     def read_rest(self) -> Work:
         """Read the rows that the handler has left unread, and forget them. An error among them has ended the
