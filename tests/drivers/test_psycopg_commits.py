@@ -333,7 +333,8 @@ def test_a_lost_write_is_logged(
 ) -> None:
     """A handler that did not commit is told so, also where its connection is then discarded for another reason."""
     with caplog.at_level(logging.WARNING, "wsgidb"), database(backend) as made:
-        with made.connection() as conn:
+        with made.connection() as lease:
+            conn: Any = lease
             if write == "execute":
                 psycopg.Cursor(conn).execute("UPDATE contract SET n = 11; SELECT 1")
             elif write == "executemany":
