@@ -192,6 +192,20 @@ def test_kill_is_proven_without_a_ping(backend: OnServer) -> None:
     until(lambda: driver.readable_is_dead(conn), what="its end to be heard")
 
 
+@over(POSTGRESQL)
+def test_a_mistake_is_no_death(backend: OnServer) -> None:
+    """C2: an error of libpq's own says nothing of the connection, whose status does."""
+    with database(backend) as made:
+        with made.connection() as conn:
+            conn.pgconn.send_query(b"SELECT 1")
+            with pytest.raises(psycopg.OperationalError, match="another command is already in progress"):
+                run(conn, READ)
+            while conn.pgconn.get_result():
+                pass
+            assert run(conn, READ) == [(10,)]
+        assert (made.stats().open, made.stats().discards) == (1, {})
+
+
 # -- activity
 
 

@@ -306,8 +306,11 @@ def reset(conn: Any, backend: OnServer) -> None:
 
 
 def reset_and_used(conn: Any, backend: OnServer) -> None:
-    conn.driver_connection.pgconn.reset()
-    conn.execute("SELECT 1")
+    conn.pgconn.reset()
+    with pytest.raises(TransactionLost, match="reset in the middle"):
+        conn.execute("SELECT 1")
+    with pytest.raises(TransactionLost, match="reset in the middle"):
+        conn.commit()
 
 
 def killed(conn: Any, backend: OnServer) -> None:
@@ -316,12 +319,8 @@ def killed(conn: Any, backend: OnServer) -> None:
         conn.execute("SELECT 1")
 
 
-def unread(conn: Any, backend: OnServer) -> None:
-    LEFT.append(left_stream(conn))
-
-
-LEFT: list[Any] = []
-"""What outlives its request."""
+def unread(conn: Any, backend: OnServer) -> Any:
+    return left_stream(conn)
 
 
 @over(POSTGRESQL)
@@ -329,22 +328,36 @@ LEFT: list[Any] = []
 @pytest.mark.parametrize("end", [closed, reset, reset_and_used, killed, unread])
 @pytest.mark.parametrize("write", ["execute", "executemany", "pipeline", "copy"])
 def test_a_lost_write_is_logged(
-    backend: OnServer, end: Callable[[Any, OnServer], None], write: str, caplog: pytest.LogCaptureFixture
+    backend: OnServer, end: Callable[[Any, OnServer], Any], write: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A handler that did not commit is told so, also where its connection is then discarded for another reason."""
     with caplog.at_level(logging.WARNING, "wsgidb"), database(backend) as made:
         with made.connection() as lease:
             conn: Any = lease
             if write == "execute":
-                psycopg.Cursor(conn).execute("UPDATE contract SET n = 11; SELECT 1")
+                conn.execute("UPDATE contract SET n = 11; SELECT 1")
             elif write == "executemany":
-                psycopg.Cursor(conn).executemany("UPDATE contract SET n = %s", [(1,)])
+                conn.cursor().executemany("UPDATE contract SET n = %s", [(1,)])
             elif write == "pipeline":
                 with conn.pipeline():
                     conn.execute("UPDATE contract SET n = 11")
             else:
                 with conn.cursor().copy("COPY contract FROM STDIN") as copy:
                     copy.write_row((2, 20))
-            end(conn, backend)
+            kept = end(conn, backend)
+        del kept
         assert "rolled back an uncommitted write of 1 row(s)" in caplog.text
         assert made.stats().open == 0
+
+
+@over(POSTGRESQL)
+def test_a_rollback_ends_what_a_reset_has_lost(backend: OnServer) -> None:
+    """R10: after its own rollback a handler may go on, also on a session that it has opened itself."""
+    with database(backend) as made:
+        with made.connection() as conn:
+            run(conn, WRITE)
+            conn.pgconn.reset()
+            conn.rollback()
+            run(conn, WRITE)
+            conn.commit()
+        assert (backend.stored, made.stats().discards) == (11, {"reconnected by the application": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from support.postgresql import PASSWORDS, PostgreSQL
 from wsgidb import ConfigError, Database
 from wsgidb.drivers.psycopg.connection import PRIVATE_NAMES, Connection
 from wsgidb.drivers.psycopg.driver import Psycopg
+from wsgidb.drivers.psycopg.statements import COMMIT, COPIED, QUERIES, ROLLBACK
 
 URL = "postgresql://guest@127.0.0.1:1/test"
 server = pytest.mark.server
@@ -196,6 +198,11 @@ def test_every_private_name_is_there(postgresql: PostgreSQL) -> None:
         assert isinstance(conn, Connection)
         for owner, names in ((conn, PRIVATE_NAMES["Connection"]), (conn.cursor(), PRIVATE_NAMES["Cursor"])):
             assert [name for name in names if not hasattr(owner, name)] == []
+    for name, argument in QUERIES.items():
+        assert argument in inspect.signature(getattr(psycopg.ServerCursor, name)).parameters
+    for name in (COMMIT, ROLLBACK):
+        assert inspect.isgeneratorfunction(getattr(psycopg.Connection, name))
+    assert inspect.isgeneratorfunction(getattr(psycopg.generators, COPIED))
 
 
 @server

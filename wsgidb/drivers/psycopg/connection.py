@@ -21,7 +21,7 @@ from ...errors import TransactionLost
 from ..activity import Activity
 from ..base import CLEAN, DIRTY, Clock, State
 from .session import Session
-from .statements import COPIED, ENDINGS, QUERIES, rows_changed, would_commit
+from .statements import COMMIT, COPIED, QUERIES, ROLLBACK, rows_changed, would_commit
 from .wire import Limit, Work, drive
 
 PRIVATE_NAMES = {
@@ -45,10 +45,12 @@ PRIVATE_NAMES = {
     ),
     "Cursor": ("_conn", "_results", "_rowcount"),
 }
-"""Beside those of `QUERIES` and `ENDINGS`."""
+"""Beside those of `statements`."""
 
 IDLE, ACTIVE, INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INERROR
 OPEN = pq.ConnStatus.OK  # named here, as looking an enumeration up costs as much as all else of an inspect
+LOST = 0
+"""The process id of the server that libpq tells where there is no connection."""
 
 
 class Connection(Session):
@@ -62,7 +64,8 @@ class Connection(Session):
     def __init__(self, pgconn: Any, *args: Any, **kwargs: Any) -> None:
         self._seen = Activity()
         super().__init__(pgconn, *args, **kwargs)
-        self._own_pid = pgconn.backend_pid
+        self._pid = self._own_pid = pgconn.backend_pid
+        """The process of the server in which the transaction began; that of the session as wsgidb has made it."""
         self._queued: set[Any] = set()
         """The cursors whose results a pipeline has still to read."""
 
@@ -75,8 +78,13 @@ class Connection(Session):
         """All that is said to the server, but for wsgidb's own work."""
         seen = self._seen
         name = getattr(work, "__name__", "")
+        pid = self.pgconn.backend_pid
+        if not seen.touched:
+            self._pid = pid
+        elif pid not in (self._pid, LOST) and name != ROLLBACK:
+            raise TransactionLost("the connection was reset in the middle of a transaction")
         cursor = self._statement(work, name) if name in QUERIES else None
-        if name in ENDINGS:
+        if name in (COMMIT, ROLLBACK):
             seen.statements += self.pgconn.transaction_status != IDLE
         seen.busy = seen.used = True
         seen.touched += 1
@@ -137,12 +145,12 @@ class Connection(Session):
         return b"on" in said or (None in said and not self._read_only)
 
     def _ended(self) -> None:
-        seen, pgconn = self._seen, self.pgconn
+        seen = self._seen
         seen.busy = False
         if self._queued and not (self._pipeline and self._pipeline.result_queue):
             seen.written += sum(map(rows_changed, self._queued))
             self._queued.clear()
-        if pgconn.transaction_status == IDLE and pgconn.backend_pid == self._own_pid:
+        if self.pgconn.transaction_status == IDLE:
             seen.touched = seen.written = 0
 
     def _exec_command(self, command: Any, *args: Any, **kwargs: Any) -> Any:

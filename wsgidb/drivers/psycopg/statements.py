@@ -21,7 +21,7 @@ QUERIES = {
     "_declare_gen": "query",
 }
 """The generators with which a cursor runs a statement, and the argument that is its text."""
-ENDINGS = frozenset(("_commit_gen", "_rollback_gen"))
+COMMIT, ROLLBACK = "_commit_gen", "_rollback_gen"
 """The generators of the connection's commit() and rollback()."""
 COPIED = "copy_end"
 """The generator that ends a COPY … FROM; its result tells the number of rows."""
