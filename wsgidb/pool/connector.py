@@ -79,11 +79,12 @@ class Connector:
             self._drop(raw)
             _forget_locals(error, handled)
             cut_short = until - began < self._fair_time and self._clock() >= until
-            # A driver raises DatabaseUnavailable for what is not the server's fault.
-            blameless = cut_short or isinstance(error, DatabaseUnavailable)
-            self._note_failure(process, attempt, None if blameless else _text(error))
-            told = str(error) if isinstance(error, DatabaseUnavailable) else _text(error)
-            raise DatabaseUnavailable(f"cannot connect: {told}") from error
+            blameless = isinstance(error, DatabaseUnavailable)  # so a driver tells that it is not the server's fault
+            text = f"cannot connect: {error if blameless else _text(error)}"
+            self._note_failure(process, attempt, None if cut_short or blameless else _text(error))
+            if blameless:
+                self._warn_at_times(process, text)
+            raise DatabaseUnavailable(text) from error
         except BaseException as error:  # it was interrupted, which says nothing about the server
             if slot.raw is None:  # else the slot has it, which the engine closes
                 self._drop(raw)
@@ -113,6 +114,13 @@ class Connector:
             begins = cause is not None and process.backoff.failed(attempt, cause)
         if begins:
             log.warning("%s: cannot connect: %s", self._settings.address, cause)
+
+    def _warn_at_times(self, process: Process, text: str) -> None:
+        """Log what happens to each request, but not once for each."""
+        with process.lock:
+            ending = process.connect_log.due(self._clock())
+        if ending is not None:
+            log.warning("%s: %s%s", self._settings.address, text, ending)
 
     # -- validate
 

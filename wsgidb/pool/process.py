@@ -53,14 +53,14 @@ class Process:
         clock: Callable[[], float],
     ) -> None:
         self.pid = os.getpid()
-        # `lock` guards `open`, `totals`, `backoff`, and setting `unanswered`. Nothing that may block happens under it.
-        # It is reentrant, as garbage collection may put back a slot while it is held.
+        # `lock` guards `open`, `totals`, `backoff`, the log limits, and setting `unanswered`. Nothing that may block
+        # happens under it. It is reentrant, as garbage collection may put back a slot while it is held.
         self.lock = threading.RLock()
         self.open: set[Slot] = set()  # the slots that have a connection
         self.totals = Totals()
         self.backoff = Backoff(clock)
         self.unanswered = -inf  # when the latest ping began that was not answered for all of ping_timeout
-        self.exhaustion_log = LogLimit()
+        self.exhaustion_log, self.connect_log = LogLimit(), LogLimit()
         self.held: dict[Slot, Any] = {}  # with leak_after: who has each lease; each step on it is atomic
         self.store: Store = store_class(settings)(settings, self.held_until, partial(lost, self), clock)
 
