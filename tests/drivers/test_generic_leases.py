@@ -183,9 +183,14 @@ def test_a_row_that_is_none(path: Path) -> None:
 
 @pytest.mark.server
 def test_a_row_of_psycopg_that_is_none(postgresql: PostgreSQL) -> None:
+    """As its scalar_row makes them, which is new in psycopg 3.2."""
+
+    def first_column(cursor: Any) -> Any:
+        return lambda values: values[0]
+
     def create() -> Any:
         return psycopg.connect(
-            host="127.0.0.1", port=postgresql.port, user="root", dbname="test", row_factory=psycopg.rows.scalar_row
+            host="127.0.0.1", port=postgresql.port, user="root", dbname="test", row_factory=first_column
         )
 
     with Database(creator=create) as database, database.connection() as conn:
