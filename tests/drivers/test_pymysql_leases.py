@@ -230,8 +230,9 @@ def test_a_command_that_was_sent_in_part(mariadb: MariaDB, proxy: TCPProxy, afte
         with database.connection() as conn:
             run(conn, "SELECT 1")
             proxy.deaf()
-            with interrupted(0.2):
-                conn.cursor().execute(f"SELECT '{'x' * 30_000_000}'")
+            large = f"SELECT '{'x' * 30_000_000}'"
+            with interrupted(1.5):  # a busy machine needs some of that to begin; sending it never ends
+                conn.cursor().execute(large)
             proxy.hear()
             with pytest.raises(pymysql.err.Error):
                 AFTER[after](conn)
