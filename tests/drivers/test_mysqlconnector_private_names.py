@@ -13,6 +13,7 @@ import pytest
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from wsgidb.drivers.mysql.observed import Observed
+from wsgidb.drivers.mysqlconnector import commands as mysqlconnector_commands
 from wsgidb.drivers.mysqlconnector import (
     connection as mysqlconnector_connection,
 )
@@ -53,7 +54,8 @@ def test_the_list_is_complete(raw: Any) -> None:
     used = private(mysqlconnector, {"conn"}) | private(mysqlconnector_wire, {"conn"})
     used |= {*mysqlconnector_session.SENT, *mysqlconnector_session.HELD}
     theirs = {name for name in dir(raw) if not name.startswith("__")}
-    parts = (mysqlconnector_session.Session, mysqlconnector_replies.Replies, mysqlconnector_wire.Wire)
+    parts: tuple[Any, ...] = (mysqlconnector_session.Session, mysqlconnector_commands.Commands)
+    parts += (mysqlconnector_replies.Replies, mysqlconnector_wire.Wire)
     for cls in (connection, *parts, Observed):
         ours |= vars(cls).keys()
         used |= private(cls, {"self", "super"}) if cls is not Observed else set()

@@ -12,11 +12,22 @@ from ...errors import TransactionLost
 from ..activity import first_word
 from ..base import CLEAN, DIRTY, State
 from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION
-from ..mysql.sessions import may_set_next_transaction
+from ..mysql.procedures import CALLS, Procedures
+from ..mysql.sessions import PLAIN, may_set_next_transaction
 from .session import Session
 
+PREPARED = b"PREPARED"
+"""In place of a statement that was prepared, whose text is not known any more: it may do anything but call."""
 
-class Connection(Session):
+
+def may_call(sql: str | bytes | bytearray) -> bool:
+    """Whether a statement, or one of several sent as one, may run a procedure."""
+    if isinstance(sql, str):
+        sql = sql.encode(errors="replace")
+    return (PLAIN.match(sql) is None or b";" in sql) and CALLS.search(sql) is not None
+
+
+class Connection(Session, Procedures):
     """Knows what became of the transaction.
 
     Every OK packet, and the end of every result, brings the server's status; an error does not.
@@ -27,10 +38,13 @@ class Connection(Session):
     _own_socket: Any = None
     """The socket at the time of connecting: another one now means a reconnect by the application."""
     _other_user = False
+    _calling: set[int]
+    """The numbers of prepared statements that may run a procedure."""
 
     def _connected(self) -> None:
         """Remember what is to be the same for as long as the connection lives."""
         self._own_socket = self._socket
+        self._calling = set()
         self._remember_session()
 
     def connect(self, **options: Any) -> None:
@@ -65,17 +79,17 @@ class Connection(Session):
 
     def cmd_query(self, query: Any, *args: Any, **options: Any) -> Any:
         seen = self._seen
-        if self._guarded and self._lost():
-            self._refuse_after_loss(query)
+        if self._guarded:
+            self._guard(query)
+        elif not self._next_set:
+            self._next_set = may_set_next_transaction(query)
         if seen.written and first_word(query) in COMMIT_UNTOLD:
             seen.written = 0
-        if not self._next_set:
-            self._next_set = may_set_next_transaction(query)
         return super().cmd_query(query, *args, **options)
 
     def cmd_query_iter(self, statements: Any, *args: Any, **options: Any) -> Iterator[Any]:
-        if self._guarded and self._lost():
-            self._refuse_after_loss(statements)
+        if self._guarded:
+            self._guard(statements)
         self._next_set = True  # each of them may have
         try:
             yield from super().cmd_query_iter(statements, *args, **options)
@@ -109,10 +123,46 @@ class Connection(Session):
 
     # -- replies
 
-    def cmd_stmt_execute(self, *args: Any, **options: Any) -> Any:
-        if self._guarded and self._lost():
-            self._refuse_after_loss("EXECUTE")  # of what, is not known here
-        return super().cmd_stmt_execute(*args, **options)
+    def cmd_stmt_prepare(self, statement: Any, *args: Any, **options: Any) -> Any:
+        prepared = super().cmd_stmt_prepare(statement, *args, **options)
+        if self._guarded and may_call(statement):
+            self._calling.add(prepared["statement_id"])
+        return prepared
+
+    def cmd_stmt_execute(self, statement_id: int, *args: Any, **options: Any) -> Any:
+        if self._guarded:
+            self._guard(b"EXECUTE" if statement_id in self._calling else PREPARED)
+        return super().cmd_stmt_execute(statement_id, *args, **options)
+
+    def cmd_stmt_close(self, statement_id: int, *args: Any, **options: Any) -> None:
+        self._calling.discard(statement_id)
+        super().cmd_stmt_close(statement_id, *args, **options)
+
+    def _guard(self, sql: Any) -> None:
+        """Before a command of a lease that is committed as a whole: refuse it where that could be in part.
+
+        Raises TransactionLost, and what `_finish_reply` does where a procedure is looked after."""
+        if self._rollbacks is not None:
+            self._finish_reply()
+            self._after_procedure(sql)
+        if self._lost():
+            self._refuse_after_loss(sql)
+        elif self._still_open() and may_call(sql):
+            self._finish_reply()
+            self._before_procedure()
+
+    def _rows_of(self, sql: str) -> Any:
+        seen = self._seen
+        before = seen.touched, seen.outside, seen.statements, seen.seconds
+        try:
+            result = super().cmd_query(sql)
+            return self.get_rows(raw=True)[0] if "columns" in result else ()
+        finally:
+            seen.touched, seen.outside, seen.statements, seen.seconds = before
+
+    def _reset_session(self) -> None:
+        self._rollbacks = None
+        super()._reset_session()
 
     def _done(self, ok: Any) -> None:
         seen = self._seen

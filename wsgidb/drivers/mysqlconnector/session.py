@@ -11,7 +11,7 @@ from mysql.connector.errors import Error, OperationalError
 
 from ..mysql.observed import UNKNOWN
 from ..mysql.sessions import may_set_next_transaction
-from .replies import Replies
+from .commands import Commands
 
 SENT = ("_charset_id", "_autocommit", "_time_zone", "_sql_mode", "_init_command", "_database")
 """What the driver sends after connecting; an application may change it for its own session only."""
@@ -23,7 +23,7 @@ CACHE = "_cache_field_types"
 _held = attrgetter(*HELD)
 
 
-class Session(Replies):
+class Session(Commands):
     """Notes what a request changed, and puts it back."""
 
     _own_sent: dict[str, Any] | None = None
