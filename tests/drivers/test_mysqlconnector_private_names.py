@@ -12,13 +12,10 @@ import pytest
 
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
-from wsgidb.drivers.mysql.observed import Observed
-from wsgidb.drivers.mysqlconnector import commands as mysqlconnector_commands
 from wsgidb.drivers.mysqlconnector import (
     connection as mysqlconnector_connection,
 )
 from wsgidb.drivers.mysqlconnector import driver as mysqlconnector
-from wsgidb.drivers.mysqlconnector import replies as mysqlconnector_replies
 from wsgidb.drivers.mysqlconnector import session as mysqlconnector_session
 from wsgidb.drivers.mysqlconnector import wire as mysqlconnector_wire
 from wsgidb.drivers.mysqlconnector.wire import PRIVATE_NAMES
@@ -50,16 +47,16 @@ def private(module: Any, owners: set[str]) -> set[str]:
 def test_the_list_is_complete(raw: Any) -> None:
     """Every private name of the driver's connection that is used is listed, and nothing else is."""
     connection = mysqlconnector_connection.Connection
-    ours = set(Observed.__annotations__)
+    ours: set[str] = set()
     used = private(mysqlconnector, {"conn"}) | private(mysqlconnector_wire, {"conn"})
     used |= {*mysqlconnector_session.SENT, *mysqlconnector_session.HELD}
     theirs = {name for name in dir(raw) if not name.startswith("__")}
-    parts: tuple[Any, ...] = (mysqlconnector_session.Session, mysqlconnector_commands.Commands)
-    parts += (mysqlconnector_replies.Replies, mysqlconnector_wire.Wire)
-    for cls in (connection, *parts, Observed):
-        ours |= vars(cls).keys()
-        used |= private(cls, {"self", "super"}) if cls is not Observed else set()
-        used |= {name for name in vars(cls) if name.startswith("_")} & theirs - {"_abc_impl"}
+    for cls in connection.__mro__:
+        if cls.__module__.startswith("wsgidb."):
+            ours |= vars(cls).keys() | vars(cls).get("__annotations__", {}).keys()
+            used |= {name for name in vars(cls) if name.startswith("_")} & theirs - {"_abc_impl"}
+        if cls.__module__.startswith("wsgidb.drivers.mysqlconnector."):
+            used |= private(cls, {"self", "super"})
     assert {name for name in used if name in theirs or name not in ours} == set(PRIVATE_NAMES)
 
 

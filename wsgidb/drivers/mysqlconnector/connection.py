@@ -151,7 +151,7 @@ class Connection(Session, Procedures):
             self._finish_reply()
             self._before_procedure()
 
-    def _rows_of(self, sql: str) -> Any:
+    def _ask(self, sql: str) -> Any:
         seen = self._seen
         before = seen.touched, seen.outside, seen.statements, seen.seconds
         try:
