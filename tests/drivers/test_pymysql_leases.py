@@ -200,18 +200,25 @@ class Interrupt(Exception):
 
 
 @contextmanager
-def interrupted(seconds: float) -> Iterator[None]:
+def interrupted_while_sending(raw: Any) -> Iterator[None]:
+    """Interrupt the next command a moment after its sending has begun."""
+
     def interrupt(*args: Any) -> None:
         raise Interrupt
 
+    def write(data: bytes) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        type(raw)._write_bytes(raw, data)
+
     before = signal.signal(signal.SIGALRM, interrupt)
+    raw._write_bytes = write
     try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
         with pytest.raises(Interrupt):
             yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        del raw._write_bytes
 
 
 AFTER: dict[str, Any] = {
@@ -230,9 +237,8 @@ def test_a_command_that_was_sent_in_part(mariadb: MariaDB, proxy: TCPProxy, afte
         with database.connection() as conn:
             run(conn, "SELECT 1")
             proxy.deaf()
-            large = f"SELECT '{'x' * 30_000_000}'"
-            with interrupted(1.5):  # a busy machine needs some of that to begin; sending it never ends
-                conn.cursor().execute(large)
+            with interrupted_while_sending(conn.driver_connection):
+                conn.cursor().execute(f"SELECT '{'x' * 30_000_000}'")
             proxy.hear()
             with pytest.raises(pymysql.err.Error):
                 AFTER[after](conn)

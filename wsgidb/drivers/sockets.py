@@ -44,8 +44,11 @@ def watch(descriptor: int) -> Check:
 
 
 def wait_readable(descriptor: int, seconds: float) -> bool:
-    """Whether anything can be read from the socket, as soon as it can, but after those seconds at the latest."""
-    poll = select.poll()  # looked up now: gevent may have replaced it
+    """Wait until anything can be read from the socket, for so many seconds at most. Returns whether it can."""
+    make_poll = getattr(select, "poll", None)  # looked up now: gevent may have replaced it, and eventlet removes it
+    if make_poll is None:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    poll = make_poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(ceil(seconds * 1000)))
 

@@ -69,7 +69,7 @@ class Connection(Session, Procedures):
                 if seen.lost or self._sock is not self._own_socket:
                     seen.lost = seen.lost or CONNECTION_LOST  # nor does it go on in another session
                     self._refuse_after_loss(sql)
-                if type(sql) is not str and not self._usual(sql) and CALLS.search(sql) and self._had_transaction():
+                if type(sql) is not str and not self._usual(sql) and CALLS.search(sql) and self._still_open():
                     self._before_procedure()
             elif self._shows_all and type(sql) is not str and not self._usual(sql) and HIDDEN.search(sql):
                 seen.unknown = True

@@ -64,7 +64,8 @@ class Session(Wire):
         if self.sql_mode is not None:
             self.query(f"SET sql_mode={self.escape(self.sql_mode)}")
         if self.init_command is not None:
-            self.query(self.init_command)
+            with self.cursor() as cursor:  # which reads all of its results
+                cursor.execute(self.init_command)
 
     def _selected_database(self) -> Any:
         self.query("SELECT DATABASE()")
