@@ -5,7 +5,6 @@ A subclass of the connection, not of its cursors: ``conn.query()`` goes past tho
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -35,9 +34,10 @@ execute_command = Base._execute_command  # cheaper than super(), by 0.1 µs
 read_query_result = Base._read_query_result
 
 
-USUAL = re.compile(rb"\s*(SELECT|INSERT|UPDATE|DELETE|START|COMMIT|ROLLBACK)\b", re.IGNORECASE).match
-"""Finds statements that need no closer look, as long as they stand alone. The driver's own are known by their type."""
-NONE_IS_USUAL = re.compile(rb"(?!)").match
+WORDS = b"SELECT INSERT UPDATE DELETE START COMMIT ROLLBACK"
+USUAL = (*WORDS.split(), *WORDS.lower().split())
+"""How statements begin that need no closer look, as long as they stand alone. The driver's own are known by their type.
+"""
 
 
 class Connection(Session, Procedures):
@@ -46,7 +46,7 @@ class Connection(Session, Procedures):
     server_status: int = 0  # PyMySQL sets it when the server greets
     _own_socket: Any = None
     """The socket at the time of connecting: another one now means a reconnect by the application."""
-    _usual: Callable[[Any], object] = NONE_IS_USUAL
+    _usual: tuple[bytes, ...] = ()
     """`USUAL`, except where a semicolon may begin another statement."""
     _shows_all = False
     """Whether a connection is clean as soon as its status says so: with autocommit."""
@@ -69,9 +69,9 @@ class Connection(Session, Procedures):
                 if seen.lost or self._sock is not self._own_socket:
                     seen.lost = seen.lost or CONNECTION_LOST  # nor does it go on in another session
                     self._refuse_after_loss(sql)
-                if type(sql) is not str and not self._usual(sql) and CALLS.search(sql) and self._still_open():
+                if type(sql) is not str and not sql.startswith(self._usual) and CALLS.search(sql):
                     self._before_procedure()
-            elif self._shows_all and type(sql) is not str and not self._usual(sql) and HIDDEN.search(sql):
+            elif self._shows_all and type(sql) is not str and not sql.startswith(self._usual) and HIDDEN.search(sql):
                 seen.unknown = True
             if seen.written and first_word(sql) in COMMIT_UNTOLD:
                 seen.written = 0
@@ -215,6 +215,10 @@ class Connection(Session, Procedures):
         if self.server_status & AUTOCOMMIT and not seen.unknown:
             return self._still_open()
         return seen.touched - seen.outside > seen.busy
+
+    def _before_procedure(self) -> None:
+        if self._still_open():
+            super()._before_procedure()
 
     def _unseen_ping(self) -> None:
         seen = self._seen
