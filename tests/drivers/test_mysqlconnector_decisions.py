@@ -13,7 +13,7 @@ import mysql.connector
 import mysql.connector.cursor
 import pytest
 
-from drivers.others import url_of
+from drivers.others import Open, url_of
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from wsgidb import ConnectionReturned, Database
@@ -215,3 +215,25 @@ def test_a_cursor_has_the_lease(database: Database) -> None:
         for result in cursor.stored_results():
             result.execute("SELECT 3")
             assert result.fetchall() == [(3,)]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("end", ["abandon", "disconnect", "shutdown", "out of sync"])
+def test_a_descriptor_is_closed_by_the_last_call(mariadb: MariaDB, opened: Open, end: str) -> None:
+    """A thread that is about to send must not find another connection's socket under the number of its own."""
+    driver, conn = opened("connector", mariadb.url())
+    sock, seen, lease = conn._socket.sock, conn._seen, object()
+    seen.lease = lease
+    seen.enter(lease)
+    if end == "abandon":
+        driver.abandon(conn)
+    elif end == "out of sync":
+        conn._out_of_sync("a packet of another reply", close=True)
+    else:
+        getattr(conn, end)()
+    assert sock.fileno() >= 0
+    assert not conn._socket.open
+    with pytest.raises(mysql.connector.Error):
+        conn.cmd_query("SELECT 1")
+    seen.leave(lease)
+    assert sock.fileno() == -1

@@ -289,7 +289,7 @@ def test_the_commit_of_a_request(server: MariaDB, driver: str, leave: Callable[[
         next_request_is_its_own(database)
 
 
-@pytest.mark.parametrize("driver", ["mysqlclient", "connector"])
+@pytest.mark.parametrize("driver", SCHEMES)
 def test_the_commit_of_a_request_with_many_rows_unread(server: MariaDB, driver: str) -> None:
     """They are not read for the commit's sake, or for ping_timeout at most; then the request is told."""
     with database_of(server, driver, transaction="request", ping_timeout=0.2) as database:

@@ -1,4 +1,4 @@
-"""MySQL Connector/Python's connection, observed: what it did since it was last settled, without asking the server."""
+"""MySQL Connector/Python's connection, observed: it records what became of its transaction, from replies alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..mysql.sessions import PLAIN, may_set_next_transaction
 from .session import Session
 
 PREPARED = b"PREPARED"
-"""In place of a statement that was prepared, whose text is not known any more: it may do anything but call."""
+"""Stands for the text of a prepared statement, which is not kept. It may do anything but run a procedure."""
 
 
 def may_call(sql: str | bytes | bytearray) -> bool:
@@ -28,7 +28,7 @@ def may_call(sql: str | bytes | bytearray) -> bool:
 
 
 class Connection(Session, Procedures):
-    """Knows what became of the transaction.
+    """Records what became of the transaction.
 
     Every OK packet, and the end of every result, brings the server's status; an error does not.
     """
@@ -36,13 +36,13 @@ class Connection(Session, Procedures):
     _view: Any = None
     """The connection as tracing tools see it."""
     _own_socket: Any = None
-    """The socket at the time of connecting: another one now means a reconnect by the application."""
+    """The socket that was connected first. If there is another one now, the application has reconnected."""
     _other_user = False
     _calling: set[int]
     """The numbers of prepared statements that may run a procedure."""
 
     def _connected(self) -> None:
-        """Remember what is to be the same for as long as the connection lives."""
+        """Record what has to stay the same for as long as the connection lives."""
         self._own_socket = self._socket
         self._calling = set()
         self._remember_session()
@@ -68,7 +68,7 @@ class Connection(Session, Procedures):
 
     @property
     def autocommit(self) -> bool:
-        """From the last reply; the driver's own is a statement for each look."""
+        """Whether autocommit is on, by the last reply. The driver itself sends a statement to find out."""
         return bool(self._status & AUTOCOMMIT)
 
     @autocommit.setter
@@ -90,7 +90,7 @@ class Connection(Session, Procedures):
     def cmd_query_iter(self, statements: Any, *args: Any, **options: Any) -> Iterator[Any]:
         if self._guarded:
             self._guard(statements)
-        self._next_set = True  # each of them may have
+        self._next_set = True  # any of the statements may have set it
         try:
             yield from super().cmd_query_iter(statements, *args, **options)
         except BaseException as error:
@@ -104,10 +104,10 @@ class Connection(Session, Procedures):
         self._next_set = False
 
     def rollback(self) -> None:
-        """Undo the transaction, for which the rest of the last reply is read and dropped, errors too."""
+        """Roll the transaction back. The rest of the last reply is read first and dropped, errors in it too."""
         self._unreported = None
         if not self._seen.busy:
-            with suppress(Error):  # where it did not come in full, the connection is closed
+            with suppress(Error):  # if it does not come in full, the connection is closed
                 self._read_rest()
         super().rollback()
         self._seen.settled()
@@ -139,9 +139,9 @@ class Connection(Session, Procedures):
         super().cmd_stmt_close(statement_id, *args, **options)
 
     def _guard(self, sql: Any) -> None:
-        """Before a command of a lease that is committed as a whole: refuse it where that could be in part.
+        """Refuse a command that could commit part of a lost transaction, while leases are committed as a whole.
 
-        Raises TransactionLost, and what `_finish_reply` does where a procedure is looked after."""
+        Raises TransactionLost, and the errors of `_finish_reply` if a procedure has to be looked after."""
         if self._rollbacks is not None:
             self._finish_reply()
             self._after_procedure(sql)

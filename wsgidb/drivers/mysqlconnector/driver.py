@@ -28,9 +28,9 @@ from .handed_out import Receiver, Results
 from .wire import Socket
 
 GOODBYE = 0.1
-"""Seconds that sending COM_QUIT may take: only a full send buffer makes it wait."""
+"""Seconds that sending COM_QUIT may take. It waits only if the send buffer is full."""
 NOT_AVAILABLE = "MySQL Connection not available"
-"""What the driver says, without a number, of a connection that was closed."""
+"""The text of the driver's error for a connection that was closed; it has no number."""
 
 IGNORED = frozenset(("dsn", "dns_srv", "force_ipv6"))
 """Options that would have no effect here: wsgidb finds the server's addresses itself."""
@@ -73,7 +73,7 @@ class MySQLConnector(MySQLDriver):
         return OperationalError(errno=code, msg=text)
 
     def connect(self, deadline: float) -> Connection:
-        """TCP, greeting, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
+        """Connect, log in and run init_sql before the deadline, which does not cover looking up the host's name."""
         arguments = {name: value for name, value in self._given(deadline).items() if value is not None}
         conn = Connection()
         conn._seen, conn._clock = Activity(), self.clock
@@ -87,20 +87,20 @@ class MySQLConnector(MySQLDriver):
                 self._run_init_sql(conn)
                 if self._whole_session:
                     conn._own_role = conn._look_at_session()[1]
-                # Here, as tools look at the connection's `database`, for which the driver asks the server.
+                # Under the deadline, because tools read the connection's `database`, which asks the server.
                 conn._view = traced(mysql.connector.connect, conn)
         except BaseException:
             conn._abandon(busy=False)
             raise
         conn._connected()
-        # The driver's own check would want whole seconds here.
+        # Set past the driver's properties, which accept whole seconds only.
         conn._read_timeout, conn._write_timeout = self.settings.read_timeout, self.settings.write_timeout
         conn._guarded = self.settings.transaction == "request"
         conn._seen.used = False
         return conn
 
     def _restore_autocommit(self, conn: Connection) -> None:
-        conn.autocommit = self.autocommit  # says nothing where it is so already
+        conn.autocommit = self.autocommit  # sends nothing if it has that value already
 
     def _roll_back(self, conn: Connection) -> None:
         conn._put_back()
@@ -119,27 +119,28 @@ class MySQLConnector(MySQLDriver):
         return not isinstance(conn._socket.sock, ssl.SSLSocket)  # TLS 1.3 may send session tickets at any time
 
     def is_disconnect(self, error: BaseException) -> bool:
-        timed_out = isinstance(error, (ReadTimeoutError, WriteTimeoutError))  # with the number of a server's time limit
+        timed_out = isinstance(error, (ReadTimeoutError, WriteTimeoutError))  # numbered like a server's
         return timed_out or super().is_disconnect(error) or (isinstance(error, Error) and str(error) == NOT_AVAILABLE)
 
     def traced(self, conn: Connection) -> Any:
         return conn._view
 
     def commit(self, conn: Connection) -> None:
-        """What the handler has left unread is read first, for ping_timeout at most: COMMIT cannot be sent before."""
+        """Commit. What the handler has left unread is read before, as COMMIT cannot be sent otherwise; that may take up
+        to ping_timeout."""
         if conn._unusable() is None and (conn._rows_begun or conn._have_next_result):
             with conn._within(self.clock() + self.settings.ping_timeout, self.clock):
                 try:
                     conn._read_rest()
                 except Error as error:
                     if conn._unusable() is None:
-                        raise  # the server's: a statement has failed, and the handler does not know
+                        raise  # it is the server's: a statement has failed, and the handler has not seen that
                     raise TransactionLost("cannot commit: the rest of a result did not come in time") from error
         conn._unread_result = False
         super().commit(conn)
 
     def adopt(self, cursor: Any, conn: Any) -> Any:
-        cursor._connection = cursor.connection = conn  # its own reference is weak, and to the raw connection
+        cursor._connection = cursor.connection = conn  # the driver's reference leads past the lease
         return cursor
 
     def bind(self, value: Any, conn: Any) -> Any:
@@ -156,4 +157,4 @@ class MySQLConnector(MySQLDriver):
                 conn._read_rest()
             finally:
                 cursor.close()
-        conn._next_set = next_set  # what a configured statement does is no request's doing
+        conn._next_set = next_set  # no request has run these statements

@@ -1,4 +1,4 @@
-"""What a request may change about the session, or in the driver's object, and how the next one gets it as it was."""
+"""What a request may change in the session or in the driver's object, and how it is put back for the next one."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from ..mysql.sessions import may_set_next_transaction
 from .commands import Commands
 
 SENT = ("_charset_id", "_autocommit", "_time_zone", "_sql_mode", "_init_command", "_database")
-"""What the driver sends after connecting; an application may change it for its own session only."""
+"""Attributes whose values the driver sends to the server after connecting."""
 HELD = ("_user", "_password", "_client_flags", "_use_unicode", "_allow_local_infile_in_path", "_converter_class")
-"""What methods of the connection change in the driver's object, without a word to the server."""
+"""Attributes that methods of the connection change in the driver's object, without telling the server."""
 CACHE = "_cache_field_types"
-"""What a converter has found out about types."""
+"""The attribute in which a converter caches what it has found out about types."""
 
 _held = attrgetter(*HELD)
 
 
 class Session(Commands):
-    """Notes what a request changed, and puts it back."""
+    """Records what a request changes, and puts it back."""
 
     _own_sent: dict[str, Any] | None = None
-    """`SENT`, as it was after connecting."""
+    """The values of `SENT` after connecting."""
     _own_held: tuple[Any, ...] = ()
-    """`HELD`, as it was after connecting."""
+    """The values of `HELD` after connecting."""
     _own_converter: dict[str, Any] | None = None
-    """What was set in the converter of values."""
+    """The attributes of the converter after connecting."""
     _own_attributes: dict[str, Any] | None = None
-    """The query attributes, which are sent with each statement to a server that takes them."""
+    """The query attributes after connecting. They are sent with each statement to a server that supports them."""
     _own_role: Any = None
-    """The session's role after connecting, where a session is reset."""
+    """The session's role after connecting, with reset=session."""
     _next_set = False
     """Whether a statement may have set characteristics of the next transaction only."""
     _reconfigured = False
 
     def _remember_session(self) -> None:
-        """Note how the session is to be for each request."""
+        """Record how the session has to be for each request."""
         self._next_set = False
         self._own_sent = {name: getattr(self, name) for name in SENT}
         self._own_held = _held(self)
@@ -60,17 +60,18 @@ class Session(Commands):
         own = {**(self._own_converter or {}), CACHE: set_now.get(CACHE)}
         if set_now != own:
             return True
-        self._own_converter = own  # a converter begins its cache anew with its first row
+        self._own_converter = own  # a converter makes a new cache for its first row
         return False
 
     def _put_back(self) -> None:
-        """Make what the driver's object holds what it was. Never blocks."""
+        """Put back what was changed in the driver's object. Never blocks."""
         if not self._altered():
             return
         for name, value in zip(HELD, self._own_held, strict=True):
             setattr(self, name, value)
         self._query_attrs = dict(self._own_attributes or ())
-        # Anew, as an application may have changed the former one in any way; its character set is the session's.
+        # A new converter, because an application may have changed the former one in any way. With reset=rollback the
+        # session may have another character set now, which the converter must have too.
         charset = self._character_set.get_info(self._charset_id)[0]
         self.converter = self._converter_class(charset, self._use_unicode)
         self.converter.str_fallback = self._converter_str_fallback
@@ -94,8 +95,8 @@ class Session(Commands):
     # -- the session
 
     def _look_at_session(self) -> Any:
-        """The current database, and the role if the server has roles. As a statement with one row, it also makes
-        FOUND_ROWS() tell nothing of the statements before."""
+        """Ask for the current database, and for the role if the server has roles. As this is a statement that returns
+        one row, FOUND_ROWS() tells nothing of earlier statements afterwards."""
         try:
             return self.info_query("SELECT DATABASE(), CURRENT_ROLE()")
         except Error as error:
@@ -104,9 +105,10 @@ class Session(Commands):
         return self.info_query("SELECT DATABASE(), NULL")
 
     def _reset_session(self) -> None:
-        """COM_RESET_CONNECTION (MySQL 5.7.3, MariaDB 10.2.4), and what it takes back of connecting. The current
-        database and, on MariaDB, the role are not part of it. Where the url names no database, there is no way back to
-        none; another role costs the connection, too."""
+        """Send COM_RESET_CONNECTION (MySQL 5.7.3, MariaDB 10.2.4), and what the driver sends after connecting.
+
+        The server keeps the current database and, on MariaDB, the role. There is no way back to no database, and
+        another role must not be kept. Raises OperationalError in these two cases."""
         assert self._own_sent is not None
         self._unreported = None
         with suppress(Error):

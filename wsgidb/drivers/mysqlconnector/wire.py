@@ -66,7 +66,7 @@ HOW_LONG = 10.0
 
 
 class Limited:
-    """A socket whose every step gets what is left of one deadline."""
+    """A socket each of whose reads and writes gets the time that is left until one deadline."""
 
     def __init__(self, sock: Any, deadline: float, clock: Clock) -> None:
         self._sock, self._deadline, self._clock = sock, deadline, clock
@@ -84,7 +84,7 @@ class Limited:
 
 
 class Socket(_BaseSocket):  # type: ignore[misc]
-    """Where the connection's packets go; made anew for each physical connection."""
+    """Sends and receives the connection's packets. Each physical connection has a new one."""
 
     def __init__(self, conn: Any) -> None:
         super().__init__()
@@ -101,7 +101,9 @@ class Socket(_BaseSocket):  # type: ignore[misc]
         return str(path) if path else f"{host}:{port}"
 
     def open_connection(self) -> None:
-        """The driver's own would try one of the host's addresses only."""
+        """Connect to the first of the host's addresses that answers; the driver itself tries only one.
+
+        Raises OperationalError."""
         path, host, port = self._target
         deadline = self._conn_clock() + HOW_LONG if self._deadline is None else self._deadline
         try:
@@ -122,8 +124,8 @@ class Socket(_BaseSocket):  # type: ignore[misc]
             raise InterfaceError(errno=2026, msg=f"no TLS with {self.address} ({error})") from error
 
     def limit(self, deadline: float) -> None:
-        """One deadline for all until `unlimit`. Instance attributes hide the two methods only meanwhile, so that
-        statements and rows pay nothing."""
+        """Put one deadline on everything that is sent and received until `unlimit`. Only meanwhile do instance
+        attributes hide the two methods, so that statements and rows cost no more."""
         self._deadline = deadline
         self.send, self.recv = self._send_before, self._recv_before
 
@@ -165,21 +167,22 @@ class Socket(_BaseSocket):  # type: ignore[misc]
             try:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)  # a call that is under way gets an end of file
             except OSError:
-                pass  # not connected any more, which is what was wanted
+                pass  # the network connection has ended already
         self._seen.close_when_unused(sock.close)
 
     def shutdown(self) -> None:
-        """What the driver does without a word to the server; its own would close the descriptor at once."""
+        """End the network connection without telling the server. The driver itself would close the descriptor at
+        once."""
         self.close_connection()
 
     def __del__(self) -> None:
-        # The driver's own shuts the connection down, which in a forked child would be the parent's.
+        # The driver would shut the network connection down, which in a forked child is the parent's.
         if self.sock is not None:
             self.sock.close()
 
 
 class Wire(_Base):  # type: ignore[misc]
-    """The part of our connection that deals with the socket."""
+    """The part of the observed connection that deals with the socket."""
 
     _cursorclass: Any = None
     _vouched = False
@@ -192,7 +195,7 @@ class Wire(_Base):  # type: ignore[misc]
         made = Socket(self)
         if self._deadline is not None:
             made.limit(self._deadline)
-        self._ssl_disabled = self._tls is None  # the driver would have no TLS on a Unix socket
+        self._ssl_disabled = self._tls is None  # the driver refuses TLS on a Unix socket
         return made
 
     def _do_handshake(self) -> None:
@@ -213,12 +216,12 @@ class Wire(_Base):  # type: ignore[misc]
                 self._socket.unlimit()
 
     def cursor(self, *args: Any, **options: Any) -> Any:
-        """The driver's own pings the server for every cursor."""
+        """Make a cursor without the ping that the driver sends for each one."""
         if self._cursorclass is not None and not args and not options:
             options["cursor_class"] = self._cursorclass
         for name in ("read_timeout", "write_timeout"):
             if name in options and options[name] is getattr(self, f"_{name}"):
-                del options[name]  # ours may be a fraction, which cursors refuse; the connection's counts anyway
+                del options[name]  # a fraction is refused by cursors; without it they use the connection's
         self._vouched = True
         try:
             return super().cursor(*args, **options)
