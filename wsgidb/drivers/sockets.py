@@ -43,14 +43,28 @@ def watch(descriptor: int) -> Check:
     return partial(_poll, ctypes.byref(asked), _ONE)
 
 
+READABLE, WRITABLE = select.POLLIN, select.POLLOUT
+
+
+def wait_ready(descriptor: int, wanted: int, seconds: float | None) -> int:
+    """Wait until the socket is `READABLE` or `WRITABLE`, whichever of them are `wanted`.
+
+    Returns what poll(2) tells of it, or 0 after so many seconds. What waits is looked up now: gevent may have replaced
+    poll, and eventlet has no poll, but a select() that takes descriptors of any number."""
+    poll = getattr(select, "poll", None)
+    if poll is None:
+        reading, writing = ([descriptor] if wanted & event else [] for event in (READABLE, WRITABLE))
+        readable, writable, _ = select.select(reading, writing, [], seconds)
+        return (READABLE if readable else 0) | (WRITABLE if writable else 0)
+    waiting = poll()
+    waiting.register(descriptor, wanted)
+    events: list[tuple[int, int]] = waiting.poll(None if seconds is None else ceil(seconds * 1000))
+    return events[0][1] if events else 0
+
+
 def wait_readable(descriptor: int, seconds: float) -> bool:
     """Wait until anything can be read from the socket, for so many seconds at most. Returns whether it can."""
-    make_poll = getattr(select, "poll", None)  # looked up now: gevent may have replaced it, and eventlet removes it
-    if make_poll is None:
-        return bool(select.select([descriptor], [], [], seconds)[0])
-    poll = make_poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(ceil(seconds * 1000)))
+    return bool(wait_ready(descriptor, READABLE, seconds))
 
 
 def connect_tcp(host: str, port: int, deadline: float, clock: Clock, source: str | None = None) -> socket.socket:

@@ -5,9 +5,7 @@ psycopg does its work in generators that yield when there is something to wait f
 
 from __future__ import annotations
 
-import math
 import random
-import select
 import socket
 from collections.abc import Callable, Generator
 from typing import Any
@@ -17,6 +15,7 @@ from psycopg import generators
 from psycopg.conninfo import make_conninfo
 
 from ..base import Clock
+from ..sockets import READABLE, WRITABLE, wait_ready
 
 READ, WRITE = 1, 2  # of psycopg.waiting.Wait and Ready
 
@@ -30,24 +29,17 @@ def drive(work: Work, limit: Limit, descriptor: int = -1) -> Any:
     """Do the work, and return its result. Blocks as long as `limit` allows; raises psycopg.OperationalError then.
 
     psycopg's own waiting has a time limit since 3.3 only, and for connecting in whole seconds."""
-    poll = select.poll()  # looked up now: gevent may have replaced it
-    known = -1
     try:
         wanted = next(work)
         while True:
             if type(wanted) is tuple:  # while connecting, the socket may change
                 descriptor, wanted = wanted
-            if known not in (descriptor, -1):
-                poll.unregister(known)
-            poll.register(descriptor, (wanted & READ and select.POLLIN) | (wanted & WRITE and select.POLLOUT))
-            known = descriptor
-            seconds = limit(wanted)
-            events = poll.poll(None if seconds is None else math.ceil(seconds * 1000))
-            if not events:
+            events = (wanted & READ and READABLE) | (wanted & WRITE and WRITABLE)
+            found = wait_ready(descriptor, events, limit(wanted))
+            if not found:
                 raise psycopg.OperationalError("the server did not answer in time")
-            heard = events[0][1]
-            ready = (READ if heard & select.POLLIN else 0) | (WRITE if heard & select.POLLOUT else 0)
-            wanted = work.send(ready or wanted)  # an error on the line is libpq's to find
+            ready = (READ if found & READABLE else 0) | (WRITE if found & WRITABLE else 0)
+            wanted = work.send(ready or wanted)  # an error of the socket is libpq's to find
     except StopIteration as end:
         return end.value
     finally:
