@@ -17,7 +17,7 @@ from support.postgresql import PASSWORDS, PostgreSQL
 from wsgidb import ConfigError, Database
 from wsgidb.drivers.psycopg.connection import PRIVATE_NAMES, Connection
 from wsgidb.drivers.psycopg.driver import Psycopg
-from wsgidb.drivers.psycopg.statements import COMMIT, COPIED, QUERIES, ROLLBACK
+from wsgidb.drivers.psycopg.statements import COPIED, ENDINGS, NOTIFIES, QUERIES
 
 URL = "postgresql://guest@127.0.0.1:1/test"
 server = pytest.mark.server
@@ -200,9 +200,10 @@ def test_every_private_name_is_there(postgresql: PostgreSQL) -> None:
             assert [name for name in names if not hasattr(owner, name)] == []
     for name, argument in QUERIES.items():
         assert argument in inspect.signature(getattr(psycopg.ServerCursor, name)).parameters
-    for name in (COMMIT, ROLLBACK):
+    for name in ENDINGS:
         assert inspect.isgeneratorfunction(getattr(psycopg.Connection, name))
-    assert inspect.isgeneratorfunction(getattr(psycopg.generators, COPIED))
+    for name in (COPIED, NOTIFIES):
+        assert inspect.isgeneratorfunction(getattr(psycopg.generators, name))
 
 
 @server

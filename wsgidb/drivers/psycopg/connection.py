@@ -21,7 +21,7 @@ from ...errors import TransactionLost
 from ..activity import Activity
 from ..base import CLEAN, DIRTY, Clock, State
 from .session import Session
-from .statements import COMMIT, COPIED, QUERIES, ROLLBACK, rows_changed, would_commit
+from .statements import COPIED, DECLARE, ENDINGS, NOTIFIES, QUERIES, ROLLBACK, rows_changed, would_commit
 from .wire import Limit, Work, drive
 
 PRIVATE_NAMES = {
@@ -64,8 +64,7 @@ class Connection(Session):
     def __init__(self, pgconn: Any, *args: Any, **kwargs: Any) -> None:
         self._seen = Activity()
         super().__init__(pgconn, *args, **kwargs)
-        self._pid = self._own_pid = pgconn.backend_pid
-        """The process of the server in which the transaction began; that of the session as wsgidb has made it."""
+        self._own_pid = pgconn.backend_pid
         self._queued: set[Any] = set()
         """The cursors whose results a pipeline has still to read."""
 
@@ -78,20 +77,20 @@ class Connection(Session):
         """All that is said to the server, but for wsgidb's own work."""
         seen = self._seen
         name = getattr(work, "__name__", "")
-        pid = self.pgconn.backend_pid
-        if not seen.touched:
-            self._pid = pid
-        elif pid not in (self._pid, LOST) and name != ROLLBACK:
+        status = self.pgconn.transaction_status
+        if status == IDLE and seen.touched and name != ROLLBACK and self._was_reset():
             raise TransactionLost("the connection was reset in the middle of a transaction")
-        cursor = self._statement(work, name) if name in QUERIES else None
-        if name in (COMMIT, ROLLBACK):
-            seen.statements += self.pgconn.transaction_status != IDLE
+        cursor = None
+        if name in QUERIES:
+            cursor = self._statement(work, name, status)
+        elif name in ENDINGS:
+            seen.statements += status != IDLE
         seen.busy = seen.used = True
         seen.touched += 1
         began = self._clock()
         try:
             # Who listens for notifications waits as long as he likes.
-            if self._limit is None or name == "notifies":
+            if self._limit is None or name == NOTIFIES:
                 result = super().wait(work, *args, **kwargs)
             else:
                 result = self._wait_limited(work, self._limit)
@@ -109,18 +108,24 @@ class Connection(Session):
         self._ended()  # not after a BaseException: then it may be in its middle
         return result
 
-    def _statement(self, work: Any, name: str) -> Any:
-        """Note a statement that is about to be run. Returns its cursor; raises TransactionLost."""
-        arguments = work.gi_frame.f_locals
-        if self.pgconn.transaction_status == INERROR:
-            self._refuse_to_lose(arguments[QUERIES[name]])
+    def _statement(self, work: Any, name: str, status: int) -> Any:
+        """Note a statement that is about to be run. Returns its cursor, unless no transaction can come of it. Raises
+        TransactionLost."""
         self._seen.statements += 1
+        if status == IDLE and self._autocommit and name != DECLARE:
+            return None
+        arguments = work.gi_frame.f_locals
         cursor = arguments["self"]
+        if status == INERROR:
+            self._refuse_to_lose(arguments[QUERIES[name]])
         if self._pipeline is not None:
             self._queued.add(cursor)
-        if name == "_declare_gen" and cursor.withhold:
+        if name == DECLARE and cursor.withhold:
             self._holds = True
         return cursor
+
+    def _was_reset(self) -> bool:
+        return self.pgconn.backend_pid not in (self._own_pid, LOST)
 
     def _wait_limited(self, work: Work, limit: Limit) -> Any:
         try:
@@ -201,7 +206,7 @@ class Connection(Session):
         pgconn = self.pgconn
         if pgconn.status != OPEN:
             return "closed by the application or the driver"
-        if pgconn.backend_pid != self._own_pid:
+        if self._was_reset():
             return "reconnected by the application"
         if self._pipeline is not None:
             return "unread results of a pipeline"

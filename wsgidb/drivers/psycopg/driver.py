@@ -76,7 +76,10 @@ class Psycopg(Driver):
         *("connection", "execute", "notifies", "pipeline", "transaction"),
         "_pipeline_nolock",  # executemany() calls it, since 3.2
     )
-    cursor_attributes: ClassVar[tuple[str, ...]] = ("_pipeline", "_prepared", "lock", "pgconn")
+    cursor_attributes: ClassVar[tuple[str, ...]] = (
+        *("_num_transactions", "_pipeline", "_prepared", "lock", "pgconn"),
+        *("_exec_command", "_get_tx_start_command", "_start_query"),  # these make what wait() then drives
+    )
     cursor_state: ClassVar[frozenset[str]] = frozenset(("_num_transactions", "_pipeline"))
     when_returned: ClassVar[dict[str, Any]] = {"broken": False, "closed": True}
 

@@ -12,17 +12,22 @@ from typing import Any
 
 from psycopg.sql import Composable
 
+DECLARE = "_declare_gen"
 QUERIES = {
     "_execute_gen": "query",
     "_executemany_gen_pipeline": "query",
     "_executemany_gen_no_pipeline": "query",
     "_stream_send_gen": "query",
     "_start_copy_gen": "statement",
-    "_declare_gen": "query",
+    DECLARE: "query",
 }
-"""The generators with which a cursor runs a statement, and the argument that is its text."""
-COMMIT, ROLLBACK = "_commit_gen", "_rollback_gen"
+"""The generators with which a cursor runs a statement, and the argument that is its text. `DECLARE` is a named
+cursor's."""
+ROLLBACK = "_rollback_gen"
+ENDINGS = frozenset(("_commit_gen", ROLLBACK))
 """The generators of the connection's commit() and rollback()."""
+NOTIFIES = "notifies"
+"""The generator that waits for notifications."""
 COPIED = "copy_end"
 """The generator that ends a COPY … FROM; its result tells the number of rows."""
 CHANGES_ROWS = (b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
