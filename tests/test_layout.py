@@ -36,7 +36,7 @@ ORDER = [
     *("drivers.mysqlconnector.wire", "drivers.mysqlconnector.replies", "drivers.mysqlconnector.commands"),
     *("drivers.mysqlconnector.session", "drivers.mysqlconnector.connection", "drivers.mysqlconnector.handed_out"),
     "drivers.mysqlconnector.driver",
-    *("drivers.psycopg.wire", "drivers.psycopg.session", "drivers.psycopg.statements"),
+    *("drivers.psycopg.wire", "drivers.psycopg.session", "drivers.psycopg.statements", "drivers.psycopg.options"),
     *("drivers.psycopg.connection", "drivers.psycopg.driver"),
     *("drivers.sqlite", "drivers.pymysql", "drivers.mysqlclient", "drivers.mysqlconnector", "drivers.psycopg"),
     "drivers",
@@ -61,7 +61,9 @@ THIRD_PARTY = {
     "mysql": {f"drivers.mysqlconnector.{part}" for part in ("driver", "wire", "replies", "session", "connection")},
     "dbutils": {"strategies.dbutils"},
     "sqlalchemy": {"strategies.sqlalchemy"},
-    "psycopg": {f"drivers.psycopg.{part}" for part in ("driver", "wire", "session", "statements", "connection")},
+    "psycopg": {
+        f"drivers.psycopg.{part}" for part in ("driver", "options", "wire", "session", "statements", "connection")
+    },
     "opentelemetry": {"observe.opentelemetry"},
     "pytest": {"pytest_plugin"},
     "typing_extensions": {"keywords"},  # for type checkers only; it is never imported at run time

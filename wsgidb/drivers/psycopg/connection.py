@@ -1,11 +1,11 @@
-"""psycopg's connection, observed: what it did since it was last settled, without asking the server.
+"""psycopg's connection, observed: it records what was done on it, without asking the server.
 
-libpq knows the true state of the transaction after every reply, so nothing has to be guessed here. All that is said
-to the server goes through ``Connection.wait()``. The cursors of a lease, and whatever else psycopg hands out, hold the
-lease in place of this connection (`Psycopg.lease_members`), so that they reach ``wait()`` through the lease only.
+libpq knows the state of the transaction after every reply, so nothing has to be guessed here. psycopg sends everything
+through ``Connection.wait()``. The cursors of a lease, and whatever else psycopg hands out, hold the lease in place of
+this connection (`Psycopg.lease_members`), so they reach ``wait()`` through the lease only.
 
-Private names of psycopg that this relies on are listed in `PRIVATE_NAMES`; a test holds them against the version
-that is installed.
+`PRIVATE_NAMES` lists the private names of psycopg that this module uses; a test compares them with the installed
+version.
 """
 
 from __future__ import annotations
@@ -45,36 +45,40 @@ PRIVATE_NAMES = {
     ),
     "Cursor": ("_conn", "_results", "_rowcount"),
 }
-"""Beside those of `statements`."""
+"""The private names that are used, besides those in the module `statements`."""
 
 IDLE, ACTIVE, INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INERROR
-OPEN = pq.ConnStatus.OK  # named here, as looking an enumeration up costs as much as all else of an inspect
+OPEN = pq.ConnStatus.OK  # named here, because looking up an enumeration costs as much as the rest of an inspect
 LOST = 0
-"""The process id of the server that libpq tells where there is no connection."""
+"""What libpq gives as the id of the server's process if there is no connection."""
 
 
 class Connection(Session):
-    """Notes each command's start, end and error in its `Activity`."""
+    """A connection that records the start, end and error of each command in its `Activity`."""
 
     lock: Any
     _clock: Clock = time.monotonic
     _limit: Limit | None = None
-    """For each single wait of a handler's statement."""
+    """The time limit of each single wait of a handler's statement, if there is one."""
 
     def __init__(self, pgconn: Any, *args: Any, **kwargs: Any) -> None:
         self._seen = Activity()
         super().__init__(pgconn, *args, **kwargs)
         self._own_pid = pgconn.backend_pid
         self._queued: set[Any] = set()
-        """The cursors whose results a pipeline has still to read."""
+        """The cursors whose results a pipeline has not read yet."""
 
     def __del__(self) -> None:
-        """No warning that it was not closed: of what was abandoned, garbage collection closes the socket."""
+        """Do not warn that the connection was not closed: garbage collection closes the socket of an abandoned one."""
 
     # -- the handler's commands
 
     def wait(self, work: Work, *args: Any, **kwargs: Any) -> Any:
-        """All that is said to the server, but for wsgidb's own work."""
+        """Do what a handler asks of the server: psycopg sends everything through this method. wsgidb's own commands go
+        through `own` instead.
+
+        Blocks as long as a statement may. Raises TransactionLost for a statement that would commit the rest of a lost
+        transaction."""
         seen = self._seen
         name = getattr(work, "__name__", "")
         status = self.pgconn.transaction_status
@@ -89,7 +93,7 @@ class Connection(Session):
         seen.touched += 1
         began = self._clock()
         try:
-            # Who listens for notifications waits as long as he likes.
+            # No time limit applies to waiting for notifications.
             if self._limit is None or name == NOTIFIES:
                 result = super().wait(work, *args, **kwargs)
             else:
@@ -105,12 +109,12 @@ class Connection(Session):
             seen.written += rows_changed(cursor)
         elif name == COPIED:
             seen.written += result.command_tuples or 0
-        self._ended()  # not after a BaseException: then it may be in its middle
+        self._ended()  # not after a BaseException: the reply may then be incomplete
         return result
 
     def _statement(self, work: Any, name: str, status: int) -> Any:
-        """Note a statement that is about to be run. Returns its cursor, unless no transaction can come of it. Raises
-        TransactionLost."""
+        """Record a statement that is about to be run. Returns its cursor if the rows that it changes are to be counted.
+        Raises TransactionLost."""
         self._seen.statements += 1
         if status == IDLE and self._autocommit and name != DECLARE:
             return None
@@ -125,6 +129,7 @@ class Connection(Session):
         return cursor
 
     def _was_reset(self) -> bool:
+        """Whether the application has replaced the session by a new one (``pgconn.reset()``)."""
         return self.pgconn.backend_pid not in (self._own_pid, LOST)
 
     def _wait_limited(self, work: Work, limit: Limit) -> Any:
@@ -136,20 +141,21 @@ class Connection(Session):
             raise
 
     def _concerns_connection(self, error: Exception) -> bool:
-        """Whether the error may tell something of the connection, beyond its statement."""
+        """Whether the error may say something about the connection, and not only about its statement."""
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             return self._server_is_read_only()
-        if isinstance(error, psycopg.Error) and error.sqlstate is None:  # libpq's own: it knows what is left
+        if isinstance(error, psycopg.Error) and error.sqlstate is None:  # libpq's own error: its status tells the rest
             return bool(self.pgconn.status != OPEN)
         return True
 
     def _server_is_read_only(self) -> bool:
-        """A transaction of the handler's may be read-only, too, with the same error. Servers before version 14 do not
-        say what they are."""
-        said = [self.pgconn.parameter_status(name) for name in (b"in_hot_standby", b"default_transaction_read_only")]
-        return b"on" in said or (None in said and not self._read_only)
+        """Whether the whole server is read-only, as far as it tells. The handler's own transaction may be read-only
+        too, with the same error. Servers before version 14 do not tell."""
+        told = [self.pgconn.parameter_status(name) for name in (b"in_hot_standby", b"default_transaction_read_only")]
+        return b"on" in told or (None in told and not self._read_only)
 
     def _ended(self) -> None:
+        """Record that the reply has come."""
         seen = self._seen
         seen.busy = False
         if self._queued and not (self._pipeline and self._pipeline.result_queue):
@@ -159,29 +165,31 @@ class Connection(Session):
             seen.touched = seen.written = 0
 
     def _exec_command(self, command: Any, *args: Any, **kwargs: Any) -> Any:
-        """What psycopg says by itself: BEGIN, COMMIT, ROLLBACK, SAVEPOINT …"""
+        """Make the commands that psycopg sends by itself: BEGIN, COMMIT, ROLLBACK, SAVEPOINT and others. Raises
+        TransactionLost for a COMMIT after an error."""
         if self.pgconn.transaction_status == INERROR:
             self._refuse_to_lose(command)
         return super()._exec_command(command, *args, **kwargs)
 
     def _refuse_to_lose(self, query: Any) -> None:
-        """After an error in a transaction the server would answer COMMIT with a ROLLBACK, and no error.
-
-        Raises TransactionLost for a statement that is to keep what the transaction did."""
+        """Raise TransactionLost for a statement that would commit a transaction after an error in it. The server would
+        answer with a rollback and report no error:
+        https://www.postgresql.org/docs/current/sql-commit.html"""
         if would_commit(query, self):
             raise TransactionLost("an error has ended the transaction, and the handler went on")
 
     def _cancel_gen(self) -> Any:
-        """A cancellation, of which nobody knows what it will hit unless the server has confirmed it."""
+        """Cancel the present statement. If the server does not confirm that, the cancellation could hit a later
+        statement, so the connection must not be used for another lease."""
         seen = self._seen
         before, seen.unfit = seen.unfit, "a cancellation was not confirmed"
         yield from super()._cancel_gen()
         seen.unfit = before
 
-    # -- what became of it
+    # -- the state in which a lease leaves it
 
     def state(self, autocommit: bool, whole_session: bool) -> State | str:
-        """What `Driver.inspect` tells. `autocommit` is what the connection was opened with."""
+        """The answer of `Driver.inspect`. `autocommit` is the setting that the connection was opened with."""
         reason = self.unusable()
         if reason is not None:
             return reason
@@ -202,7 +210,8 @@ class Connection(Session):
         return CLEAN
 
     def unusable(self) -> str | None:
-        """Why no further command can be sent, if so. Rows that are left unread can be read (`read_rest`)."""
+        """Why no further command can be sent, or None if one can. Rows that were left unread can still be read
+        (`read_rest`)."""
         pgconn = self.pgconn
         if pgconn.status != OPEN:
             return "closed by the application or the driver"
@@ -218,12 +227,13 @@ class Connection(Session):
 
     @property
     def has_unread_rows(self) -> bool:
-        """Whether a stream() or copy() was left in its middle."""
+        """Whether a stream() or copy() was left before its end."""
         return bool(self.pgconn.transaction_status == ACTIVE and self._pipeline is None and not self._seen.busy)
 
     def free_lock(self) -> None:
-        """Replace psycopg's lock if it is held, once no call of the lease can begin any more.
+        """Replace psycopg's lock if it is held. To be called when no call of the lease can begin any more.
 
-        A generator that was left suspended holds it (stream(), notifies()), or a thread that is about to be refused."""
+        The holder is a generator that was left suspended (stream(), notifies()), or a thread that is about to be
+        refused. Neither will use the connection again."""
         if self.lock.locked() and not self._seen.busy:
             self.lock = Lock()

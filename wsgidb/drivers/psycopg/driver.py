@@ -1,8 +1,8 @@
 """PostgreSQL through psycopg 3.1.20 or newer.
 
-What psycopg sends by itself, beside a handler's statements: without autocommit, a BEGIN before the first statement
-of each transaction; and after a ROLLBACK, where it had prepared statements on the server (those that were executed
-five times; see its prepare_threshold), a DEALLOCATE ALL.
+Besides a handler's statements psycopg sends the following by itself: without autocommit, a BEGIN before the first
+statement of each transaction; and after a ROLLBACK, a DEALLOCATE ALL if it has prepared statements on the server (those
+that were executed five times; see its prepare_threshold).
 
 SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -13,17 +13,15 @@ import time
 from typing import Any, ClassVar
 
 import psycopg
-from psycopg import pq
 
-from ...config import values
-from ...config.hints import unknown_to_driver
 from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from .. import sockets, tls
 from ..activity import Activity
-from ..base import SERVER_OPTIONS, Check, Clock, Driver, State, refuse_owned
+from ..base import SERVER_OPTIONS, Check, Clock, Driver, State
 from ..tracing import traced
 from .connection import Connection
+from .options import PYTHON, SSL_MODES, checked, converted
 from .wire import WRITE, Limit, connect
 
 DISCONNECTS = frozenset(
@@ -38,36 +36,17 @@ DISCONNECTS = frozenset(
 )
 REFUSALS = frozenset(("22", "23", "40", "P0"))
 """Classes of the errors with which the server refuses a COMMIT and rolls back: data and constraints that are checked
-then, serialization failures and deadlocks, and what a trigger raises."""
-UNKNOWN = "40003"
-"""statement_completion_unknown: some servers answer a COMMIT so, of which nobody knows whether it was done."""
+only then, serialization failures and deadlocks, and errors that a trigger raises."""
+COMPLETION_UNKNOWN = "40003"
+"""statement_completion_unknown: the error of a COMMIT of which the server cannot tell whether it was done."""
 UNHARMED = (psycopg.errors.PipelineAborted, getattr(psycopg.errors, "_WaitTimeout", psycopg.errors.PipelineAborted))
-"""Errors without an SQLSTATE that leave the connection as it was. The second, private one ends notifies(timeout=…)."""
-SSL_MODES = {
-    "disabled": "disable",
-    "preferred": "prefer",
-    "required": "require",
-    "verify_ca": "verify-ca",
-    "verify_identity": "verify-full",
-}
-OWNED = {
-    "autocommit": "transaction",
-    "connect_timeout": "connect_timeout",
-    "sslmode": "ssl_mode",
-    "requiressl": "ssl_mode",
-    "sslrootcert": "ssl_ca",
-    "sslcert": "ssl_cert",
-    "sslkey": "ssl_key",
-    "conninfo": "url",
-    "service": "url",
-}
-IN_URL = ("user", "password", "port", "dbname")
-PYTHON = ("prepare_threshold", "row_factory", "cursor_factory", "context")
-"""What psycopg takes beside libpq's own parameters."""
-PARAMETERS = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {*PYTHON}
+"""Errors without an SQLSTATE that leave the connection as it was. The second one, which is private, ends
+notifies(timeout=…)."""
 
 
 class Psycopg(Driver):
+    """The driver for PostgreSQL, by way of psycopg 3 and libpq."""
+
     name = "psycopg"
     clears_sessions = True
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
@@ -93,7 +72,7 @@ class Psycopg(Driver):
             raise ConfigError(f"url: {url} names no host (and its query no host=/directory of a socket)")
         for name in ("ssl_ca", "ssl_cert"):
             if getattr(settings, name) is not None:
-                tls.context(settings)  # for its errors, which name the file
+                tls.context(settings)  # raises the errors that name the file
                 break
         given = {
             "user": url.user,
@@ -107,9 +86,9 @@ class Psycopg(Driver):
             "sslkey": settings.ssl_key or settings.ssl_cert,  # one file may hold both
         }
         self._arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        self._arguments.update((name, self._converted(name, text)) for name, text in url.query.items())
+        self._arguments.update((name, converted(name, text)) for name, text in url.query.items())
         if not callable(settings.connect_args):
-            self._checked(settings.connect_args)
+            checked(settings.connect_args)
         self._whole_session = settings.reset == "session"
         self._tls_required = settings.ssl_mode not in ("disabled", "preferred")
         self._limit = self._statement_limit()
@@ -120,44 +99,11 @@ class Psycopg(Driver):
             return None
         return lambda wanted: write if wanted & WRITE else read
 
-    @staticmethod
-    def _converted(name: str, text: str) -> Any:
-        """A url query's value as psycopg wants it."""
-        if name in IN_URL:
-            raise ConfigError(f"{name}: belongs before the url's question mark")
-        Psycopg._checked({name: text})
-        if name == "prepare_threshold":
-            try:
-                return None if values.is_none(text) else int(text)
-            except ValueError:
-                raise ConfigError(f"{name}: takes a whole number or none, got {text!r}") from None
-        if name == "cursor_factory":
-            found = getattr(psycopg, text, None)
-            if not (isinstance(found, type) and issubclass(found, psycopg.Cursor)):
-                raise ConfigError(f"{name}: psycopg has no cursor class {text!r}")
-            return found
-        if name == "row_factory":
-            found = getattr(psycopg.rows, text, None)
-            if not (callable(found) and text.endswith("_row")):
-                raise ConfigError(f"{name}: psycopg.rows has no row factory {text!r}")
-            return found
-        if name == "context":
-            raise ConfigError(f"{name}: cannot be given as text; use connect_args")
-        return text
-
-    @staticmethod
-    def _checked(arguments: dict[str, Any]) -> dict[str, Any]:
-        for name in arguments:
-            refuse_owned(name, OWNED)
-            if name not in PARAMETERS:
-                raise unknown_to_driver(name, PARAMETERS - OWNED.keys(), Psycopg.name)
-        return arguments
-
     # -- may block
 
     def connect(self, deadline: float) -> Connection:
-        """TCP, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
-        arguments = {**self._arguments, **self._checked(self.connect_args(deadline))}
+        """Connect, log in and run init_sql, all before the deadline, except for looking up the host's name."""
+        arguments = {**self._arguments, **checked(self.connect_args(deadline))}
         own = {name: arguments.pop(name) for name in PYTHON if name in arguments}
         conn = Connection(connect(arguments, deadline, self.clock))
         try:
@@ -200,7 +146,7 @@ class Psycopg(Driver):
         conn.commit()
 
     def close(self, conn: Connection) -> None:
-        """Never blocks: libpq's socket is non-blocking, so a goodbye that cannot be sent at once is not sent."""
+        """Never blocks: libpq's socket is non-blocking, so a farewell that cannot be sent at once is not sent."""
         if conn._seen.users or conn._seen.busy:
             return self.abandon(conn)
         conn.close()
@@ -211,7 +157,7 @@ class Psycopg(Driver):
         return sockets.watch(conn.pgconn.socket)
 
     def readable_is_dead(self, conn: Connection) -> bool:
-        """A notification, a changed parameter or a notice is no bad news; reading it does not wait."""
+        """A notification, a changed parameter or a notice is read, and does not count as the end. Never waits."""
         return conn.is_at_its_end()
 
     def inspect(self, conn: Connection) -> State | str:
@@ -221,12 +167,11 @@ class Psycopg(Driver):
         return conn._seen
 
     def abandon(self, conn: Connection) -> None:
-        """libpq's memory must last until a thread that is inside libpq has heard the end of the line, and let go of it.
-        The last call of a lease frees it; where psycopg's own connection was used past the lease, garbage collection
-        does."""
+        """libpq's memory must last until no thread is inside libpq any more. The last call of a lease frees it. If
+        psycopg's own connection was used directly, nobody knows that moment, and garbage collection frees it."""
         seen = conn._seen
         if seen.users or seen.busy:
-            conn.hang_up()
+            conn.shut_down()
         if seen.users or not seen.busy:
             seen.close_when_unused(conn.drop)
 
@@ -238,11 +183,11 @@ class Psycopg(Driver):
         return error.sqlstate.startswith("08") or error.sqlstate in DISCONNECTS
 
     def commit_was_refused(self, error: BaseException) -> bool:
-        """Also where `commit` has refused it: then `inspect` tells whether the connection can be kept."""
+        """Also true if `commit` has refused it: `inspect` then tells whether the connection can be kept."""
         if isinstance(error, TransactionLost):
             return True
         state = error.sqlstate if isinstance(error, psycopg.Error) else None
-        return state is not None and state[:2] in REFUSALS and state != UNKNOWN
+        return state is not None and state[:2] in REFUSALS and state != COMPLETION_UNKNOWN
 
     def is_read_only(self, error: BaseException) -> bool:
         return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)

@@ -1,4 +1,4 @@
-"""psycopg's connection as wsgidb itself uses it: its own work on a session, none of which counts as a handler's."""
+"""psycopg's connection as wsgidb itself uses it. None of this is recorded as a handler's work."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .wire import Work, before, drive
 
 IDLE, ACTIVE = pq.TransactionStatus.IDLE, pq.TransactionStatus.ACTIVE
 AT_MOST = 10
-"""Reads of what was heard on an idle line; if there is more, a ping will tell."""
+"""How often an idle socket is read. If there is still more to read, a ping decides."""
 
 _Base: Any = psycopg.Connection
 
 
 class Session(_Base):  # type: ignore[misc]
-    """The part of our connection that begins, cleans and ends sessions."""
+    """The part of wsgidb's connection that begins, cleans and ends sessions."""
 
     _seen: Activity
     _adapters: Any
@@ -31,36 +31,35 @@ class Session(_Base):  # type: ignore[misc]
     _read_only: Any
     _deferrable: Any
     _context: Any = None
-    """What adapters a new session has, if they are not psycopg's."""
+    """The context whose adapters each session begins with, if they are not psycopg's own."""
     _holds = False
-    """Whether a cursor WITH HOLD was made: it outlives its transaction."""
+    """Whether a cursor WITH HOLD was declared, which outlives its transaction."""
 
     # -- never blocks
 
     def is_at_its_end(self) -> bool:
-        """Read what was heard on the idle line, without waiting: the server's goodbye, or but a notification, a
-        changed parameter or a notice."""
-        heard = watch(self.pgconn.socket)
+        """Read what has arrived on the idle socket, without waiting. Returns whether that is the end of the
+        connection; it may also be a notification, a changed parameter or a notice."""
+        readable = watch(self.pgconn.socket)
         try:
             for _ in range(AT_MOST):
                 self.pgconn.consume_input()
-                if not heard(0):
+                if not readable(0):
                     return False
         except psycopg.OperationalError:
             return True
         return False
 
-    def hang_up(self) -> None:
-        """Let whoever waits for the server hear the end of the line."""
+    def shut_down(self) -> None:
+        """Shut the socket down, so that a thread that waits for the server gets an error. Never blocks."""
         try:
             shutdown(self.pgconn.socket)
         except (OSError, psycopg.OperationalError):
-            pass  # not connected any more, which is what was wanted
+            pass  # it is not connected any more
 
     def drop(self) -> None:
-        """Close without a goodbye: the socket is taken away from libpq before libpq would send one.
-
-        That closes this process's descriptor, and leaves a parent's alone."""
+        """Close the connection without telling the server, which libpq would do: /dev/null takes the place of its
+        socket first. That closes the descriptor of this process only, and not a parent's."""
         if not self.closed:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -72,7 +71,7 @@ class Session(_Base):  # type: ignore[misc]
     # -- may block until a deadline
 
     def own(self, work: Work, deadline: float, clock: Clock) -> None:
-        """Do it before the deadline. Any exception means that the connection is of no use any more."""
+        """Do wsgidb's own work before the deadline. Any exception means that the connection must be discarded."""
         limit = before(deadline, clock)
         try:
             if not self.lock.acquire(timeout=limit(0) or 0):
@@ -86,7 +85,7 @@ class Session(_Base):  # type: ignore[misc]
             self.lock.release()
 
     def ask(self, command: str) -> Work:
-        """One round trip, as it is: no BEGIN before it."""
+        """Send one command without a BEGIN before it, and read all of its results. Raises psycopg.Error."""
         self._check_connection_ok()
         self.pgconn.send_query(command.encode(self.info.encoding))
         for result in (yield from generators.execute(self.pgconn)):
@@ -96,8 +95,9 @@ class Session(_Base):  # type: ignore[misc]
             raise psycopg.OperationalError(f"COPY cannot be used here: {command}")
 
     def read_rest(self) -> Work:
-        """Read the rows that the handler has left unread, and forget them. An error among them has ended the
-        transaction, which libpq knows. Raises psycopg.OperationalError for a COPY FROM, which waits for data."""
+        """Read the rows that the handler has left unread. If there is an error among them, it has ended the
+        transaction, and libpq's status tells that. Raises psycopg.OperationalError for a COPY FROM, which waits for
+        more data."""
         while (result := (yield from generators.fetch(self.pgconn))) is not None:
             if result.status == pq.ExecStatus.COPY_OUT:
                 while type((yield from generators.copy_from(self.pgconn))) is memoryview:
@@ -113,18 +113,18 @@ class Session(_Base):  # type: ignore[misc]
             yield from self.ask(statement)
 
     def clean(self, autocommit: bool) -> Work:
-        """Roll back, and take back what was set on the connection rather than in the transaction."""
+        """Roll back, and restore what was set on the connection rather than in the transaction."""
         yield from self._rollback_gen()
         if self._holds:
             yield from self.ask("CLOSE ALL")
         self._undo(autocommit)
 
     def renew(self, statements: tuple[str, ...], autocommit: bool) -> Work:
-        """Make the session as a new one."""
+        """Make the session like a new one."""
         if self.pgconn.transaction_status != IDLE:
             yield from self.ask("ROLLBACK")
         yield from self.ask("DISCARD ALL")
-        forgotten = self._prepared  # by the server
+        forgotten = self._prepared  # the server has none of these statements any more
         self._prepared = type(forgotten)()
         self._prepared.prepare_threshold = forgotten.prepare_threshold
         self._prepared.prepared_max = forgotten.prepared_max
@@ -136,9 +136,11 @@ class Session(_Base):  # type: ignore[misc]
         self._seen.used = False
 
     def renew_adapters(self) -> None:
+        """Forget the adapters that were registered on the connection."""
         self._adapters = None if self._context is None else AdaptersMap(self._context.adapters)
 
     def _undo(self, autocommit: bool) -> None:
+        """Restore the settings of the connection object, which are not the server's."""
         if self.pgconn.transaction_status != IDLE:
             raise psycopg.OperationalError("a transaction is still open")
         self._autocommit = autocommit

@@ -1,6 +1,6 @@
-"""psycopg on the wire: connecting and waiting within limits.
+"""Connecting and waiting with time limits.
 
-psycopg does its work in generators that yield when there is something to wait for, and leave that to their caller.
+psycopg does its work in generators that yield when they have to wait for the socket; their caller does the waiting.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from ..sockets import READABLE, WRITABLE, wait_ready
 READ, WRITE = 1, 2  # of psycopg.waiting.Wait and Ready
 
 Work = Generator[Any, Any, Any]
-"""What psycopg does, as a generator that yields when it has to wait for the socket."""
+"""A generator of psycopg's that yields when it has to wait for the socket."""
 Limit = Callable[[int], "float | None"]
-"""How many seconds may be waited for READ or WRITE. Raises where that is none."""
+"""A function that tells how many seconds one wait for READ or WRITE may take, or None for no limit. It raises an error
+if there is no time left."""
 
 
 def drive(work: Work, limit: Limit, descriptor: int = -1) -> Any:
-    """Do the work, and return its result. Blocks as long as `limit` allows; raises psycopg.OperationalError then.
+    """Do the work, and return its result. Blocks as long as `limit` allows, and then raises psycopg.OperationalError.
 
-    psycopg's own waiting has a time limit since 3.3 only, and for connecting in whole seconds."""
+    psycopg's own waiting has a time limit only since version 3.3, and for connecting one in whole seconds."""
     try:
         wanted = next(work)
         while True:
@@ -39,7 +40,7 @@ def drive(work: Work, limit: Limit, descriptor: int = -1) -> Any:
             if not found:
                 raise psycopg.OperationalError("the server did not answer in time")
             ready = (READ if found & READABLE else 0) | (WRITE if found & WRITABLE else 0)
-            wanted = work.send(ready or wanted)  # an error of the socket is libpq's to find
+            wanted = work.send(ready or wanted)  # libpq itself finds an error of the socket
     except StopIteration as end:
         return end.value
     finally:
@@ -47,7 +48,7 @@ def drive(work: Work, limit: Limit, descriptor: int = -1) -> Any:
 
 
 def before(deadline: float, clock: Clock) -> Limit:
-    """All of the work before one deadline."""
+    """A limit for all of the work together: one deadline."""
 
     def limit(wanted: int) -> float:
         left = deadline - clock()
@@ -59,8 +60,10 @@ def before(deadline: float, clock: Clock) -> Limit:
 
 
 def connect(arguments: dict[str, Any], deadline: float, clock: Clock) -> Any:
-    """libpq's connection, before the deadline. It has time limits for each of a host's addresses, if at all, so they
-    are tried here: one that is deaf leaves time for the next."""
+    """Make libpq's connection before the deadline. Raises psycopg.OperationalError.
+
+    libpq knows only a time limit for each address. So the addresses are tried here, each with its share of the time,
+    and one that does not answer leaves time for the next."""
     failure = psycopg.OperationalError("no time left to connect")
     places = _places(arguments)
     for position, place in enumerate(places):
@@ -77,7 +80,7 @@ def connect(arguments: dict[str, Any], deadline: float, clock: Clock) -> Any:
 
 
 def _places(arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each address of each host as libpq's parameters. Looking names up may take as long as the resolver likes."""
+    """Each address of each host, as parameters of libpq. Looking up names may take longer than the deadline."""
     if "hostaddr" in arguments:
         return [{}]
     hosts = str(arguments["host"]).split(",")
