@@ -59,6 +59,9 @@ class Driver(ABC):
     """Methods of the driver's connection, beside cursor(), that return a new cursor."""
     cursor_attributes: ClassVar[tuple[str, ...]] = ()
     """Attributes of the connection that its cursors look up at every statement, and that talk to no server."""
+    local_methods: ClassVar[tuple[str, ...]] = ()
+    """Methods of the connection that its cursors call at every statement, and that answer from memory: they disturb
+    nobody, so that they need not mark the connection as in use. After the lease they are refused like all others."""
     cursor_state: ClassVar[frozenset[str]] = frozenset()
     """Attributes of the connection that its cursors, and what else it hands out, set as they work. They are no settings
     of a handler's, so nothing is put back at the end of the lease."""

@@ -38,6 +38,7 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
         method = getattr(raw_class, name)
         if callable(method) and not isinstance(method, type) and not name.startswith("__") and name not in OWN:
             body[name] = _entering(name, method)
+    body.update((name, _reading(name)) for name in driver.local_methods)
     body.update((name, _through_cursor(name)) for name in driver.cursor_methods)
     for name in driver.lease_members:
         body.update((name, vars(cls)[name]) for cls in reversed(raw_class.__mro__) if name in vars(cls))
@@ -73,6 +74,16 @@ def _entering(name: str, method: Any) -> Any:
 
     entering.__name__, entering.__doc__ = name, getattr(method, "__doc__", None)
     return entering
+
+
+def _reading(name: str) -> Any:
+    """One of `Driver.local_methods`. It is refused where the lease has ended, as there is no connection to ask then."""
+
+    def reading(self: ConnectionProxy, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._wsgidb_raw, name)(*args, **kwargs)
+
+    reading.__name__ = name
+    return reading
 
 
 def _handing_out(name: str, is_method: bool) -> Any:
