@@ -93,7 +93,8 @@ def test_the_decisions_are_kept() -> None:
     ours = {name for cls in Connection.__mro__ if cls.__module__.startswith("wsgidb") for name in vars(cls)}
     assert ours >= set(OBSERVED)
     assert ours & {*BY_QUERY, *LOCAL} == set()
-    assert public(Result) == {*RESULT, *RESULT_LOCAL}
+    assert set(vars(Result)) & {*RESULT, *RESULT_LOCAL} == {*RESULT}
+    assert public(UnbufferedResult) - {"end"} == {*RESULT, *RESULT_LOCAL}
 
 
 @pytest.fixture

@@ -18,7 +18,20 @@ from ..mysql.observed import CONNECTION_LOST
 from ..mysql.procedures import Procedures
 from .commands import Commands
 from .result import own_rows_of
-from .statements import BEGINS, COMMITS, COMPLETION_TYPE, ENDS, ROLE, SETS, UNKNOWN, WRITES, Effect, effect_of, may_set
+from .statements import (
+    BEGINS,
+    COMMITS,
+    COMPLETION_TYPE,
+    ENDS,
+    NONE,
+    ROLE,
+    SETS,
+    UNKNOWN,
+    WRITES,
+    Effect,
+    effect_of,
+    may_set,
+)
 
 # How to ask whether a transaction is open: MariaDB's way, and what MySQL can tell after a lock timeout.
 QUESTIONS = ("SELECT @@in_transaction", "SELECT NOT @@innodb_rollback_on_timeout")
@@ -63,8 +76,11 @@ class Connection(Procedures, Commands):
         except MySQLError as error:
             self._failed(error)
             raise
-        self._seen.ended(self._clock())
-        self._succeeded(effect)
+        seen = self._seen
+        seen.busy = False
+        seen.seconds += self._clock() - seen.began
+        if effect is not NONE:
+            self._succeeded(effect)
 
     def send_query(self, query: Any) -> None:
         """The first half of `query`, for applications that wait for the reply in ways of their own."""

@@ -34,6 +34,7 @@ _cursors: Any = MySQLdb.cursors
 class MySQLClient(MySQLDriver):
     name = "mysqlclient"
     cursor_attributes: ClassVar[tuple[str, ...]] = ("encoding",)
+    local_methods: ClassVar[tuple[str, ...]] = ("literal", "warning_count", "affected_rows", "insert_id")
     changed_in_place: ClassVar[tuple[str, ...]] = ("converter", "encoders", "messages")
     when_returned: ClassVar[dict[str, Any]] = {"open": 0, "closed": 1}
     connection_class = Connection

@@ -9,7 +9,7 @@ from MySQLdb import MySQLError
 
 from ..base import Clock
 from ..mysql.observed import DISCONNECTS, MALFORMED, OUT_OF_SYNC, Observed
-from .result import Result, Rows, UnbufferedResult, rows_of
+from .result import Rows, UnbufferedResult, rows_of, stored
 from .wire import Wire
 
 GONE = DISCONNECTS - {OUT_OF_SYNC}
@@ -29,14 +29,14 @@ class Replies(Wire, Observed):
     """The reply is that of several statements, and the first of them has ended well."""
 
     def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
-        self._unbuffered: weakref.WeakSet[Rows] = weakref.WeakSet()
+        self._unbuffered: dict[int, weakref.ref[Rows]] = {}  # an id is used again, so a thousand do not add up
         super().__init__(deadline, clock, **arguments)
 
     def store_result(self) -> Any:
         """Cursors read every reply by it, unless they are unbuffered."""
-        result = super().store_result()
-        self._incomplete = bool(self.more_results())
-        return None if result is None else Result(result, self._seen)
+        result = stored(self)
+        self._incomplete = bool(self.more_results() if result is None else result.has_next)
+        return result
 
     def use_result(self) -> Any:
         """Unbuffered cursors read every reply by it."""
@@ -44,7 +44,7 @@ class Replies(Wire, Observed):
         if rows is None:
             return None
         result = UnbufferedResult(rows, self._seen)
-        self._unbuffered.add(rows)
+        self._unbuffered[id(rows)] = weakref.ref(rows)
         return result
 
     def discard_result(self) -> None:
@@ -91,7 +91,7 @@ class Replies(Wire, Observed):
         self._look_for_error()
         if not self._incomplete:
             return True
-        if all(self._read_on(rows, deadline) for rows in list(self._unbuffered)):
+        if all(self._read_on(reference(), deadline) for reference in self._unbuffered.values()):
             while self._read_on(rows_of(self, {}), deadline):
                 if self.next_result() == -1:
                     return True
@@ -116,11 +116,13 @@ class Replies(Wire, Observed):
         """End the result sets that a lease has read row by row. Returns whether the library could free them all: not
         where a method of one is kept, or being called. Its call, like freeing it, locks the connection for a moment,
         in which the statement of another lease would fail."""
-        holders = [rows.holder() for rows in self._unbuffered]
-        for holder in holders:
-            if holder is not None:
+        references = list(self._unbuffered.values())
+        self._unbuffered.clear()
+        for reference in references:
+            if (rows := reference()) is not None and (holder := rows.holder()) is not None:
                 holder.end()
-        return not self._unbuffered
+        rows = holder = None  # the last one is freed, too
+        return all(reference() is None for reference in references)
 
     # -- errors
 

@@ -1,7 +1,7 @@
 """mysqlclient's result sets as a lease hands them out: each carries the connection, so each ends with its lease.
 
-Their description is taken from memory. All else locks the connection in the library, so that the statement of another
-thread would fail: it is refused once the lease has ended.
+Most of their methods lock the connection in the library, so that the statement of another thread would fail meanwhile.
+They are refused once the lease has ended.
 """
 
 from __future__ import annotations
@@ -15,67 +15,49 @@ from ...errors import ConnectionReturned
 from ..activity import RETURNED, Activity
 
 _raw: Any = _mysql
+fetch_row = _raw.result.fetch_row  # cheaper than super()
 
 
-class Result:
-    """A result set whose rows have been read from the server, with the methods and attributes of the library's."""
+class Result(_raw.result):  # type: ignore[misc]
+    """A result set whose rows have been read from the server."""
 
-    __slots__ = ("_lease", "_result", "_seen")
+    __slots__ = ("_lease", "_seen")
+    _lease: Any
+    _seen: Activity
 
-    def __init__(self, result: Any, seen: Activity) -> None:
-        self._result = result
-        self._seen = seen
-        self._lease = seen.lease  # not ended before the call that made this has, see `Activity.enter`
-
-    def fetch_row(self, *args: Any, **kwargs: Any) -> Any:
-        """Up to so many of the next rows."""
+    def fetch_row(self, maxrows: int = 1, how: int = 0) -> Any:
         seen, lease = self._seen, self._lease  # as `Activity.call` does it, with one call less
         seen.users.append(lease)
         try:
             if seen.lease is not lease:
                 raise seen.refusal()
-            return self._result.fetch_row(*args, **kwargs)
+            return fetch_row(self, maxrows, how)
         finally:
             seen.users.remove(lease)
             if seen.closing:
                 seen.close_if_unused()
 
-    def _call(self, name: str, *args: Any) -> Any:
-        return self._seen.call(self._lease, lambda: getattr(self._result, name)(*args))
-
     def data_seek(self, row: int) -> None:
-        """Go to a row, counted from 0."""
-        self._call("data_seek", row)
+        self._seen.call(self._lease, super().data_seek, row)
 
     def discard(self) -> None:
-        """Read the rest of the rows and forget them."""
-        self._call("discard")
+        self._seen.call(self._lease, super().discard)
 
-    def num_fields(self) -> int:
-        """How many columns there are."""
-        return int(self._call("num_fields"))
+    def num_fields(self) -> Any:
+        return self._seen.call(self._lease, super().num_fields)
 
-    def num_rows(self) -> int:
-        """How many rows there are, or have been read so far where they come one by one."""
-        return int(self._call("num_rows"))
+    def num_rows(self) -> Any:
+        return self._seen.call(self._lease, super().num_rows)
 
-    def describe(self) -> Any:
-        """The columns, as a cursor's ``description`` has them."""
-        return self._result.describe()
 
-    def field_flags(self) -> Any:
-        """The flags of each column."""
-        return self._result.field_flags()
-
-    @property
-    def converter(self) -> Any:
-        """The converter of each column."""
-        return self._result.converter
-
-    @property
-    def has_next(self) -> bool:
-        """Whether another result set follows."""
-        return bool(self._result.has_next)
+def stored(conn: Any) -> Result | None:
+    """What the library's ``store_result`` returns, for the present lease."""
+    result = Result(conn, 0, conn.converter)
+    if not result.converter:
+        return None  # the statement has no columns, and the library has no result set behind this
+    result._seen = seen = conn._seen
+    result._lease = seen.lease  # not ended before the call that made this has, see `Activity.enter`
+    return result
 
 
 class Rows(_raw.result):  # type: ignore[misc]
@@ -83,11 +65,11 @@ class Rows(_raw.result):  # type: ignore[misc]
 
     __slots__ = ("__weakref__", "holder")
     holder: weakref.ref[UnbufferedResult]
-    """The one who was given it."""
+    """The object that was handed out for it."""
 
 
 class _Ended:
-    """What takes the place of a result set, and of its method, when its lease ends."""
+    """What takes the place of a result set, and of its methods, when its lease ends."""
 
     def __getattr__(self, name: str) -> Any:
         raise ConnectionReturned(RETURNED)
@@ -99,30 +81,67 @@ class _Ended:
 _ENDED: Any = _Ended()
 
 
-class UnbufferedResult(Result):
-    """A result set whose rows are read from the server one by one.
+class UnbufferedResult:
+    """A result set whose rows are read from the server one by one, with the methods and attributes of the library's.
 
-    Fetching is the library's own method, which costs nothing more. Without entering the connection's record it is safe
-    as long as rows are left, since the connection is then discarded with its lease; and the library's lock shows where
-    a thread is reading. `end` puts a stop to it before the connection goes to another lease.
+    `fetch_row` and `discard` are the library's own methods, which cost nothing more. Without entering the connection's
+    record they are safe as long as rows are left, since the connection is then discarded with its lease; and the
+    library's lock shows where a thread is reading. `end` puts a stop to them before the connection goes to another
+    lease.
     """
 
-    __slots__ = ("__weakref__", "fetch_row")
+    __slots__ = ("__weakref__", "_lease", "_rows", "_seen", "discard", "fetch_row")
 
-    def __init__(self, result: Rows, seen: Activity) -> None:
-        super().__init__(result, seen)
-        self.fetch_row = result.fetch_row  # type: ignore[method-assign]  # a slot in its place
-        result.holder = weakref.ref(self)
+    def __init__(self, rows: Rows, seen: Activity) -> None:
+        self._rows = rows
+        self._seen = seen
+        self._lease = seen.lease
+        self.fetch_row: Any = rows.fetch_row
+        self.discard: Any = rows.discard
+        rows.holder = weakref.ref(self)
 
     def end(self) -> None:
         """Free the library's result set; from then on every use is refused."""
-        self.fetch_row = self._result = _ENDED  # type: ignore[method-assign]
+        self.fetch_row = self.discard = self._rows = _ENDED
+
+    def _call(self, name: str, *args: Any) -> Any:
+        return self._seen.call(self._lease, lambda: getattr(self._rows, name)(*args))
+
+    def data_seek(self, row: int) -> None:
+        """Go to a row, counted from 0."""
+        self._call("data_seek", row)
+
+    def num_fields(self) -> Any:
+        """How many columns there are."""
+        return self._call("num_fields")
+
+    def num_rows(self) -> Any:
+        """How many rows have been read so far."""
+        return self._call("num_rows")
+
+    def describe(self) -> Any:
+        """The columns, as a cursor's ``description`` has them."""
+        return self._rows.describe()
+
+    def field_flags(self) -> Any:
+        """The flags of each column."""
+        return self._rows.field_flags()
+
+    @property
+    def converter(self) -> Any:
+        """The converter of each column."""
+        return self._rows.converter
+
+    @property
+    def has_next(self) -> Any:
+        """Whether another result set follows."""
+        return self._rows.has_next
 
 
 def rows_of(conn: Any, converter: Any) -> Rows | None:
     """What the library's ``use_result`` returns, of a class that takes weak references."""
     rows = Rows(conn, 1, converter)
-    return rows if rows.converter else None  # a statement without columns has no result set
+    return rows if rows.converter else None
 
 
 def own_rows_of(conn: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from typing import Final
 
@@ -40,17 +39,20 @@ ROLE: Final = b"ROLE"
 LASTING: Final = frozenset((COMPLETION_TYPE, ROLE))
 """Settings that need care: with completion_type each end of a transaction may begin another one; on MariaDB a role
 outlives COM_CHANGE_USER if the user has no default role."""
-FIRST: Final = re.compile(rb"[A-Za-z]+(?!\S)")
+LONGEST_START: Final = 200
+"""Bytes in which the first word is looked for: what is behind that much white space is not known."""
 
 
 def effect_of(query: str | bytes | bytearray) -> Effect:
     """The effect of a statement by its first words. It is UNKNOWN where there is a doubt: for a procedure, behind a
     comment, and where a semicolon may separate several statements."""
-    sql = _bare(query)
-    first = FIRST.match(sql)
-    if first is None or b";" in sql:
+    sql = query if type(query) is bytes else _as_bytes(query)
+    start = sql[:LONGEST_START].split(None, 1)
+    found = EFFECTS.get(start[0].strip(b";").upper(), UNKNOWN) if start else UNKNOWN
+    if b";" in sql and b";" in _bare(sql):
         return UNKNOWN
-    found = EFFECTS.get(first[0].upper(), UNKNOWN)
+    if found is NONE or found is WRITES:
+        return found
     if found is SETS and _words(sql)[1:2] == [b"STATEMENT"]:  # SET STATEMENT … FOR another statement
         return UNKNOWN
     if found is COMMITS and _words(sql)[1:2] == [b"TEMPORARY"]:
@@ -62,7 +64,7 @@ def effect_of(query: str | bytes | bytearray) -> Effect:
 
 def may_set(query: str | bytes | bytearray, effect: Effect) -> frozenset[bytes]:
     """Which of `LASTING` a statement with this effect may have set."""
-    sql = _bare(query)
+    sql = _bare(_as_bytes(query))
     if effect is UNKNOWN:
         known = b";" not in sql and EFFECTS.get(b"".join(_words(sql)[:1])) is ENDS
         return frozenset() if known else LASTING
@@ -72,10 +74,14 @@ def may_set(query: str | bytes | bytearray, effect: Effect) -> frozenset[bytes]:
     return frozenset()
 
 
-def _bare(query: str | bytes | bytearray) -> bytes | bytearray:
-    return (query.encode() if isinstance(query, str) else query).strip(b"; \t\r\n")
+def _as_bytes(query: str | bytes | bytearray) -> bytes:
+    return query.encode() if isinstance(query, str) else bytes(query)
 
 
-def _words(sql: bytes | bytearray) -> list[bytes]:
+def _bare(sql: bytes) -> bytes:
+    return sql.strip(b"; \t\r\n")
+
+
+def _words(sql: bytes) -> list[bytes]:
     """The first three words, in capitals."""
-    return [bytes(word[:20]).upper() for word in sql.split(None, 3)[:3]]
+    return [word[:20].upper() for word in _bare(sql).split(None, 3)[:3]]
