@@ -93,7 +93,7 @@ def test_waiting_ends(fake: MakeDatabase, strategy: str) -> None:
     """S3: DBUtils waits without an end, SQLAlchemy for 30 s; here acquire_timeout holds."""
     database = fake(strategy=strategy, pool_size=1, acquire_timeout=0.01)
     with database.connection():
-        with pytest.raises(PoolTimeout, match="1 of 1 connections are in use"), database.connection():
+        with pytest.raises(PoolTimeout, match="1 of 1 connections are leased"), database.connection():
             pass
         assert database.stats().timeouts == 1
 

@@ -138,7 +138,7 @@ class TestMessages:
             database.lease()
         assert str(caught.value) == (
             "no connection became free within 0.0 s (acquire_timeout): "
-            "7 of 7 connections are in use, 0 other requests are waiting; "
+            "7 of 7 connections are leased or being opened; other requests waiting: 0; "
             f"held by {names}, and 2 more; raise pool_size, or set leak_after to see where they were acquired"
         )
 
@@ -174,15 +174,27 @@ class TestMessages:
         database = fake(pool_size=1, max_waiting=0, clock=clock)
         with database.connection(), pytest.raises(PoolOverloaded) as caught:
             database.lease(("GET", "", "/"))
-        use = "1 of 1 connections are in use, 0 requests are waiting already"
+        use = "1 of 1 connections are leased or being opened; requests waiting already: 0"
         assert str(caught.value).startswith(f"no connection is free (max_waiting): {use}; held by ")
 
-    def test_outage(self, fake: MakeDatabase, fakedb: FakeDB) -> None:
+    def test_connecting_that_takes_long(self, fake: MakeDatabase, fakedb: FakeDB) -> None:
+        """Connections that are still being opened are leased by nobody; the error names the options for connecting."""
+        database = fake(pool_size=1, acquire_timeout=0.05)
+        gate = fakedb.block("connect")
+        connecting = Worker(database.check)
+        assert gate.entered.wait(10)
+        with pytest.raises(PoolTimeout, match=r"; none of them is open yet; see connect_timeout and connect_args$"):
+            database.lease()
+        gate.open()
+        connecting.outcome()
+
+    def test_outage(self, fake: MakeDatabase, fakedb: FakeDB, monkeypatch: pytest.MonkeyPatch) -> None:
         """A pool that cannot grow, as the server refuses connections, names the refusal, and not pool_size."""
+        monkeypatch.setattr("wsgidb.pool.backoff.FIRST", 60.0)
+        monkeypatch.setattr("wsgidb.pool.backoff.LAST", 60.0)
         database = fake(pool_size=2, acquire_timeout=0.03)
         with database.connection():
-            for _ in range(100):
-                fakedb.fail("connect", FakeDB.OperationalError("too many"))
+            fakedb.fail("connect", FakeDB.OperationalError("too many"))
             with pytest.raises(PoolTimeout) as caught:
                 database.lease()
         cause = "last failure to connect: OperationalError: too many"

@@ -51,6 +51,8 @@ def describe(
         parts.append(f"held by {', '.join(names)}{more}")
     if cause is not None:
         parts.append(f"no other can be opened; last failure to connect: {cause}")
+    elif not leases:
+        parts.append("none of them is open yet; see connect_timeout and connect_args")
     elif any(slot.thread == thread for _, slot in leases):
         parts.append("this thread holds one of them itself; use that one, or raise pool_size")
     else:

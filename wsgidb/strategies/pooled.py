@@ -104,7 +104,7 @@ class Pooled(Store):
                 if slot is not None:
                     return slot
                 if self._max_waiting is not None and len(self._waiters) >= self._max_waiting:
-                    raise PoolOverloaded(self._use(len(self._waiters), "requests are waiting already"))
+                    raise PoolOverloaded(f"{self._use()}; requests waiting already: {len(self._waiters)}")
                 self._queue(waiter)
             while True:
                 with self._lock:
@@ -116,14 +116,14 @@ class Pooled(Store):
                 with self._lock:
                     if again == deadline and waiter in self._waiters:
                         self._leave(waiter)
-                        raise PoolTimeout(self._use(len(self._waiters), "other requests are waiting"))
+                        raise PoolTimeout(f"{self._use()}; other requests waiting: {len(self._waiters)}")
         except BaseException:
             self._give_up(waiter)
             raise
 
-    def _use(self, number: int, waiting: str) -> str:
+    def _use(self) -> str:
         """How the pool is used, for the error of a caller that gets nothing. The caller holds the lock."""
-        return f"{self._made} of {self._size} connections are in use, {number} {waiting}"
+        return f"{self._made} of {self._size} connections are leased or being opened"
 
     def _queue(self, waiter: Waiter) -> None:
         """Queue by deadline, which is the order of arrival. So a caller that got an empty slot, could not connect and
