@@ -136,7 +136,7 @@ def test_max_waiting(fake: MakeDatabase) -> None:
     database = fake(pool_size=1, max_waiting=0, acquire_timeout=60)
     with (
         database.connection(),
-        pytest.raises(PoolOverloaded, match="1 of 1 connections .*; requests waiting already: 0"),
+        pytest.raises(PoolOverloaded, match=r"1 of 1 connections .*; requests waiting already: 0"),
         database.connection(),
     ):
         pass
