@@ -1,4 +1,4 @@
-"""Connections that somebody keeps: a lease held for too long is reported, a body that is never closed taken back."""
+"""Leaks: a lease that is held for too long is reported, with the calls that acquired it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def touch(database: Database) -> None:
 
 
 def test_a_lease_held_for_too_long_is_logged_once(make: Make, clock: Clock, lines: Lines) -> None:
-    """leak_after: whoever acquires next finds it; the line has method, path, seconds, and the stack that acquired."""
+    """leak_after: the next acquire reports it; the line has method, path, seconds, and the stack that acquired."""
     database = make(leak_after=LIMIT)
     call = Call(DatabaseMiddleware(streaming, database), "/report", REQUEST_METHOD="POST")
     clock.advance(LIMIT)
@@ -74,7 +74,7 @@ def test_a_lease_held_for_too_long_is_logged_once(make: Make, clock: Clock, line
 
 
 def test_one_that_comes_back_late_reports_itself(make: Make, clock: Clock, lines: Lines) -> None:
-    """leak_after: though no other request comes meanwhile, and whatever the clock's beginning."""
+    """leak_after: a lease that is overdue when it ends is reported then, though no other request came meanwhile."""
     clock.now = 3.0
     database = make(leak_after=LIMIT)
     with database.connection():
@@ -84,7 +84,7 @@ def test_one_that_comes_back_late_reports_itself(make: Make, clock: Clock, lines
 
 
 def test_one_that_comes_back_in_time_is_not_logged(make: Make, clock: Clock, lines: Lines) -> None:
-    """leak_after: neither then nor later, and the next lease of the same connection has all of its time."""
+    """leak_after: a lease that ends in time is never reported, nor is the next one because of its time."""
     database = make(leak_after=LIMIT)
     for _ in range(3):
         with database.connection():
@@ -129,7 +129,7 @@ def test_an_exhausted_pool_tells_who_has_it(fakedb: FakeDB, clock: Clock, lines:
 
 
 def test_many_threads_report_it_once(make: Make, clock: Clock, lines: Lines) -> None:
-    """leak_after: however many look at the same moment."""
+    """leak_after: a lease is reported once, however many threads look at the same moment."""
     database = make(leak_after=LIMIT)
     start = threading.Barrier(8, timeout=10)
 
@@ -149,7 +149,7 @@ def test_many_threads_report_it_once(make: Make, clock: Clock, lines: Lines) -> 
 
 
 def test_off_it_is_in_nobodys_way(make: Make) -> None:
-    """leak_after: without it acquire and release are the engine's own."""
+    """leak_after: without the option, acquire and release are the plain engine's."""
     assert type(make(telemetry=False)._engine) is Engine
     assert type(make(telemetry=False, leak_after=None)._engine) is Engine
     assert type(make(telemetry=False, leak_after=1)._engine) is not Engine

@@ -132,7 +132,7 @@ def test_late_ordinary_connect_does_not_end_a_probe(backoff: Backoff, clock: Clo
 
 
 def test_success_of_a_connect_from_before_ends_the_outage(backoff: Backoff, clock: Clock) -> None:
-    """S5: whoever gets through proves that the server is back: nobody has to wait for the interval's end."""
+    """S5: any connect that succeeds proves that the server is back, so that the back-off ends at once."""
     begun(backoff)
     fail(backoff)
     assert backoff.holds()
@@ -155,7 +155,7 @@ def test_straggler_after_the_outage_begins_a_new_one(backoff: Backoff, clock: Cl
 
 
 def test_recovery_takes_a_second_at_the_most() -> None:
-    """S5: what the documents promise; and a server that failed once only is tried again in no time."""
+    """S5: the longest interval is one second, as the documents promise, and the first a tenth at most."""
     assert LAST <= 1.0
     assert FIRST <= 0.1
 

@@ -43,7 +43,7 @@ def test_a_discard_names_the_request_that_caused_it(fakedb: FakeDB, lines: Lines
 
 
 def test_a_discard_of_an_idle_connection_names_nobody(fakedb: FakeDB, clock: Clock, lines: Lines) -> None:
-    """What broke while it was idle is nobody's fault: neither the request's before, nor the one's that finds it."""
+    """A connection that broke while it was idle names no request: neither the one before, nor the one that finds it."""
     with Database(creator=fakedb.connect, clock=clock) as database:
         app = DatabaseMiddleware(handle, database)
         Call(app, "/before").read()

@@ -41,7 +41,7 @@ def status(mariadb: MariaDB) -> Iterator[Callable[[str], int]]:
 
 
 class Slow(FakeDB):
-    """Its connects and closes take a second each, on the clock."""
+    """A fake driver whose connects and closes take a second each, on the clock."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ def test_killed_connections_reconcile(mariadb: MariaDB, status: Callable[[str], 
 
 
 def test_seconds_of_a_kept_connection(clock: Clock) -> None:
-    """seconds_open runs from the begin of connecting, seconds_leased while leased, dead_time is the share between."""
+    """seconds_open runs from the start of connecting, seconds_leased during leases; dead_time is the rest."""
     database = Database(creator=Slow(clock).connect, clock=clock)
     with database.connection():
         clock.advance(3)
@@ -150,7 +150,7 @@ def test_set_up_and_tear_down_are_dead_time(clock: Clock) -> None:
 
 
 def test_waits(fakedb: FakeDB, clock: Clock) -> None:
-    """Who had to queue is a wait, with its seconds; in vain it is a timeout, too; refused by max_waiting a refusal."""
+    """A request that had to queue counts as a wait, with its seconds; one that max_waiting refuses, as a refusal."""
     database = Database(
         creator=fakedb.connect, pool_size=1, max_waiting=1, acquire_timeout=5, ping_after=None, clock=clock
     )
@@ -168,7 +168,7 @@ def test_waits(fakedb: FakeDB, clock: Clock) -> None:
 
 
 def test_seconds_on_a_clock_that_began_just_now(fakedb: FakeDB) -> None:
-    """Where a machine was just started, more seconds are leased and waited than the clock had counted before."""
+    """seconds_leased and seconds_waited are right on a machine that was just started, whose clock begins near 0."""
     clock = Clock(2.0)
     database = Database(creator=fakedb.connect, pool_size=1, acquire_timeout=60, ping_after=None, clock=clock)
     with database.connection():
@@ -188,7 +188,7 @@ def test_closing_forgets_nothing(clock: Clock) -> None:
     """What closed connections have done stays in every sum: leases, statements and all seconds."""
 
     class Takes(FakeDB):
-        """Its executes take two seconds each."""
+        """A fake driver whose statements take two seconds each."""
 
         def call(self, number: int, name: str, sql: str | None = None) -> None:
             super().call(number, name, sql)
@@ -207,7 +207,7 @@ def test_closing_forgets_nothing(clock: Clock) -> None:
 
 
 def test_discarded_on_a_clock_that_began_just_now(fakedb: FakeDB, strategy: Any) -> None:
-    """Nor is a place without a connection taken for one with a connection that was used lately."""
+    """On a clock that begins near 0, a slot without a connection is not taken for one that was used lately."""
     with Database(creator=fakedb.connect, strategy=strategy, clock=Clock(0.25)) as database:
         fakedb.fail("rollback", FakeDB.OperationalError("gone"))
         lease(database)
@@ -216,7 +216,7 @@ def test_discarded_on_a_clock_that_began_just_now(fakedb: FakeDB, strategy: Any)
 
 
 def test_timeouts(fakedb: FakeDB) -> None:
-    """A wait in vain until acquire_timeout counts as a wait and as a timeout, for so many seconds."""
+    """A wait in vain until acquire_timeout counts as a wait and as a timeout."""
     with Database(creator=fakedb.connect, pool_size=1, acquire_timeout=0.02) as database:
         with database.connection(), pytest.raises(PoolTimeout):
             lease(database)

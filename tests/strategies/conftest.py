@@ -73,28 +73,28 @@ def per_thread(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def wired(mariadb: MariaDB, proxy: TCPProxy) -> Iterator[MariaDBBank]:
-    """A bank on MariaDB, for what only a server behind a network can suffer."""
+    """A bank on MariaDB behind a network, through PyMySQL."""
     with closing(MariaDBBank(mariadb, proxy)) as bank:
         yield bank
 
 
 @pytest.fixture
 def wired_mysqlclient(mariadb: MariaDB, proxy: TCPProxy) -> Iterator[MariaDBBank]:
-    """The same by mysqlclient,"""
+    """The same bank on MariaDB, through mysqlclient."""
     with closing(MySQLClientBank(mariadb, proxy)) as bank:
         yield bank
 
 
 @pytest.fixture
 def wired_connector(mariadb: MariaDB, proxy: TCPProxy) -> Iterator[MariaDBBank]:
-    """by MySQL Connector/Python,"""
+    """The same bank on MariaDB, through MySQL Connector/Python."""
     with closing(ConnectorBank(mariadb, proxy)) as bank:
         yield bank
 
 
 @pytest.fixture
 def wired_postgresql(postgresql: PostgreSQL, postgresql_proxy: TCPProxy) -> Iterator[PostgreSQLBank]:
-    """and on PostgreSQL."""
+    """A bank on PostgreSQL behind a network."""
     with closing(PostgreSQLBank(postgresql, postgresql_proxy)) as bank:
         yield bank
 

@@ -33,13 +33,13 @@ from support.proxy import TCPProxy
 
 STRATEGIES = ("per-request", "thread-local", "pooled", "dbutils-persistent", "dbutils-pooled", "sqlalchemy")
 KEEPING = tuple(name for name in STRATEGIES if name != "per-request")
-"""Those that keep a connection between requests."""
+"""The strategies that keep a connection between requests."""
 PER_THREAD = ("thread-local", "dbutils-persistent")
 POOLS = tuple(name for name in KEEPING if name not in PER_THREAD)
 DRIVERS = ("pymysql", "mysqlclient", "connector", "psycopg", "sqlite")
 MYSQL = DRIVERS[:3]
 WIRED = DRIVERS[:-1]
-"""Those with a server behind a network."""
+"""The drivers with a server behind a network."""
 
 Row = tuple[Any, ...]
 BEFORE, AFTER = (100, 100, 0), (90, 110, 1)
@@ -54,13 +54,13 @@ class Bank(ABC):
     errors: tuple[type[Exception], ...]
     """The errors of the driver, and of the bank's own."""
     attribute: ClassVar[tuple[str, Any]]
-    """One of a connection's that its users set, and a value."""
+    """An attribute of a connection that its users set, and a value."""
     no_waiting: tuple[str, ...] = ()
     """init_sql with which a lock that is taken is an error at once."""
 
     @abstractmethod
     def rows(self, sql: str) -> list[Row]:
-        """What a statement gives to somebody else, who commits at once."""
+        """The rows of a statement that another connection runs, which commits at once."""
 
     def flip(self, conn: Any, on: bool) -> None:
         """Set autocommit as the driver's users do."""
@@ -81,7 +81,7 @@ class Bank(ABC):
             self.rows(sql)
 
     def reset(self) -> None:
-        """As filled, once nobody has a lock any more."""
+        """Restore the balances, once nobody has a lock any more."""
         self.rows("UPDATE account SET balance = 100")
         self.rows("DELETE FROM transfer")
 
@@ -92,24 +92,24 @@ class Bank(ABC):
 
 
 class WiredBank(Bank):
-    """On a real server, behind a network that the test rules."""
+    """A bank on a real server, behind a network that the test controls."""
 
     server: Any
     proxy: TCPProxy
     session_sql: str
     """Gives the server's number of the session."""
     plain: ClassVar[dict[str, Any]] = {}
-    """Options with which the driver prepares no statements by itself: each is one QUERY."""
+    """Options with which the driver prepares no statements by itself, so that each statement is one QUERY."""
     begins: tuple[str, ...] = ()
     """What the driver sends by itself, as the first command of a transaction, unless it autocommits."""
     opening: tuple[str, ...] = ()
-    """What it sends after each login, without autocommit."""
+    """What the driver sends after each login, without autocommit."""
     ping_command: str
     goodbye: str
     deadlock: object
-    """The code of the error with which the victim of a deadlock is told,"""
+    """The code of the error that the victim of a deadlock gets."""
     lock_timeout: object
-    """and who waited too long for a lock."""
+    """The code of the error that a statement gets which has waited too long for a lock."""
     shortest: ClassVar[float] = 0.2
     """Seconds of the shortest deadline for connecting that the driver keeps (support/exceptions.py)."""
 
@@ -139,7 +139,7 @@ class WiredBank(Bank):
 
 
 class MariaDBBank(WiredBank):
-    """By PyMySQL."""
+    """A bank on MariaDB, through PyMySQL."""
 
     errors: tuple[type[Exception], ...] = (pymysql.err.Error,)
     attribute: ClassVar[tuple[str, Any]] = ("cursorclass", pymysql.cursors.DictCursor)
@@ -186,11 +186,11 @@ class MariaDBBank(WiredBank):
         run(conn, f"SET autocommit = {int(on)}")
 
     def begin(self, conn: Any) -> None:
-        """As the driver's users do."""
+        """Begin a transaction as the driver's users do."""
         conn.begin()
 
     def say(self, conn: Any, sql: bytes | bytearray) -> None:
-        """A statement past every cursor."""
+        """Run a statement without a cursor."""
         conn.query(sql)
 
     def unbuffered(self, conn: Any) -> Any:

@@ -22,7 +22,7 @@ THREADS, ROUNDS, SIZE = 8, 60, 3
 
 
 class Interrupt(BaseException):
-    """As gevent's GreenletExit."""
+    """Stands for gevent's GreenletExit, which is no Exception."""
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -80,7 +80,7 @@ def _works(database: Database) -> bool:
 
 
 def test_large_pool_size_holds(fakedb: FakeDB, fake: MakeDatabase) -> None:
-    """S2: 300 of 300, and no more."""
+    """S2: a pool of 300 connections opens 300, and no more."""
     database = fake(pool_size=300, acquire_timeout=0.001)
     with ExitStack() as stack:
         for _ in range(300):

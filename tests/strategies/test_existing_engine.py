@@ -70,7 +70,7 @@ class TestShared:
         assert len(set(seen)) == 1
 
     def test_its_bound(self, engine_of: MakeEngine, shared: Callable[..., Database]) -> None:
-        """S2: no more are asked of the Engine than its pool may give: who comes then waits in wsgidb's queue."""
+        """S2: no more are asked of the Engine than its pool may give: further requests wait in wsgidb's queue."""
         database = shared(engine_of(pool_size=1, max_overflow=1), pool_size=9, acquire_timeout=0.01)
         with database.connection(), database.connection(), pytest.raises(DatabaseUnavailable, match="2 connections"):
             database.check()
@@ -265,7 +265,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("option", [{"connect_args": {"timeout": 1}}, {"init_sql": "SELECT 1"}], ids=repr)
     def test_what_the_engine_does_itself(self, shared: Callable[..., Database], option: dict[str, Any]) -> None:
-        """Its connections are made without us."""
+        """Options for connecting are refused: the Engine makes its connections itself."""
         (name,) = option
         told = f"{name}: the Engine makes its connections itself; give it to create_engine()"
         with pytest.raises(ConfigError, match=f"^{re.escape(told)}$"):
@@ -285,7 +285,7 @@ class TestRefused:
             shared(engine)
 
     def test_arguments(self, shared: Callable[..., Database]) -> None:
-        """Its pool is made already."""
+        """strategy_args are refused: the Engine has its pool already."""
         with pytest.raises(ConfigError, match=r"^strategy_args: strategy sqlalchemy takes none$"):
             shared(self.engine(), strategy_args={"use_lifo": True})
 

@@ -49,8 +49,8 @@ def test_collection_under_the_lock_takes_a_lost_body_back(
 def test_collection_before_waiting_serves_who_would_wait(
     make: MakeDatabase, fakedb: FakeDB, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3: a lost body that is collected when the pool was found empty, but before anybody waits, is waited for by
-    nobody: its connection serves at once."""
+    """S3: if a lost body is collected after the pool was found empty, but before the caller waits, the caller gets that
+    body's connection at once."""
     database = make(creator=fakedb.connect, strategy=strategy, pool_size=1, acquire_timeout=5)
     store: Any = database._engine.process.store
     lost: list[Any] = [Call(DatabaseMiddleware(streamed, database))]

@@ -113,7 +113,7 @@ class TestArguments:
             assert vars(made[0])
 
     def test_events(self, fake: MakeDatabase) -> None:
-        """QueuePool calls the listeners that it is given; a callable of arguments is asked."""
+        """QueuePool calls the listeners that it is given. strategy_args may be a callable."""
         seen: list[str] = []
 
         def checked_out(*_: Any) -> None:
@@ -125,7 +125,7 @@ class TestArguments:
 
     @pytest.mark.parametrize(("strategy", "name", "reason"), REFUSED)
     def test_refused(self, fake: MakeDatabase, strategy: str, name: str, reason: str) -> None:
-        """What would break a guarantee is refused by name, with the reason."""
+        """An argument that would break a guarantee is refused by name, with the reason."""
         with pytest.raises(ConfigError) as caught:
             fake(strategy=strategy, strategy_args={name: 1})
         assert str(caught.value) == f"strategy_args: {name} cannot be given; {reason}"
@@ -140,14 +140,14 @@ class TestArguments:
         ],
     )
     def test_unknown(self, fake: MakeDatabase, strategy: str, takes: str) -> None:
-        """What the library does not know either is an error that says what is taken."""
+        """An argument that the library does not know either is an error that names those that are taken."""
         with pytest.raises(ConfigError) as caught:
             fake(strategy=strategy, strategy_args={"colour": "red"})
         assert str(caught.value) == f"strategy_args: this strategy does not take 'colour'; it takes {takes}"
 
     @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in LIBRARIES])
     def test_no_library(self, fake: MakeDatabase, strategy: str) -> None:
-        """wsgidb's own strategies take none: their options are wsgidb's."""
+        """wsgidb's own strategies take no strategy_args: their options are wsgidb's."""
         with pytest.raises(ConfigError, match=f"^strategy_args: strategy {strategy} takes none$"):
             fake(strategy=strategy, strategy_args={"use_lifo": True})
 

@@ -84,7 +84,7 @@ def test_many_threads_do_not_storm_either(database: Database, server: Failing) -
 
 
 def test_fails_at_once_with_the_last_cause(database: Database, server: Failing) -> None:
-    """S5: in back-off, without a live connection, a request waits for nothing and is told why."""
+    """S5: during the back-off, if no connection is open, a request fails at once with the cause."""
     assert refused(database) == "cannot connect: OperationalError: server is down"
     assert "OperationalError: server is down" in refused(database)
     assert (database.stats().waits, database.stats().timeouts) == (0, 0)
@@ -140,7 +140,7 @@ def test_connect_cut_short_by_its_caller_does_not_count(
 def test_connect_that_failed_before_its_caller_was_out_of_time_counts(
     make: MakeDatabase, server: Failing, keeping: str, clock: Clock
 ) -> None:
-    """S5: however little of acquire_timeout was left to it."""
+    """S5: a connect that its caller's deadline cuts short begins no outage, however little time it had."""
     database = make(creator=server.connect, strategy=keeping, clock=clock, ping_after=1, acquire_timeout=1)
     server.up = True
     lease(database)
@@ -155,7 +155,7 @@ def test_connect_that_failed_before_its_caller_was_out_of_time_counts(
 def test_probe_that_is_interrupted_behind_its_connect(
     database: Database, server: Failing, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S5: wherever a signal ends a probe, the next request may be one."""
+    """S5: after a probe that a signal has interrupted, the next request may probe."""
     refused(database)
     clock.advance(LAST)
     server.up = True
@@ -287,7 +287,7 @@ def test_failed_connect_at_the_deadline_is_the_end(
 
 
 def test_last_live_connection_lost_fails_all_who_wait(make: MakeDatabase, server: Failing, clock: Clock) -> None:
-    """S5: when the last live connection is lost in an outage, who waited for it is told at once, not at a deadline."""
+    """S5: when the last live connection is lost in an outage, waiting callers fail at once."""
     database = make(creator=server.connect, pool_size=10, clock=clock, acquire_timeout=60)
     server.up = True
     with database.connection():

@@ -1,4 +1,4 @@
-"""Strategies and drivers of somebody else's: the document's examples work, and a broken contract is a clear error."""
+"""Strategies and drivers that applications bring: the document's examples work, a broken contract is a clear error."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TestTheDocumentsStrategy:
             database.check()
 
     def test_from_the_environment(self, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-        """One configuration word."""
+        """The class is given as one word of the configuration."""
         monkeypatch.setenv("MINE_URL", "sqlite:///shop.db")
         monkeypatch.setenv("MINE_STRATEGY", "lifo:Lifo")
         with Database.from_env("MINE_") as database:
@@ -107,7 +107,7 @@ class TestTheDocumentsDriver:
             assert (database.stats().connects, database.check() >= 0) == (1, True)
 
     def test_its_url(self, files: dict[str, str]) -> None:
-        """What it says of a bad one comes at start-up."""
+        """Its ConfigError for a bad url is raised at start-up."""
         by_name: Any = {"driver": "archive:Archive"}
         with pytest.raises(ConfigError, match=r"^url: takes archive:"):
             Database("archive://", **by_name)
@@ -150,7 +150,7 @@ def kind(value: object) -> str:
 
 @pytest.mark.parametrize("rubbish", ["a slot", 0, object(), (None, "why")], ids=kind)
 def test_take_returns_rubbish(fake: MakeDatabase, rubbish: Any) -> None:
-    """What is no slot is never used as one."""
+    """An object that is no slot is never used as one."""
     database = fake(strategy=broken(slot=rubbish))
     with pytest.raises(WsgiDBError, match="strategy Broken breaks the contract of a store: take\\(\\) returned"):
         database.check()
@@ -167,7 +167,7 @@ def test_take_returns_a_leased_slot(fake: MakeDatabase) -> None:
 
 @pytest.mark.parametrize("rubbish", [True, "closed", (None, "why"), (Slot(), "empty"), (1, 2, 3)], ids=kind)
 def test_put_returns_rubbish(fake: MakeDatabase, rubbish: Any) -> None:
-    """The request hears of it, rather than that a connection is lost without a word."""
+    """The request gets an error, instead of a connection that is lost silently."""
     database = fake(strategy=broken(unwanted=rubbish))
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -200,7 +200,7 @@ def test_nothing_to_wait_for(fake: MakeDatabase) -> None:
     ids=str,
 )
 def test_no_such_class(option: str, value: Any, message: str) -> None:
-    """What is no strategy or driver is refused at start-up, by its name."""
+    """A class that is no strategy or driver is refused at start-up, by its name."""
     with pytest.raises(ConfigError, match=message):
         Database("sqlite:///x.db", **{option: value})
 

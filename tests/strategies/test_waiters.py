@@ -1,4 +1,4 @@
-"""S3: who waits for a connection is served in order, and nothing that is handed over gets lost."""
+"""S3: callers that wait for a connection are served in order, and nothing that is handed over gets lost."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from wsgidb import Database, DatabaseUnavailable, PoolOverloaded, PoolTimeout
 
 
 class Interrupted(BaseException):
-    """As a worker's timeout that strikes while its thread waits."""
+    """Stands for a worker's timeout that is raised while its thread waits."""
 
 
 def queue_up(database: Database, number: int, served: list[int]) -> Worker:
-    """A thread that is known to wait, behind all who wait already."""
+    """Start a thread, and return when it waits behind all others."""
 
     def request() -> None:
         with database.connection() as conn:
@@ -50,7 +50,7 @@ def test_waiters_are_served_in_order(fake: MakeDatabase) -> None:
 
 
 def test_newcomer_does_not_barge_in(fake: MakeDatabase) -> None:
-    """S3: a thread that releases and asks again at once comes after those who wait."""
+    """S3: a thread that releases and asks again at once comes after those that wait already."""
     database = fake(pool_size=1, acquire_timeout=60)
     served: list[int] = []
     with database.connection():
@@ -62,7 +62,7 @@ def test_newcomer_does_not_barge_in(fake: MakeDatabase) -> None:
 
 
 def test_discarded_connection_makes_room_for_the_first_waiter(fake: MakeDatabase, fakedb: FakeDB) -> None:
-    """S3: a connection that is discarded at release gives its place, a new connection, to who waits."""
+    """S3: a connection that is discarded at release frees its place, and the first waiting caller opens a new one."""
     database = fake(pool_size=1, acquire_timeout=60)
     served: list[int] = []
     fakedb.fail("rollback", FakeDB.OperationalError("no"))
@@ -74,7 +74,7 @@ def test_discarded_connection_makes_room_for_the_first_waiter(fake: MakeDatabase
 
 
 def test_waiter_that_could_not_connect_keeps_its_turn(fake: MakeDatabase, fakedb: FakeDB) -> None:
-    """S3: a waiter that is handed a place, fails to connect and must wait again is served before who came later."""
+    """S3: a waiter that is handed a place, fails to connect and must wait again is served before later ones."""
     database = fake(pool_size=2, acquire_timeout=60)
     served: list[int] = []
     keeper, broken = database.lease(), database.lease()
@@ -90,7 +90,7 @@ def test_waiter_that_could_not_connect_keeps_its_turn(fake: MakeDatabase, fakedb
 
 
 def test_waiters_are_served_by_deadline(fake: MakeDatabase, clock: Clock) -> None:
-    """S3: whose deadline is earlier comes first, wherever in the queue that is; of equal ones who came first."""
+    """S3: the caller with the earlier deadline is served first; of equal ones, the one that came first."""
     database = fake(pool_size=1, clock=clock)
     store = database._engine.process.store
     served: list[int] = []
@@ -233,7 +233,7 @@ def test_exhausted_pool_is_logged_now_and_then(
 
 
 def test_closed_database_is_no_exhausted_pool(fake: MakeDatabase, caplog: pytest.LogCaptureFixture) -> None:
-    """S7: who waited when the Database was closed is no WARNING."""
+    """S7: a caller that was waiting when the Database was closed is logged as no exhausted pool."""
     database = fake(pool_size=1, acquire_timeout=60)
     with database.connection():
         waiter = queue_up(database, 1, [])
@@ -244,7 +244,7 @@ def test_closed_database_is_no_exhausted_pool(fake: MakeDatabase, caplog: pytest
 
 
 def test_connection_handed_over_is_not_pinged(fake: MakeDatabase, fakedb: FakeDB, clock: Clock) -> None:
-    """C4: who waited gets a connection that was used a moment ago, and so needs no ping."""
+    """C4: a caller that waited gets a connection that was used a moment ago, and so needs no ping."""
     database = fake(pool_size=1, acquire_timeout=60, ping_after=1, clock=clock)
     with database.connection():
         waiter = queue_up(database, 1, [])
@@ -268,7 +268,7 @@ def test_interrupted_acquire_frees_its_place(fake: MakeDatabase, fakedb: FakeDB,
 
 
 class LastMoment:
-    """In place of a waiter's lock: something happens in the very moment in which waiting ends otherwise."""
+    """Replaces a waiter's lock, so that something happens in the very moment in which its waiting ends otherwise."""
 
     happens: Any = None
     patience = 0.0
@@ -387,7 +387,7 @@ def test_interrupted_waiter_leaves_the_queue(fake: MakeDatabase) -> None:
 
 
 def test_waiters_fail_when_the_database_is_closed(fake: MakeDatabase) -> None:
-    """S7: close() fails who waits at once, and who comes later; what is leased is closed as it comes back."""
+    """S7: close() fails waiting callers at once, and later ones; a leased connection is closed as it comes back."""
     database = fake(pool_size=1, acquire_timeout=60)
     served: list[int] = []
     with database.connection():

@@ -33,7 +33,7 @@ def test_who_could_not_connect_tries_again(fake: MakeDatabase, fakedb: FakeDB, s
 def test_a_place_that_becomes_free_in_backoff(
     fake: MakeDatabase, clock: Clock, monkeypatch: pytest.MonkeyPatch, impatient: bool
 ) -> None:
-    """Who waits learns of it, and takes it when the back-off is over; also where who was first gave up before."""
+    """A waiting caller takes it when the back-off is over, even if the caller before it has given up."""
     monkeypatch.setattr("wsgidb.pool.backoff.FIRST", 0.8)
     database = fake(pool_size=2, clock=clock)
     process = database._engine.process

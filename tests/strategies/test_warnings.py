@@ -1,4 +1,4 @@
-"""thread-local says so where it makes no sense, and only there."""
+"""thread-local logs a warning on servers where it makes no sense, and only there."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_thread_per_request(
     server_class: type[WSGIServer],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """thread-local warns once where each request has a thread of its own; nothing else warns, and nowhere else."""
+    """thread-local warns once on a server that starts a thread for each request; nothing else warns."""
 
     def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         run(environ["db.conn"], "SELECT 1")
