@@ -12,8 +12,8 @@ import psycopg
 import psycopg.copy
 import pytest
 
-from drivers.cases import READ, WRITE, OnServer, over, run
-from wsgidb import ConnectionReturned, Database
+from drivers.cases import READ, WRITE, OnServer, database, over, run
+from wsgidb import ConnectionReturned
 
 POSTGRESQL = "postgresql"
 
@@ -155,16 +155,76 @@ def test_what_is_kept_is_refused(backend: OnServer, keep: str) -> None:
     """It is the ended lease's for ever, also when the connection is another lease's by then, whose transaction it does
     not reach."""
     make, use = KEPT[keep]
-    with Database(**backend.options, pool_size=1) as database:
-        with database.connection() as conn:
+    with database(backend) as made:
+        with made.connection() as conn:
             kept = make(conn)
-        with database.connection() as conn:
+        with made.connection() as conn:
             run(conn, WRITE)
             with pytest.raises(ConnectionReturned):
                 use(kept)
             assert run(conn, READ) == [(11,)]
             conn.commit()
         assert backend.stored == 11
+
+
+class Value:
+    """What no other statement of psycopg's has for a parameter."""
+
+
+VALUE = Value()
+WITH_VALUE = "SELECT %s::int4 FROM generate_series(1, 3)"
+
+
+def copied_with(conn: Any) -> None:
+    with conn.cursor().copy("COPY (SELECT 1) TO STDOUT") as copy:
+        copy.set_types(["int4"])
+        assert [*copy.rows()] == [(1,)]
+
+
+def named_with(conn: Any) -> None:
+    with conn.cursor("named") as cursor:
+        cursor.execute(WITH_VALUE, (VALUE,))
+        cursor.fetchone()
+        cursor.fetchmany(1)
+        assert [*cursor] == [(1,)]
+
+
+ENTRIES: dict[str, Callable[[Any], object]] = {
+    "conn.execute()": lambda conn: conn.execute(WITH_VALUE, (VALUE,)),
+    "execute()": lambda conn: conn.cursor().execute(WITH_VALUE, (VALUE,)),
+    "by hand": lambda conn: psycopg.Cursor(conn).execute(WITH_VALUE, (VALUE,)),
+    "executemany()": lambda conn: conn.cursor().executemany(WITH_VALUE, [(VALUE,), (VALUE,)]),
+    "stream()": lambda conn: [*conn.cursor().stream(WITH_VALUE, (VALUE,))],
+    "copy()": copied_with,
+    "a named cursor": named_with,
+}
+
+
+@over(POSTGRESQL)
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_each_statement_and_fetch_enters(backend: OnServer, entry: str) -> None:
+    """While psycopg is at work for a cursor, the record of the connection names its lease. So the end of the lease sees
+    it, and a thread that comes later is refused."""
+    seen: list[Any] = []
+
+    class Dumper(psycopg.adapt.Dumper):
+        def dump(self, obj: Any) -> bytes:
+            seen.append([*users])
+            return b"1"
+
+    class Loader(psycopg.adapt.Loader):
+        def load(self, data: Any) -> int:
+            seen.append([*users])
+            return 1
+
+    with database(backend) as made, made.connection() as conn:
+        users = conn.driver_connection._seen.users
+        conn.adapters.register_dumper(Value, Dumper)
+        if entry in ("copy()", "a named cursor"):  # other cursors load their rows without the server
+            conn.adapters.register_loader("int4", Loader)
+        ENTRIES[entry](conn)
+        assert seen
+        assert all(each == [conn] for each in seen)
 
 
 def handed_out(conn: Any) -> list[Any]:
@@ -181,7 +241,7 @@ def handed_out(conn: Any) -> list[Any]:
 @over(POSTGRESQL)
 def test_what_is_handed_out_names_the_lease(backend: OnServer) -> None:
     """No ``connection`` of psycopg's objects is the driver's own connection."""
-    with Database(**backend.options) as database, database.connection() as conn:
+    with database(backend) as made, made.connection() as conn:
         assert [each.connection is conn for each in handed_out(conn)] == [True] * 8
         conn.cursor_factory = lambda connection, **options: psycopg.ClientCursor(connection, **options)
         assert conn.cursor().connection is conn
@@ -197,7 +257,7 @@ class Mine(psycopg.ClientCursor[Any]):
 @over(POSTGRESQL)
 def test_classes_and_formats_are_the_drivers(backend: OnServer) -> None:
     """The lease adds nothing to what psycopg's own connection and cursors show."""
-    with Database(**backend.options) as database, database.connection() as lease:
+    with database(backend) as made, made.connection() as lease:
         conn: Any = lease
         assert (conn.cursor_factory, conn.server_cursor_factory) == (psycopg.Cursor, psycopg.ServerCursor)
         assert type(conn.cursor()) is psycopg.Cursor
@@ -216,17 +276,17 @@ def test_classes_and_formats_are_the_drivers(backend: OnServer) -> None:
 @pytest.mark.parametrize("name", ["closed", "broken", "info", "connection"])
 def test_an_attribute_that_psycopg_refuses_to_set_costs_nothing(backend: OnServer, name: str) -> None:
     """The error is the handler's affair; the connection stays in the pool."""
-    with Database(**backend.options, pool_size=1) as database:
-        with database.connection() as conn, pytest.raises(AttributeError):
+    with database(backend) as made:
+        with made.connection() as conn, pytest.raises(AttributeError):
             setattr(conn, name, 1)
-        assert (database.stats().open, database.stats().discards) == (1, {})
+        assert (made.stats().open, made.stats().discards) == (1, {})
 
 
 @over(POSTGRESQL)
 def test_after_the_lease_it_says_that_it_is_closed(backend: OnServer) -> None:
     """Clean-up code asks before it closes."""
-    with Database(**backend.options) as database:
-        with database.connection() as conn:
+    with database(backend) as made:
+        with made.connection() as conn:
             assert (conn.closed, conn.broken) == (False, False)
             conn.close()
             assert (conn.closed, conn.broken) == (True, False)
@@ -237,9 +297,9 @@ def test_after_the_lease_it_says_that_it_is_closed(backend: OnServer) -> None:
 def test_a_cursor_class_of_one_request_is_garbage_after_it(backend: OnServer) -> None:
     """A view that makes a class for each request must not fill the memory."""
     gone: list[weakref.ref[type]] = []
-    with Database(**backend.options, pool_size=1) as database:
+    with database(backend) as made:
         for _ in range(3):
-            with database.connection() as conn:
+            with made.connection() as conn:
                 cls = type("Passing", (psycopg.ClientCursor,), {})
                 conn.cursor_factory = cls
                 with suppress(psycopg.Error):
