@@ -78,6 +78,8 @@ COMMIT_FAILS = {
     "deadline": Fault("&db=hasty", answer=lambda mariadb: b""),
     "lost before": Fault("&swallow=1", answer=lambda mariadb: DEADLOCK, statement=FAILING),
 }
+REFUSED = "1213"
+"""The server has rolled back and says so: the commit fails, and the connection is as good as before."""
 RAISES = {name: Fault(f"&raise={place}") for name, place in
           {"raises before": "before", "raises within": "middle", "raises after": "after"}.items()}  # fmt: skip
 VETOES = {"404": Fault("&status=404"), "veto": Fault("&veto=yes"), "veto raises": Fault("&veto=raise")}
@@ -177,7 +179,7 @@ class Cell:
         return "200?" if self.impossible else "cut"
 
     def failed_commits(self) -> int:
-        """How many connections were discarded for it."""
+        """How many connections were discarded because a commit failed."""
         return self._discards("commit failed")
 
     def other_discards(self) -> int:

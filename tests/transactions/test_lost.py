@@ -83,7 +83,7 @@ def everything(conn: Any, bank: Any) -> None:
         conn.commit,
         lambda: bank.begin(conn),
         lambda: bank.flip(conn, True),
-        lambda: conn.ping(reconnect=True),
+        lambda: conn.ping(True),
     ):
         with suppress(*bank.errors, TransactionLost):
             call()
@@ -115,7 +115,7 @@ def test_work_after_the_loss_is_the_handlers_own_affair(bank: MariaDBBank, lose:
 @pytest.mark.parametrize("kind", ["pymysql"], indirect=True)
 @pytest.mark.parametrize(
     "command",
-    [lambda conn: conn.ping(reconnect=False), lambda conn: conn.select_db("test")],
+    [lambda conn: conn.ping(False), lambda conn: conn.select_db("test")],
     ids=["ping()", "select_db()"],
 )
 def test_what_is_no_statement_commits_nothing(bank: MariaDBBank, command: Callable[[Any], object]) -> None:

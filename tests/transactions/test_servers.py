@@ -25,6 +25,7 @@ from transactions.cells import (
     MAY_NOTICE_LEAVING,
     NOTICES_LEAVING,
     OUR_500,
+    REFUSED,
     TEXT,
     Cell,
     Site,
@@ -61,7 +62,7 @@ def judge(cell: Cell) -> None:
     """The laws, one cell at a time."""
     body, fault, reply = cell.body, cell.fault, cell.reply
     assert cell.other_discards() == 0
-    assert cell.failed_commits() == (fault in COMMIT_FAILS)
+    assert cell.failed_commits() == (fault in COMMIT_FAILS and fault != REFUSED)
     assert sum(each["idle"] for each in cell.after) == sum(each["open"] for each in cell.after)
     if reply is None:
         if body.held:
