@@ -115,7 +115,7 @@ def test_work_after_the_loss_is_the_handlers_own_affair(bank: MariaDBBank, lose:
 @pytest.mark.parametrize("kind", ["pymysql"], indirect=True)
 @pytest.mark.parametrize(
     "command",
-    [lambda conn: conn.ping(False), lambda conn: conn.select_db("test")],
+    [lambda conn: conn.ping(reconnect=False), lambda conn: conn.select_db("test")],
     ids=["ping()", "select_db()"],
 )
 def test_what_is_no_statement_commits_nothing(bank: MariaDBBank, command: Callable[[Any], object]) -> None:
@@ -244,7 +244,7 @@ def test_a_commit_on_a_lost_connection_is_refused(bank: MariaDBBank, lose: Step)
         with pytest.raises(TransactionLost, match="connection was lost"):
             conn.commit()
         with pytest.raises((TransactionLost, *bank.errors)):
-            conn.ping(reconnect=True)
+            conn.ping(True)
         with pytest.raises(TransactionLost, match="connection was lost"):
             conn.commit()
 
