@@ -48,7 +48,7 @@ ORDER = [
     *("keywords", "database"),
     *("wsgi.exchange", "wsgi.response", "wsgi.middleware", "wsgi"),
     "wsgidb",
-    *("testing", "pytest_plugin", "paste"),
+    *("health", "testing", "pytest_plugin", "paste"),
     *("cli.server", "cli.commands", "cli", "__main__"),
 ]
 
@@ -195,7 +195,7 @@ def test_the_environment_is_read_in_one_module() -> None:
 
 def test_start_response_is_known_to_the_wsgi_side_only() -> None:
     """Layout: the rest could serve another protocol."""
-    assert {"wsgi.middleware"} <= users("start_response") <= {"wsgi.middleware", "wsgi.exchange"}
+    assert {"wsgi.middleware"} <= users("start_response") <= {"wsgi.middleware", "wsgi.exchange", "health"}
 
 
 def test_importing_the_package_imports_no_driver_and_nothing_of_others() -> None:

@@ -134,10 +134,11 @@ class Database:
         return lease is self._engine
 
     def check(self) -> float:
-        """Acquire a connection, ping it, and return how many seconds the ping took. It is meant for health pages.
+        """Acquire a connection, ping it, and return how many seconds the ping took.
 
-        Blocks for up to acquire_timeout, and then for up to ping_timeout seconds. Raises DatabaseUnavailable if no
-        connection can be acquired or if the ping fails.
+        It waits for a connection as a request does, so that it fails where the pool is merely busy: health checks use
+        `wsgidb.health`, which never waits for one. Blocks for up to acquire_timeout, and then for up to ping_timeout
+        seconds. Raises DatabaseUnavailable if no connection can be acquired or if the ping fails.
 
         >>> with Database("sqlite:///shop.db") as database:
         ...     database.check() < 2
@@ -156,6 +157,19 @@ class Database:
             raise
         finally:
             self._engine.release(slot)
+
+    def probe(self) -> bool:
+        """Find out whether the database answers, by a connection that is idle or can be opened. Return False if all
+        connections are in use; it never waits for one of them. `wsgidb.health` makes health checks of it.
+
+        Blocks for up to ping_timeout or connect_timeout seconds, whichever is longer. Raises DatabaseUnavailable if the
+        database does not answer, and does so at once while no connection may be opened yet after a failure.
+
+        >>> with Database("sqlite:///shop.db", pool_size=1) as database, database.connection():
+        ...     database.probe()
+        False
+        """
+        return self._engine.probe()
 
     def stats(self) -> Stats:
         """Return a snapshot of this process's counters. It makes no round trip to the server.

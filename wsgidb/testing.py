@@ -46,9 +46,16 @@ class _Engine(Engine):
     unavailable = False
 
     def acquire(self) -> Slot:
+        self._pretend()
+        return super().acquire()
+
+    def probe(self) -> bool:
+        self._pretend()
+        return super().probe()
+
+    def _pretend(self) -> None:
         if self.unavailable:
             raise DatabaseUnavailable("the sandbox is in an outage()")
-        return super().acquire()
 
 
 class SandboxDatabase(Database):
@@ -93,8 +100,8 @@ class SandboxDatabase(Database):
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Refuse every acquire with DatabaseUnavailable inside the ``with`` block. A connection that is already leased
-        keeps working.
+        """Refuse every acquire with DatabaseUnavailable inside the ``with`` block, and let health checks fail. A
+        connection that is already leased keeps working.
 
         >>> with SandboxDatabase("sqlite:///test.db") as database, database.outage(), database.connection():
         ...     pass

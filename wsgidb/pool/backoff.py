@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 from weakref import ref
 
+from ..errors import DatabaseUnavailable
+
 FIRST, LAST = 0.05, 1.0
 """Seconds until the first retry, and the most seconds until any later one. Each interval is shortened at random by up
 to half."""
@@ -41,11 +43,16 @@ class Backoff:
         self._clock = clock
         self._failures = 0  # the failure that began the outage, and the failed probes since then
         self._retry_at = 0.0
-        self._began = 0.0
         self._all_failures = 0  # those of attempts that were under way together, too
         self._probe: Callable[[], Attempt | None] = _none
         self.cause: str | None = None
         """The text of the latest failure, or None while connecting works."""
+        self.began = 0.0
+        """When the latest outage began."""
+
+    def refusal(self) -> DatabaseUnavailable:
+        """The error for what needs a connection while an attempt would be refused."""
+        return DatabaseUnavailable(f"not connecting again yet; last failure to connect: {self.cause}")
 
     def holds(self) -> bool:
         """Whether an attempt would be refused now."""
@@ -69,7 +76,7 @@ class Backoff:
 
     def succeeded(self) -> Outage | None:
         """Note that an attempt succeeded. Returns the outage that this ends, if there was one."""
-        outage = Outage(self._clock() - self._began, self._all_failures) if self._failures else None
+        outage = Outage(self._clock() - self.began, self._all_failures) if self._failures else None
         self._failures = self._all_failures = 0
         self._probe = _none
         self.cause = None
@@ -83,7 +90,7 @@ class Backoff:
         self.cause = cause
         self._all_failures += 1
         if begins:
-            self._began = self._clock()
+            self.began = self._clock()
         if begins or self._probe() is attempt:
             self._failures += 1
             longest = min(LAST, FIRST * 2.0 ** min(self._failures - 1, 10))

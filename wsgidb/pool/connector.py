@@ -54,9 +54,8 @@ class Connector:
         attempt = Attempt()
         try:
             with process.lock:
-                cause = process.backoff.cause
                 if not process.backoff.begin(attempt):
-                    raise DatabaseUnavailable(f"not connecting again yet; last failure to connect: {cause}")
+                    raise process.backoff.refusal()
             self._connect(slot, process, deadline, attempt)
         finally:  # also if it was interrupted: else no other attempt would ever be made
             with process.lock:
@@ -124,11 +123,11 @@ class Connector:
 
     # -- validate
 
-    def validate(self, slot: Slot, deadline: float) -> None:
+    def validate(self, slot: Slot, deadline: float, ping: bool = False) -> None:
         """Check a connection for which the free check alone is not enough. Leaves the slot empty if it must not be
         used.
 
-        May ping, which blocks up to ping_timeout, but not beyond the deadline."""
+        May ping, and does so in any case with `ping`, which blocks up to ping_timeout, but not beyond the deadline."""
         process: Process = slot.process
         now = self._clock()
         if now >= slot.expires:
@@ -142,7 +141,7 @@ class Connector:
             return self.discard(slot, "check failed")
         if slot.used < process.unanswered:
             return self.discard(slot, "idle when a ping was not answered")
-        if readable or now >= slot.used + self._ping_after:
+        if ping or readable or now >= slot.used + self._ping_after:
             self._ping(slot, process, now, deadline)
 
     def _ping(self, slot: Slot, process: Process, now: float, deadline: float) -> None:

@@ -7,6 +7,7 @@
            └ connector.open ─ backoff.begin ─ driver.connect ─ slot.fill, into an empty slot     DatabaseUnavailable
 
     commit ──── the lease's calls and cursors end ── driver.commit                         TransactionLost
+    probe ───── store.take ── connector.validate or open ── store.put, for health checks   DatabaseUnavailable
     release ─ _clean ─ the lease's calls and cursors end ─ driver.inspect ─ driver.rollback or reset ─ driver.put_back
        ├ clean: store.put ── it may return another slot, which is too old: connector.retire ── store.put
        └ else: connector.discard ── store.put, empty
@@ -186,10 +187,7 @@ class Engine:
         if reason is None:
             unwanted = process.store.put(slot)
             if unwanted is not None:
-                try:
-                    self._connector.retire(*unwanted)
-                finally:
-                    process.store.put(unwanted[0])  # even if closing was interrupted
+                self._retire(process, *unwanted)
 
     def release_committed(self, slot: Slot) -> None:
         """Take back a connection whose work is committed. What fails from here on must not make a success an error, so
@@ -251,6 +249,50 @@ class Engine:
             self._connector.discard(slot, reason)
         finally:
             process.store.put(slot)
+
+    def _retire(self, process: Process, slot: Slot, reason: str) -> None:
+        """Close a good connection and free its place."""
+        try:
+            self._connector.retire(slot, reason)
+        finally:
+            process.store.put(slot)  # even if closing was interrupted
+
+    # -- health checks
+
+    def probe(self) -> bool:
+        """Find out whether the database answers, by an idle connection or, where there is a place for one, by a new
+        one. Never waits for a connection that others use. Returns False if all of them are in use, which is no bad
+        sign.
+
+        A connection that was used within ping_after is proof enough, unless connecting fails at present. Blocks up to
+        ping_timeout or connect_timeout, whichever is longer. Raises DatabaseUnavailable, and does so at once during the
+        back-off."""
+        process = self.process
+        slot = process.store.take()
+        if slot is None:
+            outage = process.outage()
+            if outage is not None:
+                raise outage
+            return False
+        deadline = self._clock() + max(self.settings.ping_timeout, self.settings.connect_timeout)
+        try:
+            if slot.raw is not None:
+                ping = self.settings.ping_after is None or process.backoff.cause is not None
+                self._connector.validate(slot, deadline, ping)
+            if slot.raw is None:
+                self._connector.open(slot, process, deadline)
+        except DatabaseUnavailable:
+            process.store.put(slot)
+            if process.backoff.cause is not None and process.outage() is None:
+                return False  # the server grants fewer connections than the pool may have, and these are in use
+            raise
+        except BaseException:
+            self._discard(process, slot, "interrupted")
+            raise
+        unwanted = process.store.put(slot)
+        if unwanted is not None:
+            self._retire(process, *unwanted)
+        return True
 
     # -- the end of threads, and of all
 

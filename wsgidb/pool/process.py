@@ -13,6 +13,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..drivers.activity import INHERITED
+from ..errors import DatabaseUnavailable
 from ..forks import NOBODY, keep_for_ever
 from ..strategies import Slot, Store, store_class
 from .backoff import Backoff
@@ -67,6 +68,14 @@ class Process:
     def held_until(self) -> float:
         """The time until which no connection can be opened, if one that is open may come back meanwhile; else 0."""
         return self.backoff.held_until() if self.open else 0.0
+
+    def outage(self) -> DatabaseUnavailable | None:
+        """The error for what needs a connection while connecting fails. None while it works, and while the server only
+        refuses further connections: one that is open was given back since connecting began to fail."""
+        with self.lock:
+            if self.backoff.cause is None or any(slot.used > self.backoff.began for slot in self.open):
+                return None
+            return self.backoff.refusal()
 
     # -- forks
 
