@@ -183,7 +183,10 @@ class TestShared:
             gc.collect()
             return pool() is not None
 
-        assert in_child(child) is True
+        try:
+            assert in_child(child) is True
+        finally:
+            kept[0].dispose()
 
     def test_pid_of_an_ancestor(self, engine_of: MakeEngine, shared: Callable[..., Database]) -> None:
         """S6: a descendant with the pid that an ancestor had does not use that one's pool."""
