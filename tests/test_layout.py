@@ -46,7 +46,7 @@ ORDER = [
     *("lease.proxy", "lease.classes", "lease"),
     *("observe.durations", "observe.opentelemetry", "observe.telemetry", "observe"),
     *("keywords", "database"),
-    *("wsgi.exchange", "wsgi.response", "wsgi.middleware", "wsgi"),
+    *("wsgi.exchange", "wsgi.response", "wsgi.timing", "wsgi.middleware", "wsgi"),
     "wsgidb",
     *("health", "testing", "pytest_plugin", "paste"),
     *("cli.server", "cli.commands", "cli", "__main__"),

@@ -64,7 +64,7 @@ class Database:
         if not isinstance(url, Settings):
             url = Settings.of({**options, **({} if url is None else {"url": url})})
         self.settings = url
-        self._clock = clock
+        self.clock = clock
         self._driver = self._make_driver()
         self._proxies = ProxyClasses(self._driver)
         engine_class = self._engine_class
@@ -79,7 +79,7 @@ class Database:
         self._finalize = weakref.finalize(self, self._engine.close)  # also at the exit of the interpreter
 
     def _make_driver(self) -> Driver:
-        return make_driver(self.settings, self._clock)
+        return make_driver(self.settings, self.clock)
 
     @classmethod
     def from_env(cls, prefix: str = "WSGIDB_") -> Database:
@@ -146,9 +146,9 @@ class Database:
         """
         slot = self._engine.acquire()
         try:
-            began = self._clock()
+            began = self.clock()
             self._driver.ping(slot.raw, began + self.settings.ping_timeout)
-            return self._clock() - began
+            return self.clock() - began
         except Exception as error:
             slot.fault = "ping failed"
             raise DatabaseUnavailable(f"ping failed: {type(error).__name__}: {error}") from error
@@ -178,7 +178,7 @@ class Database:
         ...     database.stats().leased
         1
         """
-        return snapshot(self._engine.process, self._clock())
+        return snapshot(self._engine.process, self.clock())
 
     def close(self) -> None:
         """Close idle connections, and refuse waiting and later callers with DatabaseUnavailable. A leased connection is

@@ -134,6 +134,9 @@ class MiddlewareOptions(TypedDict, total=False):
     on_unavailable: Callable[[Environ, Any], Any] | Literal["raise"] | None
     """What answers a request for which no connection can be acquired: a WSGI application, or raise, which raises
     DatabaseUnavailable. Without it, the answer is a plain 503. Default: None."""
+    server_timing: bool
+    """Whether responses get the header Server-Timing, which browsers show: the time of the request's statements (db)
+    and the time that it waited for its connection (db-wait). Default: False."""
 
 
 class SandboxOptions(ConnectionOptions, MiddlewareOptions, total=False):

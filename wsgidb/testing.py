@@ -95,7 +95,7 @@ class SandboxDatabase(Database):
             super().__init__(url, **given)
 
     def _make_driver(self) -> Driver:
-        self._sandbox = _Sandbox(self.settings, self._clock)
+        self._sandbox = _Sandbox(self.settings, self.clock)
         return self._sandbox
 
     @contextmanager

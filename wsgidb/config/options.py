@@ -223,6 +223,13 @@ class Options:
         "DatabaseUnavailable. Without it, the answer is a plain 503.",
         of="middleware",
     )
+    server_timing: bool = option(
+        False,
+        values.flag,
+        "Whether responses get the header Server-Timing, which browsers show: the time of the request's statements "
+        "(db) and the time that it waited for its connection (db-wait).",
+        of="middleware",
+    )
 
 
 OPTIONS = {option.name: option for option in fields(Options)}

@@ -1,13 +1,15 @@
 """The connection that a handler sees: a thin proxy over the driver's own, for the time of one lease.
 
-Two attributes are all its state. ``_wsgidb_raw`` is the driver's connection while the handler may use it.
-``_wsgidb_slot`` is what has to go back to the engine, or a `FirstUse` as long as nothing was acquired.
+Two attributes are its state. ``_wsgidb_raw`` is the driver's connection while the handler may use it. ``_wsgidb_slot``
+is what has to go back to the engine, or a `FirstUse` as long as nothing was acquired. ``_wsgidb_executed`` is set where
+the handler has given its connection back early: see `executed`.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import FunctionType
@@ -33,7 +35,8 @@ class ConnectionProxy:
     reach the connection once the lease has ended, in whatever thread.
     """
 
-    __slots__ = ("__weakref__", "_wsgidb_raw", "_wsgidb_slot")
+    __slots__ = ("__weakref__", "_wsgidb_executed", "_wsgidb_raw", "_wsgidb_slot")
+    _wsgidb_executed: Any
     _wsgidb_raw: Any
     _wsgidb_slot: Any
 
@@ -77,12 +80,13 @@ class ConnectionProxy:
         if engine is None:
             return
         if engine.commits:
-            slot = _slot_of(self)
+            slot = slot_of(self)
             _cancel_first_use(slot)
             with suppress(AttributeError):  # never acquired, or closed before
                 _drop_raw(self)  # the slot still has to be settled
                 slot.activity.end_lease()
         else:
+            _set_executed(self, executed(self))
             settle(self, success=True)
 
     @property
@@ -99,7 +103,7 @@ class ConnectionProxy:
 
     @property  # type: ignore[misc]  # isinstance() sees the driver's class
     def __class__(self) -> Any:
-        pending = _slot_of(self)
+        pending = slot_of(self)
         if type(pending) is FirstUse:  # to look at it is no use of it
             known = pending.engine.driver.connection_class
             return type(self) if known is object else known
@@ -115,7 +119,7 @@ class ConnectionProxy:
         try:
             return f"<wsgidb connection: {_get_raw(self)!r}>"
         except AttributeError:
-            return f"<wsgidb connection: {'not acquired yet' if type(_slot_of(self)) is FirstUse else 'returned'}>"
+            return f"<wsgidb connection: {'not acquired yet' if type(slot_of(self)) is FirstUse else 'returned'}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("a leased connection cannot be copied or pickled")
@@ -128,6 +132,8 @@ class ConnectionProxy:
 _raw_member, _slot_member = vars(ConnectionProxy)["_wsgidb_raw"], vars(ConnectionProxy)["_wsgidb_slot"]
 _set_raw, _drop_raw, _get_raw = _raw_member.__set__, _raw_member.__delete__, _raw_member.__get__
 _set_slot, _drop_slot, _get_slot = _slot_member.__set__, _slot_member.__delete__, _slot_member.__get__
+_executed_member = vars(ConnectionProxy)["_wsgidb_executed"]
+_set_executed, _get_executed = _executed_member.__set__, _executed_member.__get__
 
 
 _new = object.__new__  # calling a class costs twice as much
@@ -135,6 +141,9 @@ _new = object.__new__  # calling a class costs twice as much
 
 class FirstUse:
     """Stands in for the slot until the first use acquires it."""
+
+    acquire: Callable[[], Slot] | None = None
+    """What acquires in place of the engine, where that is timed."""
 
     def __init__(self, engine: Engine, request: Request | None) -> None:
         self.engine = engine
@@ -174,11 +183,11 @@ def call(proxy: ConnectionProxy, function: Any, *args: Any, **kwargs: Any) -> An
 
 def _raw_of(proxy: ConnectionProxy) -> Any:
     """The driver's connection of a lease that has none now: acquired, or refused."""
-    pending = _slot_of(proxy)
+    pending = slot_of(proxy)
     if type(pending) is FirstUse:
         with pending.lock:
-            if _slot_of(proxy) is pending and not pending.over:  # else another thread of this request was quicker
-                slot = pending.engine.acquire()
+            if slot_of(proxy) is pending and not pending.over:  # else another thread of this request was quicker
+                slot = (pending.acquire or pending.engine.acquire)()
                 if pending.over:  # the lease has ended while it acquired
                     pending.engine.release(slot)
                 else:
@@ -190,16 +199,29 @@ def _raw_of(proxy: ConnectionProxy) -> Any:
         raise ConnectionReturned(RETURNED) from None
 
 
-def _slot_of(proxy: ConnectionProxy) -> Any:
+def slot_of(proxy: ConnectionProxy) -> Any:
+    """The slot of a lease, or its `FirstUse` as long as nothing was acquired; None when the lease is over."""
     try:
         return _get_slot(proxy)
     except AttributeError:
         return None
 
 
+def executed(proxy: ConnectionProxy) -> float | None:
+    """How many seconds the connection of a lease has executed statements until now, earlier leases included, or until
+    its handler gave it back early. None where nothing was acquired, or the lease was settled."""
+    slot = slot_of(proxy)
+    if slot is not None:
+        return None if type(slot) is FirstUse else slot.activity.seconds
+    try:
+        return _get_executed(proxy)  # type: ignore[no-any-return]
+    except AttributeError:
+        return None
+
+
 def engine_of(proxy: ConnectionProxy) -> Engine | None:
     """The engine of a lease; None when the lease is over."""
-    slot = _slot_of(proxy)
+    slot = slot_of(proxy)
     return None if slot is None else slot.engine
 
 
@@ -238,7 +260,7 @@ def interrupt(proxy: ConnectionProxy, error: BaseException | None) -> None:
     An error that is no Exception may have interrupted a statement: then the connection is discarded. Closing a
     generator (GeneratorExit) interrupts nothing."""
     if error is not None and not isinstance(error, (Exception, GeneratorExit)):
-        slot = _slot_of(proxy)
+        slot = slot_of(proxy)
         if slot is not None and type(slot) is not FirstUse:
             slot.fault = "interrupted"
     settle(proxy, success=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ..lease.proxy import ConnectionProxy, engine_of, interrupt
 from ..strategies import Request, named
 from .exchange import CommitFailed, Environ, Exchange, HeldExchange, StartResponse
 from .response import SizedStream, Stream, is_file
+from .timing import ServerTiming, TimedExchange
 
 if TYPE_CHECKING:
     from ..keywords import DatabaseOptions, Unpack
@@ -68,7 +70,10 @@ class DatabaseMiddleware:
         self._lazy = self.settings.acquire == "first-use"
         self._lease = self.database.lease_on_first_use if self._lazy else self.database.lease
         self._veto = (self.settings.commit_veto or default_veto) if self.settings.transaction == "request" else None
-        self._hold = self._lazy or self._veto is not None  # because the response may still be replaced
+        self._timed = self.settings.server_timing
+        self._held = TimedExchange if self._timed else HeldExchange
+        self._holds = self._lazy or self._veto is not None  # because the response may still be replaced
+        self._alters_head = self._timed or self._holds
 
     def __repr__(self) -> str:
         return f"<DatabaseMiddleware {self.key} {self.database!r}>"
@@ -76,24 +81,36 @@ class DatabaseMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
         if (self._excludes is not None and self._excludes(environ)) or (self.key in environ and self._is_held(environ)):
             return self.app(environ, start_response)
+        if self._alters_head:
+            return self._alter_head(environ, start_response)
         try:
             conn = environ[self.key] = self._lease(_request(environ))
         except DatabaseUnavailable as error:
             return self._refuse(environ, start_response, error)
-        if self._hold:
-            return self._hold_back(HeldExchange(environ, conn, start_response, self._veto))
         return self._respond(Exchange(environ, conn, start_response))
 
-    def _hold_back(self, exchange: HeldExchange) -> Any:
-        """Call the application. Its response is replaced if an error comes while nothing was sent."""
+    def _alter_head(self, environ: Environ, start_response: StartResponse) -> Any:
+        """Serve a request whose head does not go out as it is: it gets one more header, or it is held back, so that the
+        response can be replaced if an error comes while nothing was sent."""
+        lease = self._lease
+        if self._timed:
+            start_response = timing = ServerTiming(start_response, self.database.clock)
+            lease = partial(timing.lease, lease)
+        try:
+            conn = environ[self.key] = lease(_request(environ))
+        except DatabaseUnavailable as error:
+            return self._refuse(environ, start_response, error)
+        if not self._holds:
+            return self._respond(Exchange(environ, conn, start_response))
+        exchange = self._held(environ, conn, start_response, self._veto)
         try:
             return self._respond(exchange)
         except DatabaseUnavailable as error:
             if exchange.sent or not self._lazy:  # of another Database
                 raise
-            return self._refuse(exchange.environ, exchange.server, error)
+            return self._refuse(environ, start_response, error)
         except CommitFailed as error:
-            return self._fail(exchange.environ, exchange.server, error)
+            return self._fail(environ, start_response, error)
 
     def _respond(self, exchange: Exchange) -> Any:
         """Call the application. A complete body is settled before it is returned; any other body is wrapped, and

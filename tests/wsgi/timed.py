@@ -1,0 +1,17 @@
+"""What the servers in test_server_timing.py serve."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from wsgidb import DatabaseMiddleware
+
+
+def sleeping(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    environ["db.conn"].cursor().execute("SELECT SLEEP(0.2)")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Server-Timing", "app;dur=1")])
+    return [b"slept"]
+
+
+application = DatabaseMiddleware(sleeping, os.environ["TIMED_URL"], pool_size=1, server_timing=True)
