@@ -85,8 +85,8 @@ class ConnectionOptions(TypedDict, total=False):
     """Whether a connection is discarded at the end of its lease after an error which means that the server is read-only
     or not ready, as after a failover. The next request then connects again. Default: True."""
     leak_after: float | None
-    """The time after which a lease that is still held is logged once, with the request's method and path and the stack
-    that acquired it. Leases are looked at whenever any lease begins or ends. Unit: seconds. Default: None."""
+    """The time after which a lease that is still held is logged once, with the request's method and path and the calls
+    that hold it. Leases are looked at whenever any lease begins or ends. Unit: seconds. Default: None."""
     name: str | None
     """The name of the pool in metrics. Without it, that is the address of the server and the name of the database.
     Default: None."""

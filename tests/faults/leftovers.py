@@ -46,9 +46,7 @@ ACTIONS: dict[str, Action] = {
     "fetch": _fetch,
     "commit": lambda conn, cursor: conn.commit(),
     "rollback": lambda conn, cursor: conn.rollback(),
-    "large": lambda conn, cursor: cursor.execute(
-        f"INSERT INTO {TABLE} (n, text) VALUES ({FOREIGN}, '{'x' * LARGE}')"
-    ),
+    "large": lambda conn, cursor: cursor.execute(f"INSERT INTO {TABLE} (n, text) VALUES ({FOREIGN}, '{'x' * LARGE}')"),
     "ping": lambda conn, cursor: conn.ping(),
 }
 

@@ -177,7 +177,7 @@ class Options:
         None,
         values.number(above=0, most=YEAR, none=True),
         "The time after which a lease that is still held is logged once, with the request's method and path and the "
-        "stack that acquired it. Leases are looked at whenever any lease begins or ends.",
+        "calls that hold it. Leases are looked at whenever any lease begins or ends.",
         unit="seconds",
     )
     name: str | None = option(

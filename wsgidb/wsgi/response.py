@@ -162,6 +162,10 @@ class Stream:
         if close is not None:
             close()
 
+    def _wsgidb_has_lease(self, lease: Any) -> bool:
+        """Whether it is this lease's body. Reports of leaks look for it among what a thread is doing."""
+        return self._exchange.conn is lease
+
     def __del__(self) -> None:
         if not self._over:
             path = printable(self._exchange.environ.get("PATH_INFO", ""))
