@@ -40,11 +40,11 @@ ORDER = [
     *("drivers.psycopg.connection", "drivers.psycopg.driver"),
     *("drivers.sqlite", "drivers.pymysql", "drivers.mysqlclient", "drivers.mysqlconnector", "drivers.psycopg"),
     "drivers",
-    *("pool.backoff", "pool.exhausted", "pool.process", "pool.connector"),
-    *("pool.engine", "pool.leaks", "pool.stats"),
+    *("pool.backoff", "pool.durations", "pool.exhausted", "pool.names", "pool.process", "pool.connector"),
+    *("pool.engine", "pool.leaks", "pool.stats", "pool.snapshot"),
     "pool",
     *("lease.proxy", "lease.classes", "lease"),
-    *("observe.durations", "observe.opentelemetry", "observe.telemetry", "observe"),
+    *("observe.instruments", "observe.opentelemetry", "observe.telemetry", "observe"),
     *("keywords", "database"),
     *("wsgi.exchange", "wsgi.response", "wsgi.timing", "wsgi.middleware", "wsgi"),
     "wsgidb",
@@ -70,7 +70,7 @@ THIRD_PARTY = {
 }
 # What `import wsgidb` takes from the standard library; a module that is loaded when first needed may take more.
 AT_START = {
-    *("__future__", "abc", "collections", "collections.abc", "contextlib", "dataclasses", "difflib", "enum"),
+    *("__future__", "abc", "bisect", "collections", "collections.abc", "contextlib", "dataclasses", "difflib", "enum"),
     *("functools", "importlib", "importlib.util", "io", "logging", "math", "operator", "os", "random", "re", "sys"),
     *("threading", "time", "traceback", "types", "typing", "urllib.parse", "weakref"),
 }
@@ -158,7 +158,7 @@ def test_locks_live_where_state_is_shared() -> None:
     connection has a lock of psycopg's, which is replaced where a lease has left it locked."""
     assert users(*LOCKS) == {
         *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
-        *("pool.process", "lease.proxy", "observe.opentelemetry", "drivers.psycopg.connection"),
+        *("pool.process", "pool.names", "lease.proxy", "observe.opentelemetry", "drivers.psycopg.connection"),
     }
 
 

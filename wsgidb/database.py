@@ -15,10 +15,10 @@ from .errors import ConfigError, DatabaseUnavailable
 from .lease.classes import ProxyClasses
 from .lease.proxy import ConnectionProxy, interrupt, lazy, lease, settle
 from .observe import telemetry
-from .observe.durations import Timings, timed
 from .pool.engine import Engine
 from .pool.leaks import watched
-from .pool.stats import Stats, snapshot
+from .pool.snapshot import snapshot
+from .pool.stats import Stats
 from .strategies import Request
 
 if TYPE_CHECKING:
@@ -68,14 +68,10 @@ class Database:
         self._driver = self._make_driver()
         self._proxies = ProxyClasses(self._driver)
         engine_class = self._engine_class
-        self._timings = Timings() if telemetry.wanted(url) else None
-        if self._timings is not None:
-            engine_class = timed(engine_class, self._timings)
         if url.leak_after is not None:
             engine_class = watched(engine_class)
         self._engine = engine_class(url, self._driver, clock)
-        if self._timings is not None:
-            telemetry.register(url, self.stats, self._timings)
+        telemetry.register(url, self._engine.name, self.stats)
         self._finalize = weakref.finalize(self, self._engine.close)  # also at the exit of the interpreter
 
     def _make_driver(self) -> Driver:
@@ -121,13 +117,18 @@ class Database:
         """Acquire a connection. The caller must `settle` the lease, as `connection` does. Log lines name `request`.
 
         Blocks for up to acquire_timeout seconds. Raises DatabaseUnavailable."""
-        slot = self._engine.acquire()
-        slot.request = request
+        slot = self._engine.acquire(request)
         return lease(slot, self._proxies[type(slot.raw)])
 
     def lease_on_first_use(self, request: Request | None = None) -> ConnectionProxy:
         """Make a lease that acquires its connection when it is first used, and may then raise DatabaseUnavailable."""
         return lazy(self._engine, self._proxies[self._driver.connection_class], request)
+
+    @property
+    def name(self) -> str:
+        """The name of the pool in metrics and on the status page. No other Database in this process has the same: of
+        two with the same option `name` the second one gets a number, as in shop#2."""
+        return self._engine.name
 
     def owns(self, lease: Engine | None) -> bool:
         """Whether this engine, which is a lease's, belongs to this Database."""
@@ -178,7 +179,7 @@ class Database:
         ...     database.stats().leased
         1
         """
-        return snapshot(self._engine.process, self.clock())
+        return snapshot(self._engine, self.clock())
 
     def close(self) -> None:
         """Close idle connections, and refuse waiting and later callers with DatabaseUnavailable. A leased connection is

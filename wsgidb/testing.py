@@ -26,7 +26,7 @@ from .drivers.activity import Activity
 from .drivers.base import DIRTY, SERVER_OPTIONS, Check, State
 from .errors import ConfigError, DatabaseUnavailable
 from .pool.engine import Engine
-from .strategies import Slot
+from .strategies import Request, Slot
 
 if TYPE_CHECKING:
     from .keywords import SandboxOptions, Unpack
@@ -45,9 +45,9 @@ class _Engine(Engine):
 
     unavailable = False
 
-    def acquire(self) -> Slot:
+    def acquire(self, request: Request | None = None) -> Slot:
         self._pretend()
-        return super().acquire()
+        return super().acquire(request)
 
     def probe(self) -> bool:
         self._pretend()

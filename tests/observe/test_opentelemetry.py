@@ -20,7 +20,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from support.fakedb import FakeDB
 from support.waiting import until
 from wsgidb import Database, PoolTimeout
-from wsgidb.observe.opentelemetry import INSTRUMENTS
+from wsgidb.observe.instruments import INSTRUMENTS, REASON, TIMES
 
 POOL, STATE = "db.client.connection.pool.name", "db.client.connection.state"
 CONVENTIONS = {
@@ -139,7 +139,7 @@ def test_every_metric_is_there(database: Database, provider: Collected) -> None:
     provider.names()
     names = provider.names()
     assert {f"db.client.connection.{name}" for name in CONVENTIONS} <= names
-    assert {"wsgidb.statements", "wsgidb.connects", "wsgidb.leased_time"} <= names
+    assert {"wsgidb.statements", "wsgidb.connects", "wsgidb.dead_time"} <= names
 
 
 def test_a_discard_has_its_reason(database: Database, provider: Collected, pool: str, fakedb: FakeDB) -> None:
@@ -167,11 +167,11 @@ def test_two_of_one_name_are_told_apart(provider: Collected, fakedb: FakeDB, poo
 
 
 def test_switched_off(provider: Collected, fakedb: FakeDB, pool: str) -> None:
-    """`telemetry=false` takes the measuring out of the engine, too."""
+    """`telemetry=false` takes the counting of durations out of the engine, too."""
     with Database(creator=fakedb.connect, name=pool, telemetry=False) as database:
         with database.connection():
             pass
-        assert type(database._engine) is Database._engine_class
+        assert database.stats().use_times.count == database.stats().wait_times.count == 0
     assert provider.points("db.client.connection.count", pool) == []
 
 
@@ -192,7 +192,7 @@ def test_a_forked_child_reports_its_own_leases_only(database: Database) -> None:
         pass
     child = os.fork()
     if child == 0:
-        os._exit(len(list(database._timings.use.take())) if database._timings is not None else 99)
+        os._exit(database.stats().use_times.count)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -214,5 +214,4 @@ def test_the_page_names_every_metric() -> None:
     page = (Path(__file__).parents[2] / "docs" / "observing.md").read_text()
     named = set(re.findall(r"`((?:db\.client\.connection|wsgidb)\.[\w.]+)`", page))
     made = {instrument.name for instrument in INSTRUMENTS}
-    times = {f"db.client.connection.{name}" for name in ("create_time", "wait_time", "use_time")}
-    assert named - {POOL, STATE, "wsgidb.reason"} == made | times
+    assert named - {POOL, STATE, REASON} == made | {times.name for times in TIMES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from support.fakedb import FakeDB
 from support.mariadb import MariaDB
 from support.waiting import until
 from wsgidb import Database, DatabaseUnavailable, PoolOverloaded, PoolTimeout
+from wsgidb.pool.durations import Durations
 
 
 @pytest.fixture(params=STRATEGIES)
@@ -71,7 +73,10 @@ def fill(database: Database, connections: int) -> None:
 def test_new_database_has_done_nothing(fakedb: FakeDB, strategy: Any) -> None:
     """All counters begin at zero, and making a Database opens nothing."""
     with Database(creator=fakedb.connect, strategy=strategy) as database:
-        assert {name: value for name, value in asdict(database.stats()).items() if value} == {}
+        done = {name: value for name, value in asdict(database.stats()).items() if value}
+        assert (done.pop("name"), done.pop("pid"), done.pop("limit", 10)) == (database.name, os.getpid(), 10)
+        assert [Durations(**done.pop(f"{what}_times")) for what in ("wait", "use", "create")] == [Durations()] * 3
+        assert done == {}
         assert database.stats().dead_time == 0.0
     assert fakedb.calls == []
 

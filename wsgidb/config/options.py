@@ -183,10 +183,14 @@ class Options:
     name: str | None = option(
         None,
         values.string(none=True),
-        "The name of the pool in metrics. Without it, that is the address of the server and the name of the database.",
+        "The name of the pool in metrics and on the status page. Without it, that is the address of the server and the "
+        "name of the database.",
     )
     telemetry: bool = option(
-        True, values.flag, "Whether there are metrics; they need the package opentelemetry-api (docs/observing.md)."
+        True,
+        values.flag,
+        "Whether durations of waiting, use and opening are counted, and metrics are registered where opentelemetry-api "
+        "is installed (docs/observing.md).",
     )
     key: str = option(
         "db.conn",

@@ -36,7 +36,7 @@ class Activity:
     """
 
     __slots__ = (
-        *("began", "busy", "closing", "classify", "lease", "lost", "outside", "seconds", "statements"),
+        *("began", "busy", "closing", "classify", "errors", "lease", "lost", "outside", "seconds", "statements"),
         *("touched", "unfit", "unknown", "used", "users", "written"),
     )
 
@@ -68,6 +68,8 @@ class Activity:
         """How many rows were changed since the last commit or rollback, by statements without a result set."""
         self.statements = 0
         """How many statements the handlers have run so far."""
+        self.errors = 0
+        """How many commands have ended in an error of the driver so far."""
         self.seconds = 0.0
         """How long these statements took together, in seconds."""
         self.began = 0.0
@@ -133,6 +135,7 @@ class Activity:
 
     def failed(self, error: BaseException) -> None:
         """Note that a command has ended in this error, whether or not the handler lets it propagate."""
+        self.errors += 1
         if self.classify is not None and self.unfit is None:
             self.unfit = self.classify(error)
 

@@ -142,7 +142,7 @@ _new = object.__new__  # calling a class costs twice as much
 class FirstUse:
     """Stands in for the slot until the first use acquires it."""
 
-    acquire: Callable[[], Slot] | None = None
+    acquire: Callable[[Request | None], Slot] | None = None
     """What acquires in place of the engine, where that is timed."""
 
     def __init__(self, engine: Engine, request: Request | None) -> None:
@@ -187,11 +187,10 @@ def _raw_of(proxy: ConnectionProxy) -> Any:
     if type(pending) is FirstUse:
         with pending.lock:
             if slot_of(proxy) is pending and not pending.over:  # else another thread of this request was quicker
-                slot = (pending.acquire or pending.engine.acquire)()
+                slot = (pending.acquire or pending.engine.acquire)(pending.request)
                 if pending.over:  # the lease has ended while it acquired
                     pending.engine.release(slot)
                 else:
-                    slot.request = pending.request
                     _begin(proxy, slot)
     try:
         return _get_raw(proxy)

@@ -93,9 +93,12 @@ class Connector:
         with process.lock:
             process.open.add(slot)
             process.totals.connects += 1
+            if self._settings.telemetry:
+                process.creates.add(now - began)
             outage = process.backoff.succeeded()
         if outage is not None:
             log.info("%s: connected again, after %.1f s and %d failed attempts", self._settings.address, *outage)
+            process.note("recovery", "connected again, after {:.1f} s and {} failed attempts".format(*outage))
             process.store.wake()
 
     def _drop(self, raw: Any) -> None:
@@ -113,6 +116,7 @@ class Connector:
             begins = cause is not None and process.backoff.failed(attempt, cause)
         if begins:
             log.warning("%s: cannot connect: %s", self._settings.address, cause)
+            process.note("outage", f"cannot connect: {cause}")
 
     def _warn_at_times(self, process: Process, text: str) -> None:
         """Log what happens to each request, but not once for each."""
@@ -169,6 +173,7 @@ class Connector:
         whose = "" if slot.request is None else f" after {named(slot.request)}"
         because = "" if error is None else f": {error}"
         log.warning("%s: connection discarded%s: %s%s", self._settings.address, whose, reason, because)
+        process.note("discard", f"connection discarded{whose}: {reason}{because}")
         self._close(slot, self._driver.abandon)
         with process.lock:
             process.totals.discards[reason] += 1
@@ -193,8 +198,11 @@ class Connector:
                 process.open.discard(slot)
                 process.totals.leases += slot.uses
                 process.totals.seconds_leased += slot.busy
+                if slot.durations is not None:
+                    process.uses.merge(slot.durations, slot.busy)
                 process.totals.seconds_open += self._clock() - slot.born
                 process.totals.statements += slot.activity.statements
+                process.totals.errors += slot.activity.errors
                 process.totals.seconds_executing += slot.activity.seconds
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from os import getpid
 from threading import get_ident
@@ -28,10 +29,12 @@ from ..config.settings import Settings
 from ..drivers.base import CLEAN, DIRTY, Driver
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from ..forks import tell_of_forks
-from ..strategies import Slot, named
+from ..strategies import Request, Slot, named
 from .connector import Connector
+from .durations import BOUNDS, BUCKETS
 from .exhausted import describe
-from .process import Process
+from .names import claim
+from .process import Process, Waiting
 
 log = logging.getLogger("wsgidb")
 
@@ -53,6 +56,10 @@ class Engine:
         self._reset = driver.reset if settings.reset == "session" else driver.rollback
         self.commits = settings.transaction == "request"
         """Whether leases that end well are committed."""
+        self.name = claim(settings.pool_name, self)
+        """The name of the pool, which no other one in this process has."""
+        self.timed = settings.telemetry
+        """Whether it is counted how long leases wait and last."""
         self._trusted = self._connector.trusted
         self._process = self._new_process()
         tell_of_forks(self)
@@ -74,10 +81,14 @@ class Engine:
         """In a forked child: let no call begin on the connections of the parent, and never close them. Never blocks."""
         self._process.leave_to_parent()
 
+    def new_durations(self) -> list[int] | None:
+        """What a new connection counts the durations of its leases in, if it does."""
+        return [0] * BUCKETS if self.timed else None
+
     # -- acquire
 
-    def acquire(self) -> Slot:
-        """A slot with a connection that is known to work. It is the caller's until `release`.
+    def acquire(self, request: Request | None = None) -> Slot:
+        """A slot with a connection that is known to work. It is the caller's until `release`. Log lines name `request`.
 
         A connection that was used lately costs only the free check. Blocks up to acquire_timeout, for waiting,
         connecting and validating together. Raises DatabaseUnavailable.
@@ -90,13 +101,18 @@ class Engine:
         if slot is not None and now < slot.good_until and not slot.check(0):
             slot.since = now
             slot.thread = get_ident()
+            slot.request = request
             return slot
-        return self._acquire(process, slot, now + self.settings.acquire_timeout)
+        slot = self._acquire(process, slot, now + self.settings.acquire_timeout, request)
+        if self.timed:
+            with process.lock:
+                process.waits.add(self._clock() - now)
+        return slot
 
-    def _acquire(self, process: Process, slot: Slot | None, deadline: float) -> Slot:
+    def _acquire(self, process: Process, slot: Slot | None, deadline: float, request: Request | None) -> Slot:
         while True:
             if slot is None:
-                slot = self._wait(process, deadline)
+                slot = self._wait(process, deadline, request)
             try:
                 if slot.raw is not None:
                     self._connector.validate(slot, deadline)
@@ -104,6 +120,7 @@ class Engine:
                     self._connector.open(slot, process, deadline)
                 slot.since = self._clock()
                 slot.thread = get_ident()
+                slot.request = request
                 return slot
             except DatabaseUnavailable:
                 process.store.put(slot)
@@ -115,9 +132,10 @@ class Engine:
                 self._discard(process, slot, "interrupted")
                 raise
 
-    def _wait(self, process: Process, deadline: float) -> Slot:
+    def _wait(self, process: Process, deadline: float, request: Request | None) -> Slot:
         """Wait for a slot in the store's queue. Raises DatabaseUnavailable, with all that is known about the reason."""
-        began = self._clock()
+        waiting = Waiting(request, get_ident(), self._clock())
+        process.waiting[waiting] = None
         try:
             return process.store.wait(deadline)
         except (PoolTimeout, PoolOverloaded) as error:
@@ -129,13 +147,15 @@ class Engine:
                 slots, cause = list(process.open), process.backoff.cause
             waited = now - deadline + self.settings.acquire_timeout
             text = describe(error, slots, cause, waited=waited, now=now, thread=get_ident())
+            process.note("timeout" if isinstance(error, PoolTimeout) else "refusal", f"{named(request)}: {text}")
             if ending is not None:
                 log.warning("%s: %s%s", self.settings.address, text, ending)
             raise type(error)(text) from None
         finally:
+            process.waiting.pop(waiting, None)
             with process.lock:
                 process.totals.waits += 1
-                process.totals.seconds_waited += self._clock() - began
+                process.totals.seconds_waited += self._clock() - waiting.since
 
     # -- settle and release
 
@@ -175,8 +195,12 @@ class Engine:
         finally:
             now = self._clock()  # from now on the connection is idle
             if slot.since is not None:
-                slot.busy += now - slot.since
+                lasted = now - slot.since
+                slot.busy += lasted
+                if slot.durations is not None:
+                    slot.durations[bisect_left(BOUNDS, lasted)] += 1
             slot.since = None
+            slot.seen = slot.activity.statements
             slot.uses += 1
             slot.used = now
             good_until = now + self._trusted
@@ -206,6 +230,9 @@ class Engine:
             state = fault or self._inspect(slot.raw)
             if state is CLEAN and slot.undo is None:
                 return None
+            if slot.activity.lost is not None:
+                with slot.process.lock:
+                    slot.process.totals.lost += 1
             if state is not CLEAN and not rollback_expected:
                 self._warn_of_loss(slot)
             if isinstance(state, str):
@@ -241,6 +268,8 @@ class Engine:
         except Exception:  # noqa: BLE001 - a connection that was closed or broken may not tell any more
             return
         if rows > 0:
+            with slot.process.lock:
+                slot.process.totals.rolled_back += 1
             log.warning("%s: rolled back an uncommitted write of %d row(s)", named(slot.request), rows)
 
     def _discard(self, process: Process, slot: Slot, reason: str) -> None:

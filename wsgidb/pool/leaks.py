@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from ..drivers.activity import Activity
-from ..strategies import Slot, named
+from ..strategies import Request, Slot, named
 from .engine import Engine
 
 log = logging.getLogger("wsgidb")
@@ -115,9 +115,9 @@ def watched(engine: type[Engine]) -> type[Engine]:
     """A subclass of the engine that reports each lease, once, that is held for leak_after seconds or longer."""
 
     class Watched(engine):  # type: ignore[misc, valid-type]
-        def acquire(self, *args: Any) -> Slot:
+        def acquire(self, request: Request | None = None) -> Slot:
             self.__report_overdue()
-            slot: Slot = super().acquire(*args)
+            slot: Slot = super().acquire(request)
             held = slot.process.held[slot] = Held(self._clock(), sys._getframe(1))
             users = slot.activity.users
             if type(users) is not Users:  # the connection's first lease

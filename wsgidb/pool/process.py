@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config.settings import Settings
 from ..drivers.activity import INHERITED
 from ..errors import DatabaseUnavailable
 from ..forks import NOBODY, keep_for_ever
-from ..strategies import Slot, Store, store_class
+from ..strategies import Request, Slot, Store, store_class
 from .backoff import Backoff
+from .durations import DurationCounter
 from .exhausted import LogLimit
+
+EVENTS = 50
+"""How many of the latest events are kept."""
+
+
+class Notice(NamedTuple):
+    """Something that an operator may want to know of."""
+
+    at: float
+    """When it was, on the engine's clock."""
+    kind: str
+    """discard, outage, recovery, timeout or refusal."""
+    text: str
+    """What the log says about it."""
+
+
+class Waiting:
+    """A caller that is waiting for a connection."""
+
+    def __init__(self, request: Request | None, thread: int, since: float) -> None:
+        self.request, self.thread, self.since = request, thread, since
 
 
 @dataclass
@@ -34,12 +56,15 @@ class Totals:
     checks_failed: int = 0
     pings: int = 0
     pings_failed: int = 0
+    lost: int = 0
+    rolled_back: int = 0
     discards: Counter[str] = field(default_factory=Counter)
     retirements: Counter[str] = field(default_factory=Counter)
     leases: int = 0
     seconds_open: float = 0.0
     seconds_leased: float = 0.0
     statements: int = 0
+    errors: int = 0
     seconds_executing: float = 0.0
 
 
@@ -59,11 +84,21 @@ class Process:
         self.lock = threading.RLock()
         self.open: set[Slot] = set()  # the slots that have a connection
         self.totals = Totals()
+        # Under `lock`, too: how long it took to get a connection where that was not immediate, to open one, and how
+        # long leases of closed connections lasted.
+        self.waits, self.creates, self.uses = DurationCounter(), DurationCounter(), DurationCounter()
+        self.events: deque[Notice] = deque(maxlen=EVENTS)  # each step on it is atomic
+        self.waiting: dict[Waiting, None] = {}  # likewise; the callers that are waiting, in the order of their arrival
+        self._clock = clock
         self.backoff = Backoff(clock)
         self.unanswered = -inf  # when the latest ping began that was not answered for all of ping_timeout
         self.exhaustion_log, self.connect_log = LogLimit(), LogLimit()
         self.held: dict[Slot, Any] = {}  # with leak_after: who has each lease; each step on it is atomic
         self.store: Store = store_class(settings)(settings, self.held_until, partial(lost, self), clock)
+
+    def note(self, kind: str, text: str) -> None:
+        """Note an event. Never blocks."""
+        self.events.append(Notice(self._clock(), kind, text))
 
     def held_until(self) -> float:
         """The time until which no connection can be opened, if one that is open may come back meanwhile; else 0."""

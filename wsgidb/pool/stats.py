@@ -1,10 +1,50 @@
-"""Statistics of a Database: a frozen snapshot, and how it is computed."""
+"""Statistics of a Database in one process: a frozen snapshot."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .process import Process
+from .durations import Durations
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A lease that has not ended yet."""
+
+    request: str
+    """The request's method and path; a lease of `Database.connection` is "outside of a request"."""
+    thread: str
+    """The name of the thread that acquired the connection."""
+    seconds: float
+    """How many seconds ago it was acquired."""
+    statements: int
+    """How many statements it has run."""
+    executing: bool
+    """Whether a statement is under way now."""
+
+
+@dataclass(frozen=True)
+class Waiter:
+    """A caller that is waiting for a connection."""
+
+    request: str
+    """The request's method and path; a caller of `Database.connection` is "outside of a request"."""
+    thread: str
+    """The name of the waiting thread."""
+    seconds: float
+    """How many seconds it has been waiting."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that happened to the connections, of which the log tells, too."""
+
+    seconds: float
+    """How many seconds ago it happened."""
+    kind: str
+    """What it was: discard, outage, recovery, timeout or refusal."""
+    text: str
+    """What the log says about it."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +54,12 @@ class Stats:
     Counts and seconds are sums since the Database was made. Seconds are connection-seconds: two connections that are
     open for one second are two."""
 
+    name: str
+    """The name of the pool; see the option `name`."""
+    pid: int
+    """The id of the process."""
+    limit: int | None
+    """How many connections there may be; None if the strategy has no limit."""
     open: int
     """How many connections are open now: idle and leased ones together."""
     idle: int
@@ -42,6 +88,12 @@ class Stats:
     """How many idle connections were pinged before they were leased."""
     pings_failed: int
     """How many of these pings failed."""
+    lost: int
+    """How many leases ended after the server had ended their transaction without being asked to, as in a deadlock."""
+    rolled_back: int
+    """How many leases ended with rows written but not committed, which were then rolled back."""
+    errors: int
+    """How many statements of the handlers failed with an error of the driver."""
     discards: dict[str, int]
     """How many connections were closed because they were broken, or may have been, by reason."""
     retirements: dict[str, int]
@@ -54,6 +106,18 @@ class Stats:
     """How many seconds connections were executing a statement; an unbuffered one counts until its first row."""
     statements: int
     """How many statements the handlers ran, commits and rollbacks included."""
+    wait_times: Durations
+    """How long it took to acquire a connection. Where that was immediate, it counts as 0."""
+    use_times: Durations
+    """How long the leases that have ended lasted."""
+    create_times: Durations
+    """How long it took to open a connection."""
+    holders: tuple[Holder, ...]
+    """The leases that have not ended, the oldest first."""
+    waiters: tuple[Waiter, ...]
+    """The callers that are waiting for a connection, in the order of their arrival."""
+    events: tuple[Notice, ...]
+    """The latest events, the newest last."""
 
     @property
     def dead_time(self) -> float:
@@ -66,40 +130,3 @@ class Stats:
     def held_idle_time(self) -> float:
         """The share of `seconds_open` in which a connection was leased but executed nothing, from 0 to 1."""
         return (self.seconds_leased - self.seconds_executing) / self.seconds_open if self.seconds_open else 0.0
-
-
-def snapshot(process: Process, now: float) -> Stats:
-    """The statistics of a process at the time `now`. Never blocks on the server.
-
-    The numbers are exact while nothing is acquired or released at the same moment. Otherwise they may miss what just
-    happens."""
-    with process.lock:
-        totals = process.totals
-        open_now = list(process.open)
-        slots = [(slot.born, slot.busy, slot.uses, slot.since) for slot in open_now]
-        activities = [slot.activity for slot in open_now]
-        leases = [since for _, _, _, since in slots if since is not None]
-        return Stats(
-            open=len(slots),
-            idle=len(slots) - len(leases),
-            leased=len(leases),
-            waiting=process.store.waiting,
-            connects=totals.connects,
-            connect_failures=totals.connect_failures,
-            acquires=totals.leases + sum(uses for _, _, uses, _ in slots) + len(leases),
-            waits=totals.waits,
-            seconds_waited=totals.seconds_waited,
-            timeouts=totals.timeouts,
-            refusals=totals.refusals,
-            checks_failed=totals.checks_failed,
-            pings=totals.pings,
-            pings_failed=totals.pings_failed,
-            discards=dict(totals.discards),
-            retirements=dict(totals.retirements),
-            seconds_open=totals.seconds_open + sum(now - born for born, _, _, _ in slots),
-            seconds_leased=totals.seconds_leased
-            + sum(busy for _, busy, _, _ in slots)
-            + sum(now - since for since in leases),
-            seconds_executing=totals.seconds_executing + sum(seen.seconds for seen in activities),
-            statements=totals.statements + sum(seen.statements for seen in activities),
-        )

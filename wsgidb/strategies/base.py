@@ -47,6 +47,7 @@ class Slot:
         "busy",  # how many seconds the connection was leased, without the present lease
         "check",  # the free check of the connection
         "cursors",  # weak references to the cursors of the present lease, by id
+        "durations",  # how long the leases of this connection lasted, as counts by bucket, or None
         "engine",  # the engine that put the connection there
         "expires",  # when the connection is too old
         "fault",  # why the connection must not be kept, or None
@@ -56,6 +57,7 @@ class Slot:
         "process",  # the state of the process that opened the connection
         "raw",  # the driver's connection, or None
         "request",  # the request that has the present lease, or None
+        "seen",  # how many statements were run when the last lease ended
         "since",  # when the present lease began, or None
         "thread",  # the thread that acquired the present lease
         "undo",  # the attributes that the present lease has changed, with their former values
@@ -77,7 +79,8 @@ class Slot:
         self.activity.classify = engine.classify
         self.born, self.used, self.expires = born, now, expires
         self.good_until = self.busy = 0.0
-        self.uses = 0
+        self.uses = self.seen = 0
+        self.durations: list[int] | None = engine.new_durations()
         self.request: Request | None = None
         self.since: float | None = None
         self.thread = 0

@@ -40,10 +40,10 @@ class ServerTiming:
             self._begin(found)
         return conn
 
-    def _acquire(self, acquire: Callable[[], Slot]) -> Slot:
+    def _acquire(self, acquire: Callable[[Request | None], Slot], request: Request | None) -> Slot:
         """Acquire at the first use."""
         self._asked = self._clock()
-        slot = acquire()
+        slot = acquire(request)
         self._begin(slot)
         return slot
 
