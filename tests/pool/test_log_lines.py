@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -69,3 +70,41 @@ def test_a_slow_callable_is_logged_now_and_then(fakedb: FakeDB, clock: Clock, li
         text = "creator: cannot connect: the callable of connect_args took 2.5 s"
         assert all(line.startswith(text) for line in found)
         assert [line.endswith(" (3 more since the last such line)") for line in found] == [False, True, True]
+
+
+def test_opening_and_retiring_are_seen_at_debug_only(
+    fakedb: FakeDB, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """DEBUG tells the life of each connection: how long connecting took, why it was closed, and how much it was used."""
+    caplog.set_level(logging.DEBUG, "wsgidb")
+
+    def connect() -> Any:
+        clock.advance(0.25)
+        return fakedb.connect()
+
+    with Database(creator=connect, clock=clock, max_idle=60) as database:
+        for _ in range(3):
+            with database.connection():
+                clock.advance(2)
+        clock.advance(60)
+        with database.connection():
+            pass
+    opened = ("DEBUG", "creator: connection opened in 0.250 s")
+    retired = "creator: connection retired: {}; it was open for {} s and used {} times"
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        opened,
+        ("DEBUG", retired.format("unused", "66.2", 3)),
+        opened,
+        ("DEBUG", retired.format("closed", "0.2", 1)),
+    ]
+
+
+def test_nothing_is_logged_per_request(fakedb: FakeDB, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even at DEBUG: a request that finds its connection in the pool leaves no line."""
+    with Database(creator=fakedb.connect) as database:
+        app = DatabaseMiddleware(handle, database)
+        Call(app).read()
+        caplog.set_level(logging.DEBUG, "wsgidb")
+        for _ in range(10):
+            Call(app).read()
+        assert caplog.records == []

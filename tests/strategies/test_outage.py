@@ -198,8 +198,8 @@ def test_connect_that_its_caller_did_not_cut_short_counts(
 def test_one_log_line_per_outage(
     database: Database, server: Failing, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """S5: an outage is one WARNING with its cause, and one INFO at its end with what was not logged meanwhile, whatever
-    the number of requests."""
+    """S5: an outage is one WARNING with its cause, and one WARNING at its end with the number of failures that were not
+    logged meanwhile, whatever the number of requests."""
     caplog.set_level(logging.INFO, "wsgidb")
     ends = []
     for _ in range(2):
@@ -212,7 +212,7 @@ def test_one_log_line_per_outage(
         clock.advance(LAST)
         lease(database)
         failures = database.stats().connect_failures - failures
-        ends.append(("INFO", f"creator: connected again, after 16.0 s and {failures} failed attempts"))
+        ends.append(("WARNING", f"creator: connected again, after 16.0 s and {failures} failed attempts"))
         clock.advance(10_000)  # what was opened is too old for the next round
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     begin = ("WARNING", "creator: cannot connect: OperationalError: server is down")

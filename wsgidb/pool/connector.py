@@ -96,8 +96,9 @@ class Connector:
             if self._settings.telemetry:
                 process.creates.add(now - began)
             outage = process.backoff.succeeded()
+        log.debug("%s: connection opened in %.3f s", self._settings.address, now - began)
         if outage is not None:
-            log.info("%s: connected again, after %.1f s and %d failed attempts", self._settings.address, *outage)
+            log.warning("%s: connected again, after %.1f s and %d failed attempts", self._settings.address, *outage)
             process.note("recovery", "connected again, after {:.1f} s and {} failed attempts".format(*outage))
             process.store.wake()
 
@@ -181,6 +182,8 @@ class Connector:
     def retire(self, slot: Slot, reason: str) -> None:
         """Close a good connection, because it is old or not needed. May block briefly."""
         process: Process = slot.process
+        line = "%s: connection retired: %s; it was open for %.1f s and used %d times"
+        log.debug(line, self._settings.address, reason, self._clock() - slot.born, slot.uses)
         self._close(slot, self._driver.close)
         with process.lock:
             process.totals.retirements[reason] += 1
