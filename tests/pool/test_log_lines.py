@@ -75,7 +75,7 @@ def test_a_slow_callable_is_logged_now_and_then(fakedb: FakeDB, clock: Clock, li
 def test_opening_and_retiring_are_seen_at_debug_only(
     fakedb: FakeDB, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """DEBUG tells the life of each connection: how long connecting took, why it was closed, and how much it was used."""
+    """DEBUG tells the life of each connection: how long connecting took, why it was closed, how much it was used."""
     caplog.set_level(logging.DEBUG, "wsgidb")
 
     def connect() -> Any:
