@@ -29,7 +29,7 @@ def test_every_error_is_listed() -> None:
     """Each error that the code makes with a text is on the page for troubleshooting, or is about cleaning up."""
     shown = [*quoted.blocks(quoted.text("troubleshooting.md")), *quoted.driver_lines()]
     shown += quoted.blocks(quoted.text("logging.md"))
-    shown += [line.removeprefix("cannot connect: ") for line in shown]
+    shown += [line.removeprefix("cannot connect: ") for line in shown if line != "cannot connect: <error>"]
     left_out = [template for template in RAISED if not any(map(template.is_shown_as, shown))]
     assert [str(template) for template in left_out if template.text not in INTERNAL | ENDS] == []
 
