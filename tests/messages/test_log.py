@@ -26,6 +26,7 @@ from support.quoted import fits, shown
 from support.wsgi import Call, environment
 from wsgidb import Database, DatabaseMiddleware, DatabaseUnavailable, PoolOverloaded, PoolTimeout
 from wsgidb.drivers.tracing import traced
+from wsgidb.health import health
 from wsgidb.observe import opentelemetry, telemetry
 from wsgidb.observe.durations import Timings
 
@@ -245,6 +246,13 @@ def test_tools_that_fail(fakedb: FakeDB, monkeypatch: pytest.MonkeyPatch, logged
         monkeypatch.setattr(opentelemetry, "register", None)
         telemetry.register(database.settings, database.stats, Timings())
         logged("<database>: no metrics")
+
+
+def test_a_health_check_that_fails(database: Database, monkeypatch: pytest.MonkeyPatch, logged: Logged) -> None:
+    """By something that is no error of connecting."""
+    monkeypatch.setattr(database, "probe", None)
+    assert not health(database).ready
+    logged("the health check failed")
 
 
 @pytest.mark.server
