@@ -103,6 +103,7 @@ def test_no_other_page_quotes_a_message_that_is_not_listed(page: str) -> None:
     lines = quoted.all_lines()
     known = set().union(*map(four_words, lines))
     shown = re.findall(r"`([^`\n]+)`", quoted.text(page)) + quoted.blocks(quoted.text(page))
+    shown += [block.strip() for block in re.findall(r"(?:^    .*\n)+", quoted.text(page), re.MULTILINE)]
     quotes = [each for each in shown if four_words(each) & known]
     assert [each for each in quotes if not any(each in line or quoted.fits(line, each) for line in lines)] == []
 
