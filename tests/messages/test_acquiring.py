@@ -62,9 +62,9 @@ def nobody() -> Iterator[int]:
 
 
 class TestOutage:
-    def test_the_failure_and_the_back_off(self, nobody: int) -> None:
+    def test_the_failure_and_the_back_off(self, nobody: int, clock: Clock) -> None:
         """The first request is told the cause, and those after it that it is too early to try again."""
-        with Database(f"mysql://guest@127.0.0.1:{nobody}/test") as database:
+        with Database(f"mysql://guest@127.0.0.1:{nobody}/test", clock=clock) as database:
             shown("cannot connect: <error>", refusal(database), whole=True)
             shown("not connecting again yet", refusal(database))
 

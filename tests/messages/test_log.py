@@ -28,7 +28,7 @@ from wsgidb import Database, DatabaseMiddleware, DatabaseUnavailable, PoolOverlo
 from wsgidb.drivers.tracing import traced
 from wsgidb.health import health
 from wsgidb.observe import opentelemetry, telemetry
-from wsgidb.observe.durations import Timings
+from wsgidb.observe.instruments import INSTRUMENTS
 
 DOWN = FakeDB.OperationalError("down")
 Logged = Callable[[str], None]
@@ -240,11 +240,11 @@ def test_tools_that_fail(fakedb: FakeDB, monkeypatch: pytest.MonkeyPatch, logged
     assert traced(Tool(), conn) is conn
     logged("a tracing tool failed")
     with Database(creator=fakedb.connect) as database:
-        broken = opentelemetry.INSTRUMENTS[0]._replace(values=None)  # type: ignore[arg-type]
-        opentelemetry._observe(broken, lambda pool: None, None)  # type: ignore[arg-type]
+        broken = INSTRUMENTS[0]._replace(values=None)  # type: ignore[arg-type]
+        opentelemetry._observe(broken, {}, None)  # type: ignore[arg-type]
         logged("metrics: <instrument>")
         monkeypatch.setattr(opentelemetry, "register", None)
-        telemetry.register(database.settings, database.stats, Timings())
+        telemetry.register(database.settings, "shop", database.stats)
         logged("<database>: no metrics")
 
 
