@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wsgidb import ConfigError, Database
-from wsgidb.config.hints import CHECKED, ELSEWHERE
+from wsgidb.config.hints import CHECKED, ELSEWHERE, NO_ENGINE
 from wsgidb.config.options import OPTIONS
 from wsgidb.drivers import DRIVERS, SHORT
 from wsgidb.drivers import ELSEWHERE as SCHEMES
@@ -38,6 +38,15 @@ def refusal(url: str | None = SQLITE, /, **options: Any) -> str:
         ("USER", ": it is a part of the url: driver://user:password@host:port/name"),
         ("charset", ": options of the driver go into the query of the url, or into connect_args"),
         ("maxconnections", ": use pool_size"),
+        ("pool", ": use strategy"),
+        ("isolation_level", ": use init_sql with a statement that sets it, and transaction for autocommit"),
+        ("echo_pool", ": wsgidb logs to the logger wsgidb, whose level is set by Python's logging"),
+        ("future", f": {NO_ENGINE}"),
+        ("SQLALCHEMY_DATABASE_URI", ": use url"),
+        ("SQLALCHEMY_POOL_SIZE", " (did you mean 'pool_size'?)"),
+        ("SQLALCHEMY_ENGINE_OPTIONS", ": give its entries by their own names here"),
+        ("TIME_ZONE", ": use init_sql with a statement that sets it"),
+        ("TEST", ": wsgidb.testing.SandboxDatabase takes its place in tests"),
     ],
 )
 def test_an_option_of_another_library_names_ours(name: str, hint: str) -> None:
@@ -57,7 +66,7 @@ def test_in_the_environment_a_hint_names_the_variable(monkeypatch: pytest.Monkey
 def test_every_hint_names_options_that_exist() -> None:
     """No hint is for an option itself, unless it is meant for its name in capitals."""
     for hint in ELSEWHERE.values():
-        assert hint.format_map(dict.fromkeys(OPTIONS, "x")) != hint
+        assert hint.format_map(dict.fromkeys(OPTIONS, "x")) != hint or "{" not in hint
     assert ELSEWHERE.keys() & OPTIONS.keys() <= {"name"}
 
 
@@ -80,7 +89,7 @@ def test_a_malformed_url_in_the_environment_is_named_as_it_was_written(monkeypat
     assert "geheim" not in f"{caught.value}{caught.value.__context__}"
 
 
-@pytest.mark.parametrize("name", ["pool_size", "strategy", "transaction", "acquire_timeout", "max_lifetime", "key"])
+@pytest.mark.parametrize("name", ["pool_size", "strategy", "transaction", "acquire_timeout", "key", "POOL_SIZE"])
 @pytest.mark.parametrize("scheme", DRIVERS)
 def test_an_option_of_wsgidb_in_the_url_is_told_where_it_goes(scheme: str, name: str) -> None:
     """The query of a url is for the driver's options."""
@@ -96,10 +105,36 @@ def test_another_librarys_option_in_the_url_names_ours(scheme: str) -> None:
     assert refusal(url).endswith(" has no such option; use max_lifetime")
 
 
-def test_psycopgs_name_of_charset() -> None:
-    """MySQL's drivers call it charset."""
-    url = "postgresql://db.invalid/shop?charset=utf8"
-    assert refusal(url) == "charset: psycopg has no such option (did you mean 'client_encoding'?)"
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("ssl-mode=REQUIRED", "; use ssl_mode"),
+        ("sslaccept=strict", "; use ssl_mode"),
+        ("useSSL=true", "; use ssl_mode"),
+        ("connection_limit=5", "; use pool_size"),
+        ("reconnect=true", "; wsgidb connects again by itself"),
+        ("timezone=UTC", "; use init_sql with a statement that sets it"),
+    ],
+)
+@pytest.mark.parametrize("scheme", MYSQL)
+def test_what_other_tools_urls_have(scheme: str, query: str, hint: str) -> None:
+    """The urls of hosting services, and those made for other languages. None of these is taken for a similar name of
+    the driver's."""
+    name = query.partition("=")[0]
+    said = refusal(f"{scheme}://db.invalid/shop?{query}")
+    assert said.startswith(f"{name}: ")
+    assert said.endswith(f" has no such option{hint}")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "names", "ours"),
+    [("postgresql", ("charset", "encoding"), "client_encoding"), ("mysql", ("client_encoding", "encoding"), "charset")],
+)
+def test_the_names_of_the_character_set(scheme: str, names: tuple[str, ...], ours: str) -> None:
+    """MySQL's drivers call it charset, psycopg calls it client_encoding, and others simply encoding."""
+    for name in names:
+        said = refusal(f"{scheme}://db.invalid/shop?{name}=utf8")
+        assert said.endswith(f" has no such option (did you mean {ours!r}?)")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

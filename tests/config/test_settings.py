@@ -140,7 +140,7 @@ PATHS = OPTIONS["exclude"].metadata["takes"].takes
         ({"connect_args": f'{{"password": "{SECRET}"}}'}, "connect_args: takes a dict"),
         ({"connect_args": f"{SECRET}!:x"}, "connect_args: takes a dict"),
         ({"connect_args": f"json://u:{SECRET}@h"}, "connect_args: takes a dict"),  # json is also a module
-        ({"creator": FakeDB().connect}, "url and creator: give one of them"),
+        ({"creator": FakeDB().connect}, "url and creator: give only one of them"),
         ({"ssl_ca": "/ca.pem"}, "ssl_ca: needs ssl_mode verify_ca or verify_identity"),
         ({"ssl_key": "/key.pem"}, "ssl_key: needs ssl_cert"),
         ({"ssl_cert": "/c", "ssl_mode": "disabled"}, "ssl_cert, ssl_key: need TLS, but ssl_mode is disabled"),
@@ -180,7 +180,7 @@ def test_a_url_in_the_wrong_place_is_not_repeated(name: str) -> None:
 
 def test_neither_url_nor_creator() -> None:
     """A Database needs a url or a creator."""
-    assert refusal(None) == "url and creator: give one of them"
+    assert refusal(None) == "url: is missing, or None; give a url or a creator"
 
 
 @pytest.mark.parametrize(

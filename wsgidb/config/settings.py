@@ -56,8 +56,10 @@ class Settings(Options):
 
     def _check_agreement(self) -> None:
         """Raise ConfigError if options contradict each other."""
-        if (self.url is None) == (self.creator is None):
-            raise ConfigError("url and creator: give one of them")
+        if self.url is None and self.creator is None:
+            raise ConfigError("url: is missing, or None; give a url or a creator")
+        if self.url is not None and self.creator is not None:
+            raise ConfigError("url and creator: give only one of them")
         if hasattr(self.creator, "raw_connection") and self.strategy != "sqlalchemy":
             raise ConfigError(f"creator: sharing an Engine's pool needs strategy=sqlalchemy, got {self.strategy_name}")
         if self.commit_veto is not None and self.transaction != "request":
