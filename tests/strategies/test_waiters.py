@@ -139,7 +139,7 @@ class TestMessages:
         assert str(caught.value) == (
             "no connection became free within 0.0 s (acquire_timeout): "
             "7 of 7 connections are leased or being opened; other requests waiting: 0; "
-            f"held by {names}, and 2 more; raise pool_size, or set leak_after to see where they were acquired"
+            f"held by {names}, and 2 more; raise pool_size, or set leak_after to see what they do"
         )
 
     def test_a_holder_outside_of_a_request(self, fake: MakeDatabase, clock: Clock) -> None:

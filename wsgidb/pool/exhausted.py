@@ -56,6 +56,6 @@ def describe(
     elif any(slot.thread == thread for _, slot in leases):
         parts.append("this thread holds one of them itself; use that one, or raise pool_size")
     else:
-        parts.append("raise pool_size, or set leak_after to see where they were acquired")
+        parts.append("raise pool_size, or set leak_after to see what they do")
     return "; ".join(parts)
 
