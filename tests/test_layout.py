@@ -44,7 +44,8 @@ ORDER = [
     *("pool.engine", "pool.leaks", "pool.stats", "pool.snapshot"),
     "pool",
     *("lease.proxy", "lease.classes", "lease"),
-    *("observe.instruments", "observe.opentelemetry", "observe.telemetry", "observe"),
+    *("observe.instruments", "observe.total", "observe.recent", "observe.rows", "observe.board"),
+    *("observe.publish", "observe.opentelemetry", "observe.telemetry", "observe"),
     *("keywords", "database"),
     *("wsgi.exchange", "wsgi.response", "wsgi.timing", "wsgi.middleware", "wsgi"),
     "wsgidb",
@@ -158,7 +159,8 @@ def test_locks_live_where_state_is_shared() -> None:
     connection has a lock of psycopg's, which is replaced where a lease has left it locked."""
     assert users(*LOCKS) == {
         *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
-        *("pool.process", "pool.names", "lease.proxy", "observe.opentelemetry", "drivers.psycopg.connection"),
+        *("pool.process", "pool.names", "lease.proxy", "drivers.psycopg.connection"),
+        *("observe.board", "observe.opentelemetry"),
     }
 
 

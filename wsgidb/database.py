@@ -70,6 +70,10 @@ class Database:
         engine_class = self._engine_class
         if url.leak_after is not None:
             engine_class = watched(engine_class)
+        if url.board is not None:
+            from .observe.publish import published
+
+            engine_class = published(engine_class, url.board)
         self._engine = engine_class(url, self._driver, clock)
         telemetry.register(url, self._engine.name, self.stats)
         self._finalize = weakref.finalize(self, self._engine.close)  # also at the exit of the interpreter

@@ -88,10 +88,14 @@ class ConnectionOptions(TypedDict, total=False):
     """The time after which a lease that is still held is logged once, with the request's method and path and the calls
     that hold it. Leases are looked at whenever any lease begins or ends. Unit: seconds. Default: None."""
     name: str | None
-    """The name of the pool in metrics. Without it, that is the address of the server and the name of the database.
-    Default: None."""
+    """The name of the pool in metrics and on the status page. Without it, that is the address of the server and the
+    name of the database. Default: None."""
     telemetry: bool
-    """Whether there are metrics; they need the package opentelemetry-api (docs/observing.md). Default: True."""
+    """Whether durations of waiting, use and opening are counted, and metrics are registered where opentelemetry-api is
+    installed (docs/observing.md). Default: True."""
+    board: str | None
+    """A directory, such as one below /run or /dev/shm, in which all processes of a server keep their statistics. Then
+    the status page and the Prometheus collector of each process tell of all of them. Default: None."""
 
 
 class PoolOptions(TypedDict, total=False):

@@ -192,6 +192,12 @@ class Options:
         "Whether durations of waiting, use and opening are counted, and metrics are registered where opentelemetry-api "
         "is installed (docs/observing.md).",
     )
+    board: str | None = option(
+        None,
+        values.string(none=True),
+        "A directory, such as one below /run or /dev/shm, in which all processes of a server keep their statistics. "
+        "Then the status page and the Prometheus collector of each process tell of all of them.",
+    )
     key: str = option(
         "db.conn",
         values.string(),

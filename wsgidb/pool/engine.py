@@ -33,7 +33,7 @@ from ..strategies import Request, Slot, named
 from .connector import Connector
 from .durations import BOUNDS, BUCKETS
 from .exhausted import describe
-from .names import claim
+from .names import claim, give_up
 from .process import Process, Waiting
 
 log = logging.getLogger("wsgidb")
@@ -342,3 +342,4 @@ class Engine:
         for slot in self.process.store.close():
             if slot.raw is not None:
                 self._connector.retire(slot, "closed")
+        give_up(self.name, self)

@@ -94,6 +94,7 @@ class Process:
         self.unanswered = -inf  # when the latest ping began that was not answered for all of ping_timeout
         self.exhaustion_log, self.connect_log = LogLimit(), LogLimit()
         self.held: dict[Slot, Any] = {}  # with leak_after: who has each lease; each step on it is atomic
+        self.page: Any = None  # with the option board: what writes this process's row
         self.store: Store = store_class(settings)(settings, self.held_until, partial(lost, self), clock)
 
     def note(self, kind: str, text: str) -> None:

@@ -1,0 +1,74 @@
+"""An engine that keeps its row of the board up to date."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..pool.engine import Engine
+from ..pool.process import Process
+from ..pool.snapshot import snapshot
+from ..strategies import Request, Slot
+from .board import Page
+
+EVERY = 1.0
+"""Seconds between two writes, at least."""
+
+
+def published(engine: type[Engine], directory: str) -> type[Engine]:
+    """A subclass of the engine that writes its statistics to the board, at most once a second: when leases begin and
+    end, when a caller has to wait, and at health checks. There is no thread for this."""
+
+    class Published(engine):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any) -> None:
+            self.__next = 0.0
+            super().__init__(*args)
+
+        def _new_process(self) -> Process:
+            process: Process = super()._new_process()
+            process.page = Page(directory)
+            return process
+
+        def acquire(self, request: Request | None = None) -> Slot:
+            slot: Slot = super().acquire(request)
+            now: float = slot.since  # type: ignore[assignment]  # a lease has begun
+            if now >= self.__next:
+                self.__publish(now)
+            return slot
+
+        def _wait(self, *args: Any) -> Slot:
+            self.__look()
+            try:
+                slot: Slot = super()._wait(*args)
+                return slot
+            finally:
+                self.__look()
+
+        def release(self, slot: Slot, rollback_expected: bool = False) -> None:
+            super().release(slot, rollback_expected)
+            if slot.used >= self.__next:
+                self.__publish(slot.used)
+
+        def probe(self) -> bool:
+            try:
+                free: bool = super().probe()
+                return free
+            finally:
+                self.__look()
+
+        def close(self) -> None:
+            super().close()
+            page = self.process.page
+            page.write(lambda: snapshot(self, self._clock()))
+            page.close()
+
+        def __look(self) -> None:
+            now = self._clock()
+            if now >= self.__next:
+                self.__publish(now)
+
+        def __publish(self, now: float) -> None:
+            self.__next = now + EVERY
+            self.process.page.write(lambda: snapshot(self, self._clock()))
+
+    Published.__name__ = Published.__qualname__ = engine.__name__
+    return Published
