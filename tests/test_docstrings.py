@@ -15,16 +15,18 @@ import wsgidb
 from wsgidb import Database, DatabaseMiddleware, get_connection, paste, pytest_plugin
 from wsgidb import health as health_checks
 from wsgidb.health import health, readiness
+from wsgidb.prometheus import Collector
 from wsgidb.testing import SandboxDatabase
 
 PUBLIC = {
     **{name: getattr(wsgidb, name) for name in wsgidb.__all__},
     "SandboxDatabase": SandboxDatabase,
     **{name: getattr(health_checks, name) for name in health_checks.__all__},
+    "Collector": Collector,
     "filter_factory": paste.filter_factory,
     "filter_app_factory": paste.filter_app_factory,
 }
-SHOWN = [Database, DatabaseMiddleware, SandboxDatabase, get_connection, health, readiness]
+SHOWN = [Database, DatabaseMiddleware, SandboxDatabase, get_connection, health, readiness, Collector]
 """What users call, so that a docstring has an example."""
 
 

@@ -46,7 +46,7 @@ ORDER = [
     *("lease.proxy", "lease.classes", "lease"),
     *("observe.instruments", "observe.total", "observe.recent", "observe.rows", "observe.board"),
     *("observe.publish", "observe.opentelemetry", "observe.telemetry", "observe"),
-    *("keywords", "database"),
+    *("keywords", "database", "observe.sources", "prometheus"),
     *("wsgi.exchange", "wsgi.response", "wsgi.timing", "wsgi.middleware", "wsgi"),
     "wsgidb",
     *("health", "testing", "pytest_plugin", "paste"),
@@ -66,6 +66,7 @@ THIRD_PARTY = {
         f"drivers.psycopg.{part}" for part in ("driver", "options", "wire", "session", "statements", "connection")
     },
     "opentelemetry": {"observe.opentelemetry"},
+    "prometheus_client": {"prometheus"},
     "pytest": {"pytest_plugin"},
     "typing_extensions": {"keywords"},  # for type checkers only; it is never imported at run time
 }
@@ -160,7 +161,7 @@ def test_locks_live_where_state_is_shared() -> None:
     assert users(*LOCKS) == {
         *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
         *("pool.process", "pool.names", "lease.proxy", "drivers.psycopg.connection"),
-        *("observe.board", "observe.opentelemetry"),
+        *("observe.board", "observe.opentelemetry", "observe.sources"),
     }
 
 

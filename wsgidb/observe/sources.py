@@ -1,0 +1,80 @@
+"""Where the status page, the command line and the Prometheus collector get their figures from."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ..pool.stats import Stats
+from .recent import History, Recent
+from .rows import Row
+from .total import total
+
+if TYPE_CHECKING:
+    from ..database import Database
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The pools of one name in all processes, as one."""
+
+    name: str
+    """Their name."""
+    rows: list[Row]
+    """What each process tells that is alive, by process id."""
+    gone: Stats | None
+    """The sums of processes that are gone, if there are any."""
+
+    @property
+    def now(self) -> Stats:
+        """The present of all processes that are alive."""
+        return total(self.name, [row.stats for row in self.rows])
+
+    @property
+    def ever(self) -> Stats:
+        """The sums since the board began; processes that are gone are included."""
+        return total(self.name, [*([] if self.gone is None else [self.gone]), *(row.stats for row in self.rows)])
+
+    @property
+    def recent(self) -> Recent:
+        """What is new since a few minutes ago."""
+        each = [row.recent for row in self.rows]
+        nothing = Recent(0.0, total("", []).wait_times, total("", []).use_times)
+        return Recent(
+            max([recent.seconds for recent in each], default=0.0),
+            sum((recent.wait_times for recent in each), nothing.wait_times),
+            sum((recent.use_times for recent in each), nothing.use_times),
+        )
+
+
+class Source:
+    """The figures of a Database: of all processes where it has a board, otherwise of this one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()  # guards `_history`
+        self._history = History(monotonic())
+
+    def pools(self) -> list[Pool]:
+        """All pools that are known, this Database's first. Blocks for reading the files of the board only. Never raises
+        because of the board."""
+        stats = self._database.stats()
+        with self._lock:
+            own = Row(stats, self._history.recent(stats, monotonic()), 0.0)
+        if self._database.settings.board is None:
+            return [Pool(stats.name, [own], None)]
+        from .board import read
+
+        rows, gone = read(self._database.settings.board)
+        mine = rows.setdefault(stats.name, [])
+        written = next((row for row in mine if row.stats.pid == stats.pid), None)
+        if written is not None:
+            mine.remove(written)
+            own = Row(stats, written.recent, 0.0)
+        mine.append(own)
+        names = sorted({*rows, *gone}, key=lambda name: (name != stats.name, name))
+        return [
+            Pool(name, sorted(rows.get(name, []), key=lambda row: row.stats.pid), gone.get(name)) for name in names
+        ]
