@@ -108,8 +108,11 @@ class Activity:
 
     def end_lease(self) -> bool:
         """Let no further call begin. Returns whether one of the lease is under way."""
-        lease, self.lease = self.lease, None
-        return bool(self.users) and (lease is None or lease in self.users)  # a late call of an earlier one is refused
+        lease = self.lease
+        self.lease = None
+        if not self.users:
+            return False
+        return lease is None or lease in self.users  # a late call of an earlier one is refused
 
     def close_when_unused(self, close: Callable[[], None]) -> None:
         """Call `close` as soon as no call is under way: now, or in the thread whose call ends last.

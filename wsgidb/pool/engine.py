@@ -8,7 +8,7 @@
 
     commit ──── the lease's calls and cursors end ── driver.commit                         TransactionLost
     probe ───── store.take ── connector.validate or open ── store.put, for health checks   DatabaseUnavailable
-    release ─ _clean ─ the lease's calls and cursors end ─ driver.inspect ─ driver.rollback or reset ─ driver.put_back
+    release ─ the lease's calls and cursors end ─ driver.inspect ─ _clean ─ driver.rollback or reset ─ driver.put_back
        ├ clean: store.put ── it may return another slot, which is too old: connector.retire ── store.put
        └ else: connector.discard ── store.put, empty
 
@@ -26,7 +26,7 @@ from os import getpid
 from threading import get_ident
 
 from ..config.settings import Settings
-from ..drivers.base import CLEAN, DIRTY, Driver
+from ..drivers.base import CLEAN, DIRTY, Driver, State
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from ..forks import tell_of_forks
 from ..strategies import Request, Slot, named
@@ -171,7 +171,8 @@ class Engine:
             slot.fault = slot.fault or BUSY
         if slot.fault is not None:
             raise TransactionLost(f"cannot commit: {slot.fault}")
-        slot.fault = self._end_cursors(slot)  # it costs the connection, but not what was done
+        if slot.cursors:
+            slot.fault = self._end_cursors(slot)  # it costs the connection, but not what was done
         try:
             self.driver.commit(slot.raw)
         except BaseException as error:
@@ -191,7 +192,16 @@ class Engine:
             return  # it is a parent's, which `process` keeps
         reason: str | None = "interrupted"
         try:
-            reason = self._clean(slot, rollback_expected)
+            busy = slot.activity.end_lease()  # no call of the lease can begin from here on
+            fault = self._end_cursors(slot) if slot.cursors else None
+            fault = slot.fault or (BUSY if busy else fault or slot.activity.unfit)
+            try:
+                state = fault or self._inspect(slot.raw)
+                clean = state is CLEAN and slot.undo is None
+                reason = None if clean else self._clean(slot, state, rollback_expected)
+            except Exception as error:
+                log.debug("%s: reset failed", self.settings.address, exc_info=error)
+                reason = fault or "reset failed"
         finally:
             now = self._clock()  # from now on the connection is idle
             if slot.since is not None:
@@ -221,30 +231,21 @@ class Engine:
         except Exception:
             log.exception("%s: the work is committed, but releasing the connection failed", self.settings.address)
 
-    def _clean(self, slot: Slot, rollback_expected: bool) -> str | None:
-        """End the lease and make its session fit for the next request. A str: why it cannot be."""
-        busy = slot.activity.end_lease()  # no call of the lease can begin from here on
-        fault = self._end_cursors(slot) if slot.cursors else None
-        fault = slot.fault or (BUSY if busy else fault or slot.activity.unfit)
-        try:
-            state = fault or self._inspect(slot.raw)
-            if state is CLEAN and slot.undo is None:
-                return None
-            if slot.activity.lost is not None:
-                with slot.process.lock:
-                    slot.process.totals.lost += 1
-            if state is not CLEAN and not rollback_expected:
-                self._warn_of_loss(slot)
-            if isinstance(state, str):
-                return state
-            if state is DIRTY:
-                self._reset(slot.raw, self._clock() + self.settings.ping_timeout)
-            if slot.undo is not None:
-                undo, slot.undo = slot.undo, None
-                self.driver.put_back(slot.raw, undo, self._clock() + self.settings.ping_timeout)
-        except Exception as error:
-            log.debug("%s: reset failed", self.settings.address, exc_info=error)
-            return fault or "reset failed"
+    def _clean(self, slot: Slot, state: State | str, rollback_expected: bool) -> str | None:
+        """Make a session in this state fit for the next request. A str: why it cannot be. Raises what that fails
+        with."""
+        if slot.activity.lost is not None:
+            with slot.process.lock:
+                slot.process.totals.lost += 1
+        if state is not CLEAN and not rollback_expected:
+            self._warn_of_loss(slot)
+        if isinstance(state, str):
+            return state
+        if state is DIRTY:
+            self._reset(slot.raw, self._clock() + self.settings.ping_timeout)
+        if slot.undo is not None:
+            undo, slot.undo = slot.undo, None
+            self.driver.put_back(slot.raw, undo, self._clock() + self.settings.ping_timeout)
         return None
 
     def _end_cursors(self, slot: Slot) -> str | None:
