@@ -43,7 +43,7 @@ ORDER = [
     *("pool.backoff", "pool.durations", "pool.exhausted", "pool.names", "pool.process", "pool.connector"),
     *("pool.engine", "pool.leaks", "pool.stats", "pool.snapshot"),
     "pool",
-    *("lease.proxy", "lease.classes", "lease"),
+    *("lease.state", "lease.proxy", "lease.classes", "lease"),
     *("observe.instruments", "observe.total", "observe.recent", "observe.rows", "observe.board"),
     *("observe.publish", "observe.opentelemetry", "observe.telemetry", "observe"),
     *("keywords", "database", "observe.sources", "prometheus"),
@@ -160,7 +160,7 @@ def test_locks_live_where_state_is_shared() -> None:
     connection has a lock of psycopg's, which is replaced where a lease has left it locked."""
     assert users(*LOCKS) == {
         *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
-        *("pool.process", "pool.names", "lease.proxy", "drivers.psycopg.connection"),
+        *("pool.process", "pool.names", "lease.state", "drivers.psycopg.connection"),
         *("observe.board", "observe.opentelemetry", "observe.sources"),
     }
 

@@ -13,7 +13,8 @@ from .dbapi import Connection
 from .drivers import Driver, make_driver
 from .errors import ConfigError, DatabaseUnavailable
 from .lease.classes import ProxyClasses
-from .lease.proxy import ConnectionProxy, interrupt, lazy, lease, settle
+from .lease.proxy import ConnectionProxy, interrupt, settle
+from .lease.state import lazy, lease
 from .observe import telemetry
 from .pool.engine import Engine
 from .pool.leaks import watched

@@ -59,8 +59,9 @@ def _entering(name: str, method: Any) -> Any:
     every statement."""
 
     def entering(self: ConnectionProxy, *args: Any, **kwargs: Any) -> Any:
-        raw = self._wsgidb_raw
-        seen = self._wsgidb_slot.activity
+        slot = self._wsgidb_slot
+        seen = slot.activity
+        raw = slot.raw
         seen.users.append(self)
         try:
             if seen.lease is not self:
@@ -127,8 +128,9 @@ def _setting(state: frozenset[str]) -> Any:
     def set_attribute(self: ConnectionProxy, name: str, value: Any) -> None:
         if name not in state:
             return ConnectionProxy.__setattr__(self, name, value)
-        raw = self._wsgidb_raw
-        seen = self._wsgidb_slot.activity
+        slot = self._wsgidb_slot
+        seen = slot.activity
+        raw = slot.raw
         seen.users.append(self)  # as `call` does it, with two calls less
         try:
             if seen.lease is not self:

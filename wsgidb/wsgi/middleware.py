@@ -12,7 +12,8 @@ from ..config.settings import Settings
 from ..database import Database
 from ..dbapi import Connection
 from ..errors import ConfigError, DatabaseUnavailable
-from ..lease.proxy import ConnectionProxy, engine_of, interrupt
+from ..lease.proxy import ConnectionProxy, interrupt
+from ..lease.state import engine_of
 from ..strategies import Request, named
 from .exchange import CommitFailed, Environ, Exchange, HeldExchange, StartResponse
 from .response import SizedStream, Stream, is_file

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..lease.proxy import ConnectionProxy, FirstUse, executed, slot_of
+from ..lease.proxy import ConnectionProxy
+from ..lease.state import executed, first_use_of, slot_of
 from ..strategies import Request, Slot
 from .exchange import HeldExchange, StartResponse, Write
 
@@ -32,12 +33,12 @@ class ServerTiming:
         """Call what makes the request's lease. Blocks and raises as that does."""
         self._asked = self._clock()
         conn = self._conn = lease(request)
-        found = slot_of(conn)
-        if type(found) is FirstUse:
+        first = first_use_of(conn)
+        if first is not None:
             self._asked = None
-            found.acquire = partial(self._acquire, found.engine.acquire)
+            first.acquire = partial(self._acquire, first.engine.acquire)
         else:
-            self._begin(found)
+            self._begin(slot_of(conn))
         return conn
 
     def _acquire(self, acquire: Callable[[Request | None], Slot], request: Request | None) -> Slot:
@@ -47,7 +48,8 @@ class ServerTiming:
         self._begin(slot)
         return slot
 
-    def _begin(self, slot: Slot) -> None:
+    def _begin(self, slot: Slot | None) -> None:
+        assert slot is not None, "the lease has just been made"
         assert self._asked is not None, "a slot is asked for"
         self._waited = self._clock() - self._asked
         self._before = slot.activity.seconds
