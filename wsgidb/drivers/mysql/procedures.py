@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from ..activity import first_word
+from ..base import Clock
 from .observed import Observed
 
 CALLS = re.compile(rb"\b(CALL|EXECUTE|NOT\s+ATOMIC)\b", re.IGNORECASE)
@@ -25,8 +26,12 @@ COUNTS = "SHOW SESSION STATUS WHERE Variable_name IN ('Com_rollback', 'Handler_r
 class Procedures(Observed):
     """The part of an observed connection that looks after procedures, while leases are committed as a whole."""
 
-    _rollbacks: tuple[int, int] | None = None
+    _rollbacks: tuple[int, int] | None
     """How many rollbacks the session had asked for and seen before the CALL that is to be looked after, if any."""
+
+    def _begin_record(self, clock: Clock) -> None:
+        super()._begin_record(clock)
+        self._rollbacks = None
 
     def _ask(self, sql: str) -> Any:
         """The rows of a statement of wsgidb's own, which counts for nothing. Raises the driver's error."""

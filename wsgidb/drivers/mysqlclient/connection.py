@@ -12,7 +12,6 @@ from typing import Any
 from MySQLdb import MySQLError, ProgrammingError
 from MySQLdb.constants import CLIENT
 
-from ..activity import Activity
 from ..base import CLEAN, DIRTY, Clock, State
 from ..mysql.observed import CONNECTION_LOST
 from ..mysql.procedures import Procedures
@@ -50,7 +49,7 @@ class Connection(Procedures, Commands):
     """Which of `LASTING` a statement of this session may have set."""
 
     def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
-        self._seen, self._clock = Activity(), clock
+        self._begin_record(clock)
         super().__init__(deadline, clock, **arguments)
         self._own_thread = self.thread_id()
         self._own_settings = arguments

@@ -121,7 +121,9 @@ class MySQLClient(MySQLDriver):
     def commit(self, conn: Connection) -> None:
         """The same, once the rest of the last reply is read: the library sends no command before. That takes up to
         ping_timeout; where it would take longer nothing is committed."""
-        if conn._seen.touched and conn._unusable() is None:
+        if not conn._seen.touched:
+            return
+        if conn._unusable() is None:
             seconds = self.settings.ping_timeout
             if not conn._finish_reply(self.clock() + seconds):
                 raise TransactionLost(f"cannot commit: reading what is left of a result takes more than {seconds:g} s")

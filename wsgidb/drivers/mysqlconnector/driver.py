@@ -18,7 +18,6 @@ from mysql.connector.errors import Error, OperationalError, ReadTimeoutError, Wr
 from ...config.settings import Settings
 from ...errors import TransactionLost
 from .. import sockets, tls
-from ..activity import Activity
 from ..base import Check, Clock
 from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
 from ..mysql.observed import NO_TLS
@@ -76,7 +75,7 @@ class MySQLConnector(MySQLDriver):
         """Connect, log in and run init_sql before the deadline, which does not cover looking up the host's name."""
         arguments = {name: value for name, value in self._given(deadline).items() if value is not None}
         conn = Connection()
-        conn._seen, conn._clock = Activity(), self.clock
+        conn._begin_record(self.clock)
         conn._tls, conn._tls_required = self._context, self._tls_required
         conn._cursorclass = arguments.pop("cursorclass", None)
         try:
@@ -128,6 +127,8 @@ class MySQLConnector(MySQLDriver):
     def commit(self, conn: Connection) -> None:
         """Commit. What the handler has left unread is read before, as COMMIT cannot be sent otherwise; that may take up
         to ping_timeout."""
+        if not conn._seen.touched:
+            return
         if conn._unusable() is None and (conn._rows_begun or conn._have_next_result):
             with conn._within(self.clock() + self.settings.ping_timeout, self.clock):
                 try:

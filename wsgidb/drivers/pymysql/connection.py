@@ -14,7 +14,7 @@ from pymysql.err import Error, OperationalError
 
 from ...errors import TransactionLost
 from ..activity import first_word
-from ..base import CLEAN, DIRTY, State
+from ..base import CLEAN, DIRTY, Clock, State
 from ..mysql.observed import (
     AUTOCOMMIT,
     COMMIT_UNTOLD,
@@ -43,13 +43,20 @@ USUAL = (*WORDS.split(), *WORDS.lower().split())
 class Connection(Session, Procedures):
     """Notes each command's start, end and error in its `Activity`."""
 
-    server_status: int = 0  # PyMySQL sets it when the server greets
-    _own_socket: Any = None
+    server_status: int  # PyMySQL sets it when the server greets
+    _own_socket: Any
     """The socket at the time of connecting: another one now means a reconnect by the application."""
-    _usual: tuple[bytes, ...] = ()
+    _usual: tuple[bytes, ...]
     """`USUAL`, except where a semicolon may begin another statement."""
-    _shows_all = False
+    _shows_all: bool
     """Whether a connection is clean as soon as its status says so: with autocommit."""
+
+    def _begin_record(self, clock: Clock) -> None:
+        super()._begin_record(clock)
+        self.server_status = 0
+        self._own_socket = None
+        self._usual = ()
+        self._shows_all = False
 
     # -- every command, its start and its end: each step here is paid for by every statement
 
@@ -251,7 +258,8 @@ class Connection(Session, Procedures):
         sock = self._sock
         if sock is None or sock is not self._own_socket or seen.busy:
             return self._unusable() or DIRTY
-        if self._unread():
+        result = self._result
+        if result is not None and (result.unbuffered_active or result.has_next):
             return "unread rows"
         if seen.unknown:
             return DIRTY

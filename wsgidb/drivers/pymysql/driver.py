@@ -16,7 +16,6 @@ from pymysql.err import Error, OperationalError
 from ...config.settings import Settings
 from ...errors import TransactionLost
 from .. import sockets, tls
-from ..activity import Activity
 from ..base import Check, Clock
 from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
 from ..mysql.observed import DISCONNECTS, NO_TLS
@@ -67,7 +66,7 @@ class PyMySQL(MySQLDriver):
             defer_connect=True,
             ssl_disabled=True,
         )
-        conn._seen, conn._clock = Activity(), self.clock
+        conn._begin_record(self.clock)
         conn._tls, conn._tls_required = self._context, self._tls_required
         try:
             with self._own_work(conn, deadline):
@@ -100,6 +99,8 @@ class PyMySQL(MySQLDriver):
         return made
 
     def commit(self, conn: Connection) -> None:
+        if not conn._seen.touched:
+            return
         if conn._unusable() is None and conn._unread():
             self._read_unread(conn)
         super().commit(conn)
