@@ -62,6 +62,10 @@ class Driver(ABC):
     local_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the connection that its cursors call at every statement, and that answer from memory: they disturb
     nobody, so that they need not mark the connection as in use. After the lease they are refused like all others."""
+    nothing_to_read: ClassVar[Mapping[str, tuple[str, Any]]] = {}
+    """Methods of the connection that its cursors call for what is left of a reply, each with an attribute of the
+    connection and a value: while the attribute is false, the method does nothing but return that value. The lease then
+    returns it without a call."""
     cursor_state: ClassVar[frozenset[str]] = frozenset()
     """Attributes of the connection that its cursors, and what else it hands out, set as they work. They are no settings
     of a handler's, so nothing is put back at the end of the lease."""

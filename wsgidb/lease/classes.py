@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
+from types import FunctionType
 from typing import Any
 
 from ..drivers import Driver
@@ -38,7 +39,9 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
         method = getattr(raw_class, name)
         if callable(method) and not isinstance(method, type) and not name.startswith("__") and name not in OWN:
             body[name] = _entering(name, method)
-    body.update((name, _reading(name)) for name in driver.local_methods)
+    body.update((name, _reading(name, getattr(raw_class, name))) for name in driver.local_methods)
+    for name, (left, answer) in driver.nothing_to_read.items():
+        body[name] = _unless_left(body[name], left, answer)
     body.update((name, _through_cursor(name)) for name in driver.cursor_methods)
     for name in driver.lease_members:
         body.update((name, vars(cls)[name]) for cls in reversed(raw_class.__mro__) if name in vars(cls))
@@ -77,14 +80,29 @@ def _entering(name: str, method: Any) -> Any:
     return entering
 
 
-def _reading(name: str) -> Any:
+def _reading(name: str, method: Any) -> Any:
     """One of `Driver.local_methods`. It is refused where the lease has ended, as there is no connection to ask then."""
 
-    def reading(self: ConnectionProxy, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self._wsgidb_raw, name)(*args, **kwargs)
+    def reading(self: ConnectionProxy, *args: Any) -> Any:
+        return method(self._wsgidb_raw, *args)
 
-    reading.__name__ = name
-    return reading
+    def reading_by_name(self: ConnectionProxy, *args: Any, **kwargs: Any) -> Any:
+        return method(self._wsgidb_raw, *args, **kwargs)
+
+    made = reading_by_name if isinstance(method, FunctionType) else reading  # a C method takes no keywords
+    made.__name__ = name
+    return made
+
+
+def _unless_left(entering: Any, left: str, answer: Any) -> Any:
+    """One of `Driver.nothing_to_read`."""
+    anything_left = attrgetter(f"_wsgidb_raw.{left}")
+
+    def read_what_is_left(self: ConnectionProxy, *args: Any, **kwargs: Any) -> Any:
+        return entering(self, *args, **kwargs) if anything_left(self) else answer
+
+    read_what_is_left.__name__, read_what_is_left.__doc__ = entering.__name__, entering.__doc__
+    return read_what_is_left
 
 
 def _handing_out(name: str, is_method: bool) -> Any:

@@ -19,8 +19,10 @@ class Commands(Replies):
 
     _other_user = False
     """The application has logged in as another user."""
+    _opaque = False
+    """Something may have been opened or set, since wsgidb's last rollback, that only another one takes back."""
     _other_charset = _other_option = False
-    """The application has changed what no statement changes and no rollback takes back: the library's character set, or
+    """The application has changed what no statement changes and no ROLLBACK takes back: the library's character set, or
     an option of the server's for this connection."""
     _own_settings: dict[str, Any]
     """What the connection was made with."""
@@ -62,11 +64,11 @@ class Commands(Replies):
         self._command(super().select_db, name)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
-        self._seen.used = self._other_charset = True
+        self._seen.used = self._opaque = self._other_charset = True
         self._command(super().set_character_set, charset, collation)
 
     def set_server_option(self, option: int) -> Any:
-        self._seen.used = self._other_option = True
+        self._seen.used = self._opaque = self._other_option = True
         return self._command(super().set_server_option, option)
 
     def change_user(self, *args: Any, **arguments: Any) -> None:

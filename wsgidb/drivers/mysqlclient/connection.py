@@ -31,9 +31,12 @@ from .statements import (
     effect_of,
     may_set,
 )
+from .wire import Base
 
 # How to ask whether a transaction is open: MariaDB's way, and what MySQL can tell after a lock timeout.
 QUESTIONS = ("SELECT @@in_transaction", "SELECT NOT @@innodb_rollback_on_timeout")
+
+base_query = Base.query  # cheaper than super()
 
 
 class Connection(Procedures, Commands):
@@ -43,8 +46,6 @@ class Connection(Procedures, Commands):
     """BEGIN was run, and neither COMMIT nor ROLLBACK since."""
     _may_have_begun = False
     """A statement of unknown effect may have opened a transaction since the last COMMIT or ROLLBACK."""
-    _opaque = False
-    """Something may have been opened or set, since wsgidb's last rollback, that only a rollback takes back."""
     _may_have_set: frozenset[bytes] = frozenset()
     """Which of `LASTING` a statement of this session may have set."""
 
@@ -69,7 +70,7 @@ class Connection(Procedures, Commands):
         effect = self._begin(query)
         try:
             if self._deadline is None:
-                super().query(query)
+                base_query(self, query)
             else:
                 self._query_before(query, *self._deadline)
         except MySQLError as error:
@@ -96,7 +97,8 @@ class Connection(Procedures, Commands):
 
     def _begin(self, query: Any) -> Effect:
         seen = self._seen
-        self._look_for_error()
+        if not seen.busy and self.open and self.errno():
+            self._look_for_error()
         effect = effect_of(query)
         if self._guarded:
             self._guard(query, effect)
@@ -187,19 +189,20 @@ class Connection(Procedures, Commands):
 
     def _state(self, autocommit: bool, whole_session: bool) -> State | str:
         seen = self._seen
-        self._look_for_error()
-        reason = self._unusable()
-        if reason is not None:
-            return reason
-        if self._unread():
+        if seen.busy or not self.open:
+            return self._unusable() or DIRTY
+        if self.errno():
+            self._look_for_error()
+        if self._gone or self._other_user or self.thread_id() != self._own_thread:
+            return self._unusable() or DIRTY
+        if self._incomplete and self._unread():
             return "unread rows"
         if self._unbuffered and not self._end_results():
             return "a result set is still in use"
-        changed = self._other_charset or self._other_option
         if not seen.touched:
-            untouched = not (self._opaque or changed or (whole_session and seen.used))
+            untouched = not (self._opaque or (whole_session and seen.used))
             return CLEAN if untouched and self.get_autocommit() is autocommit else DIRTY
-        doubtful = seen.unknown or self._begun or self._opaque or changed
+        doubtful = seen.unknown or self._begun or self._opaque
         if doubtful or self.get_autocommit() is not autocommit:
             return DIRTY
         return CLEAN if autocommit and not whole_session else DIRTY
@@ -216,8 +219,8 @@ class Connection(Procedures, Commands):
     def _clean_up(self) -> None:
         """Roll back, whatever a handler has set completion_type to, and take back what a rollback does not."""
         self.query("ROLLBACK AND NO CHAIN" if COMPLETION_TYPE in self._may_have_set else "ROLLBACK")
-        self._begun = self._may_have_begun = self._opaque = False
         self._take_back_changes()
+        self._begun = self._may_have_begun = self._opaque = False
 
     def _reset_session(self) -> None:
         """COM_CHANGE_USER to the same user, which rolls back, and what it takes back of connecting. The library has no
@@ -233,10 +236,10 @@ class Connection(Procedures, Commands):
                 self.query("SET ROLE NONE")  # COM_CHANGE_USER sets the default role, if there is one
         given = self._own_settings
         super().change_user(given.get("user", ""), given.get("password", ""), given.get("database", ""))
-        self._begun = self._may_have_begun = self._opaque = self._other_user = False
         self._other_charset = True  # COM_CHANGE_USER has set the server's
         self._may_have_set = frozenset()
         self._take_back_changes()
+        self._begun = self._may_have_begun = self._opaque = self._other_user = False
         if given.get("sql_mode"):
             self.set_sql_mode(given["sql_mode"])
         if given.get("init_command"):

@@ -7,6 +7,7 @@ to the nearest second, and at least one, for each of its steps; what comes after
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -35,6 +36,7 @@ class MySQLClient(MySQLDriver):
     name = "mysqlclient"
     cursor_attributes: ClassVar[tuple[str, ...]] = ("encoding",)
     local_methods: ClassVar[tuple[str, ...]] = ("literal", "warning_count", "affected_rows", "insert_id")
+    nothing_to_read: ClassVar[Mapping[str, tuple[str, Any]]] = {"next_result": ("_incomplete", -1)}
     changed_in_place: ClassVar[tuple[str, ...]] = ("converter", "encoders", "messages")
     when_returned: ClassVar[dict[str, Any]] = {"open": 0, "closed": 1}
     connection_class = Connection

@@ -78,9 +78,12 @@ class Replies(Wire, Observed):
         if not self._incomplete:
             return False
         try:
-            return bool(self.more_results()) or super().next_result() != -1
+            if self.more_results() or super().next_result() != -1:
+                return True
         except MySQLError:
             return True
+        self._incomplete = False
+        return False
 
     def _finish_reply(self, deadline: float) -> bool:
         """Read what is left of the last reply, so that another command can be sent. Returns whether there was time; if

@@ -20,10 +20,10 @@ from ..mysql.observed import LOST
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER, on, for 0 seconds: closing the socket sends a reset."""
 
-_Raw: Any = MySQLdb.connections.Connection
+Base: Any = MySQLdb.connections.Connection
 
 
-class Wire(_Raw):  # type: ignore[misc]
+class Wire(Base):  # type: ignore[misc]
     """The part of our connection that deals with the socket."""
 
     _seen: Activity

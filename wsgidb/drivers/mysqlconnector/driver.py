@@ -60,6 +60,7 @@ class MySQLConnector(MySQLDriver):
         *("_have_next_result", "can_consume_results", "charset", "converter", "get_warnings"),
         *("python_charset", "query_attrs", "raise_on_warnings", "unread_result"),
     )
+    nothing_to_read: ClassVar[Mapping[str, tuple[str, Any]]] = {"handle_unread_result": ("_unread_result", None)}
     cursor_state: ClassVar[frozenset[str]] = frozenset(("unread_result",))
     handing_out: ClassVar[tuple[str, ...]] = ("_socket", "cmd_query_iter")
     when_returned: ClassVar[Mapping[str, Any]] = {"is_connected": lambda: False}

@@ -49,6 +49,7 @@ PRIVATE_NAMES = {
 
 IDLE, ACTIVE, INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INERROR
 OPEN = pq.ConnStatus.OK  # named here, because looking up an enumeration costs as much as the rest of an inspect
+base_wait: Any = psycopg.Connection.wait  # cheaper than super(), by 0.1 µs
 LOST = 0
 """What libpq gives as the id of the server's process if there is no connection."""
 
@@ -57,12 +58,13 @@ class Connection(Session):
     """A connection that records the start, end and error of each command in its `Activity`."""
 
     lock: Any
-    _clock: Clock = time.monotonic
-    _limit: Limit | None = None
+    _clock: Clock
+    _limit: Limit | None
     """The time limit of each single wait of a handler's statement, if there is one."""
 
     def __init__(self, pgconn: Any, *args: Any, **kwargs: Any) -> None:
         self._seen = Activity()
+        self._clock, self._limit = time.monotonic, None
         super().__init__(pgconn, *args, **kwargs)
         self._own_pid = pgconn.backend_pid
         self._queued: set[Any] = set()
@@ -95,7 +97,7 @@ class Connection(Session):
         try:
             # No time limit applies to waiting for notifications.
             if self._limit is None or name == NOTIFIES:
-                result = super().wait(work, *args, **kwargs)
+                result = base_wait(self, work, *args, **kwargs)
             else:
                 result = self._wait_limited(work, self._limit)
         except Exception as error:

@@ -51,5 +51,9 @@ def rows_changed(cursor: Any) -> int:
     results: Any = cursor._results
     if not results:  # of an executemany() that keeps none
         return max(int(cursor._rowcount), 0)
-    counts = [each.command_tuples or 0 for each in results if (each.command_status or b"").startswith(CHANGES_ROWS)]
-    return sum(counts)
+    changed = 0
+    for each in results:
+        status = each.command_status
+        if status is not None and status.startswith(CHANGES_ROWS):
+            changed += each.command_tuples or 0
+    return changed
