@@ -10,7 +10,7 @@ from mysql.connector.errors import Error
 
 from ...errors import TransactionLost
 from ..activity import first_word
-from ..base import CLEAN, DIRTY, State
+from ..base import CLEAN, DIRTY, Clock, State
 from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION
 from ..mysql.procedures import CALLS, Procedures
 from ..mysql.sessions import PLAIN, may_set_next_transaction
@@ -35,11 +35,16 @@ class Connection(Session, Procedures):
 
     _view: Any = None
     """The connection as tracing tools see it."""
-    _own_socket: Any = None
+    _own_socket: Any
     """The socket that was connected first. If there is another one now, the application has reconnected."""
-    _other_user = False
+    _other_user: bool
     _calling: set[int]
     """The numbers of prepared statements that may run a procedure."""
+
+    def _begin_record(self, clock: Clock) -> None:
+        super()._begin_record(clock)
+        self._own_socket = None
+        self._other_user = False
 
     def _connected(self) -> None:
         """Record what has to stay the same for as long as the connection lives."""
@@ -198,9 +203,9 @@ class Connection(Session, Procedures):
 
     def _state(self, autocommit: bool, whole_session: bool) -> State | str:
         seen = self._seen
-        reason = self._unusable()
-        if reason is not None:
-            return reason
+        sock = self._socket
+        if sock is not self._own_socket or not sock.open or seen.busy or self._other_user or self._reconfigured:
+            return self._unusable() or DIRTY
         if self._rows_begun or self._unread_result:
             return "unread rows"
         status = self._status

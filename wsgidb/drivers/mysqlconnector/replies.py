@@ -14,6 +14,7 @@ from mysql.connector.connection import MySQLConnection
 from mysql.connector.constants import ServerCmd
 from mysql.connector.errors import Error, OperationalError, get_exception
 
+from ..base import Clock
 from ..mysql.observed import OUT_OF_SYNC, Observed
 from .wire import Wire
 
@@ -47,11 +48,17 @@ class Replies(Wire, Observed):
     is not known what is still to come, the command is refused with error 2014, "commands out of sync".
     """
 
-    _status = 0
-    _rows_begun = False
+    _status: int
+    _rows_begun: bool
     """A result's header came; its end, or an error in its place, did not."""
-    _unreported: Exception | None = None
+    _unreported: Exception | None
     """The error of a further result that no caller has got yet; the next command raises it in place of being sent."""
+
+    def _begin_record(self, clock: Clock) -> None:
+        super()._begin_record(clock)
+        self._status = 0
+        self._rows_begun = False
+        self._unreported = None
 
     # -- the start of a command
 

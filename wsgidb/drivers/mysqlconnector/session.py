@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 from mysql.connector.constants import ServerCmd
 from mysql.connector.errors import Error, OperationalError
 
+from ..base import Clock
 from ..mysql.observed import UNKNOWN
 from ..mysql.sessions import may_set_next_transaction
 from .commands import Commands
@@ -20,7 +21,7 @@ HELD = ("_user", "_password", "_client_flags", "_use_unicode", "_allow_local_inf
 CACHE = "_cache_field_types"
 """The attribute in which a converter caches what it has found out about types."""
 
-_held = attrgetter(*HELD)
+_held = itemgetter(*HELD)  # from the dictionary of the connection, which is cheaper than by attrgetter
 
 
 class Session(Commands):
@@ -36,15 +37,19 @@ class Session(Commands):
     """The query attributes after connecting. They are sent with each statement to a server that supports them."""
     _own_role: Any = None
     """The session's role after connecting, with reset=session."""
-    _next_set = False
+    _next_set: bool
     """Whether a statement may have set characteristics of the next transaction only."""
-    _reconfigured = False
+    _reconfigured: bool
+
+    def _begin_record(self, clock: Clock) -> None:
+        super()._begin_record(clock)
+        self._next_set = self._reconfigured = False
 
     def _remember_session(self) -> None:
         """Record how the session has to be for each request."""
         self._next_set = False
         self._own_sent = {name: getattr(self, name) for name in SENT}
-        self._own_held = _held(self)
+        self._own_held = _held(self.__dict__)
         self._own_attributes = dict(self._query_attrs)
         self._own_converter = dict(vars(self.converter))
 
@@ -52,9 +57,9 @@ class Session(Commands):
 
     def _altered(self) -> bool:
         """Whether something in the driver's object is not as it was. Never blocks."""
-        if _held(self) != self._own_held or self._query_attrs != self._own_attributes:
+        if _held(self.__dict__) != self._own_held or self._query_attrs != self._own_attributes:
             return True
-        set_now = vars(self.converter)
+        set_now = self.converter.__dict__
         if set_now == self._own_converter:
             return False
         own = {**(self._own_converter or {}), CACHE: set_now.get(CACHE)}
