@@ -18,6 +18,7 @@ from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from wsgidb import ConnectionReturned, Database
 from wsgidb.drivers.mysqlconnector.connection import Connection
+from wsgidb.drivers.mysqlconnector.session import CHANGING
 
 SENDS = (
     *("autocommit", "cmd_change_user", "cmd_debug", "cmd_init_db", "cmd_ping", "cmd_process_info", "cmd_process_kill"),
@@ -92,6 +93,12 @@ def public(cls: type) -> set[str]:
 def test_each_name_of_the_connection_is_decided() -> None:
     """What the class does, it was decided about."""
     assert public(mysql.connector.MySQLConnection) <= CONNECTION
+
+
+def test_each_method_that_sets_is_noted() -> None:
+    """Only after one of them the end of a lease compares what the driver's object keeps."""
+    methods = {name for name in SETS if callable(getattr(mysql.connector.MySQLConnection, name))}
+    assert methods == {*CHANGING, "config"}
 
 
 @pytest.mark.parametrize("cls", CURSORS)

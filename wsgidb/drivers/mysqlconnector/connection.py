@@ -123,7 +123,7 @@ class Connection(Session, Procedures):
         return super().cmd_quit()
 
     def cmd_change_user(self, *args: Any, **options: Any) -> Any:
-        self._other_user = True
+        self._other_user = self._changed = True
         return super().cmd_change_user(*args, **options)
 
     # -- replies
@@ -204,12 +204,14 @@ class Connection(Session, Procedures):
     def _state(self, autocommit: bool, whole_session: bool) -> State | str:
         seen = self._seen
         sock = self._socket
-        if sock is not self._own_socket or not sock.open or seen.busy or self._other_user or self._reconfigured:
-            return self._unusable() or DIRTY
+        if sock is not self._own_socket or not sock.open or seen.busy or self._changed:
+            reason = self._unusable()
+            if reason is not None:
+                return reason
         if self._rows_begun or self._unread_result:
             return "unread rows"
         status = self._status
-        if seen.unknown or self._have_next_result or self._unreported is not None:
+        if seen.unknown or self._have_next_result:
             return DIRTY
         if status & IN_TRANSACTION or bool(status & AUTOCOMMIT) is not autocommit:
             return DIRTY

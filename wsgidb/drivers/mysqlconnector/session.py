@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from operator import itemgetter
+from functools import wraps
+from operator import attrgetter
 from typing import Any
 
 from mysql.connector.constants import ServerCmd
@@ -18,10 +19,15 @@ SENT = ("_charset_id", "_autocommit", "_time_zone", "_sql_mode", "_init_command"
 """Attributes whose values the driver sends to the server after connecting."""
 HELD = ("_user", "_password", "_client_flags", "_use_unicode", "_allow_local_infile_in_path", "_converter_class")
 """Attributes that methods of the connection change in the driver's object, without telling the server."""
+CHANGING = (
+    *("query_attrs_append", "query_attrs_clear", "query_attrs_remove", "set_allow_local_infile_in_path"),
+    *("set_client_flags", "set_converter_class", "set_login", "set_unicode"),
+)
+"""The methods that do that. Where a lease sets a property instead, it is the lease that puts that back."""
 CACHE = "_cache_field_types"
 """The attribute in which a converter caches what it has found out about types."""
 
-_held = itemgetter(*HELD)  # from the dictionary of the connection, which is cheaper than by attrgetter
+_held = attrgetter(*HELD)
 
 
 class Session(Commands):
@@ -40,16 +46,19 @@ class Session(Commands):
     _next_set: bool
     """Whether a statement may have set characteristics of the next transaction only."""
     _reconfigured: bool
+    _changed: bool
+    """Whether one of `CHANGING` was called, so that it takes a closer look to tell whether the connection is altered.
+    """
 
     def _begin_record(self, clock: Clock) -> None:
         super()._begin_record(clock)
-        self._next_set = self._reconfigured = False
+        self._next_set = self._reconfigured = self._changed = False
 
     def _remember_session(self) -> None:
         """Record how the session has to be for each request."""
-        self._next_set = False
+        self._next_set = self._changed = False
         self._own_sent = {name: getattr(self, name) for name in SENT}
-        self._own_held = _held(self.__dict__)
+        self._own_held = _held(self)
         self._own_attributes = dict(self._query_attrs)
         self._own_converter = dict(vars(self.converter))
 
@@ -57,7 +66,7 @@ class Session(Commands):
 
     def _altered(self) -> bool:
         """Whether something in the driver's object is not as it was. Never blocks."""
-        if _held(self.__dict__) != self._own_held or self._query_attrs != self._own_attributes:
+        if self._changed and (_held(self) != self._own_held or self._query_attrs != self._own_attributes):
             return True
         set_now = self.converter.__dict__
         if set_now == self._own_converter:
@@ -74,6 +83,7 @@ class Session(Commands):
             return
         for name, value in zip(HELD, self._own_held, strict=True):
             setattr(self, name, value)
+        self._changed = False
         self._query_attrs = dict(self._own_attributes or ())
         # A new converter, because an application may have changed the former one in any way. With reset=rollback the
         # session may have another character set now, which the converter must have too.
@@ -84,7 +94,7 @@ class Session(Commands):
         self._own_converter = dict(vars(self.converter))
 
     def config(self, **options: Any) -> None:
-        self._reconfigured = self._own_sent is not None
+        self._reconfigured = self._changed = self._own_sent is not None
         super().config(**options)
 
     # -- the next transaction
@@ -136,3 +146,18 @@ class Session(Commands):
     def _post_connection(self) -> None:
         super()._post_connection()
         self._read_rest()  # of an init_command with several results
+
+
+def _changing(method: Any) -> Any:
+    """One of `CHANGING`, which notes that it was called."""
+
+    @wraps(method)
+    def change(self: Session, *args: Any, **options: Any) -> Any:
+        self._changed = True
+        return method(self, *args, **options)
+
+    return change
+
+
+for _name in CHANGING:
+    setattr(Session, _name, _changing(getattr(Session, _name)))
