@@ -14,7 +14,7 @@ from .drivers import Driver, make_driver
 from .errors import ConfigError, DatabaseUnavailable
 from .lease.classes import ProxyClasses
 from .lease.proxy import ConnectionProxy, interrupt, settle
-from .lease.state import lazy, lease
+from .lease.state import begin, lazy, new
 from .observe import telemetry
 from .pool.engine import Engine
 from .pool.leaks import watched
@@ -123,7 +123,7 @@ class Database:
 
         Blocks for up to acquire_timeout seconds. Raises DatabaseUnavailable."""
         slot = self._engine.acquire(request)
-        return lease(slot, self._proxies[type(slot.raw)])
+        return begin(new(self._proxies[type(slot.raw)]), slot)
 
     def lease_on_first_use(self, request: Request | None = None) -> ConnectionProxy:
         """Make a lease that acquires its connection when it is first used, and may then raise DatabaseUnavailable."""

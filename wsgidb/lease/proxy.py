@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from functools import partial
 from types import FunctionType
@@ -27,6 +28,8 @@ from .state import (
     set_executed,
     slot_of,
 )
+
+log = logging.getLogger("wsgidb")
 
 
 class ConnectionProxy(Leased):
@@ -158,12 +161,18 @@ def settle(proxy: ConnectionProxy, success: bool) -> None:
     engine: Engine = slot.engine
     if not (success and engine.commits):
         return engine.release(slot, not success)
+    committed = False
     try:
         engine.commit(slot)
-    except BaseException:
-        engine.release(slot, rollback_expected=True)
-        raise
-    engine.release_committed(slot)
+        committed = True
+    finally:
+        try:
+            engine.release(slot, rollback_expected=True)
+        except Exception:
+            if not committed:
+                raise
+            # What fails from here on must not make a success an error.
+            log.exception("%s: the work is committed, but releasing the connection failed", engine.settings.address)
 
 
 def interrupt(proxy: ConnectionProxy, error: BaseException | None) -> None:

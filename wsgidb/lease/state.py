@@ -42,7 +42,7 @@ set_executed, _get_executed = _executed_member.__set__, _executed_member.__get__
 
 P = TypeVar("P", bound=Leased)
 
-_new = object.__new__  # calling a class costs twice as much
+new = object.__new__  # calling a class costs twice as much
 
 
 class FirstUse:
@@ -66,24 +66,19 @@ class FirstUse:
             self.over = True
 
 
-def lease(slot: Slot, cls: type[P]) -> P:
-    """A lease of an acquired slot."""
-    proxy = _new(cls)
-    _begin(proxy, slot)
+def begin(proxy: P, slot: Slot) -> P:
+    """Let the lease have an acquired slot."""
+    slot.activity.lease = proxy
+    _set_slot(proxy, slot)
+    _set_raw(proxy, slot.raw)
     return proxy
 
 
 def lazy(engine: Engine, cls: type[P], request: Request | None) -> P:
     """A lease that acquires when it is first used, and then may raise DatabaseUnavailable."""
-    proxy = _new(cls)
+    proxy = new(cls)
     _set_first(proxy, FirstUse(engine, request))
     return proxy
-
-
-def _begin(proxy: Leased, slot: Slot) -> None:
-    slot.activity.lease = proxy
-    _set_slot(proxy, slot)
-    _set_raw(proxy, slot.raw)
 
 
 def on_use(proxy: Leased, name: str) -> Any:
@@ -106,7 +101,7 @@ def _acquire(proxy: Leased, first: FirstUse) -> None:
         slot = (first.acquire or first.engine.acquire)(first.request)
         if first.over:  # the lease has ended while it acquired
             return first.engine.release(slot)
-        _begin(proxy, slot)
+        begin(proxy, slot)
         first.over = True
         _drop_first(proxy)
 

@@ -223,14 +223,6 @@ class Engine:
             if unwanted is not None:
                 self._retire(process, *unwanted)
 
-    def release_committed(self, slot: Slot) -> None:
-        """Take back a connection whose work is committed. What fails from here on must not make a success an error, so
-        that it is logged and not raised."""
-        try:
-            self.release(slot, rollback_expected=True)
-        except Exception:
-            log.exception("%s: the work is committed, but releasing the connection failed", self.settings.address)
-
     def _clean(self, slot: Slot, state: State | str, rollback_expected: bool) -> str | None:
         """Make a session in this state fit for the next request. A str: why it cannot be. Raises what that fails
         with."""

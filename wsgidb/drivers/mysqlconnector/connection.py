@@ -203,8 +203,8 @@ class Connection(Session, Procedures):
 
     def _state(self, autocommit: bool, whole_session: bool) -> State | str:
         seen = self._seen
-        sock = self._socket
-        if sock is not self._own_socket or not sock.open or seen.busy or self._changed:
+        sock = self._socket  # a call less than for its `open`
+        if sock is not self._own_socket or sock._ended or sock.sock.fileno() < 0 or seen.busy or self._changed:
             reason = self._unusable()
             if reason is not None:
                 return reason
@@ -215,7 +215,9 @@ class Connection(Session, Procedures):
             return DIRTY
         if status & IN_TRANSACTION or bool(status & AUTOCOMMIT) is not autocommit:
             return DIRTY
-        if self._next_set or self._altered():
+        if self._next_set:
+            return DIRTY
+        if (self._changed or self.converter.__dict__ != self._own_converter) and self._altered():
             return DIRTY
         if whole_session and seen.used:
             return DIRTY

@@ -65,6 +65,7 @@ class Connection(Session):
     def __init__(self, pgconn: Any, *args: Any, **kwargs: Any) -> None:
         self._seen = Activity()
         self._clock, self._limit = time.monotonic, None
+        self._context, self._holds = None, False
         super().__init__(pgconn, *args, **kwargs)
         self._own_pid = pgconn.backend_pid
         self._queued: set[Any] = set()
@@ -195,8 +196,10 @@ class Connection(Session):
         reason = self.unusable()
         if reason is not None:
             return reason
-        self.free_lock()
-        self.renew_adapters()
+        if self.lock.locked():
+            self.free_lock()
+        if self._adapters is not None or self._context is not None:
+            self.renew_adapters()
         if (
             self.pgconn.transaction_status != IDLE
             or self._autocommit is not autocommit
@@ -217,7 +220,7 @@ class Connection(Session):
         pgconn = self.pgconn
         if pgconn.status != OPEN:
             return "closed by the application or the driver"
-        if self._was_reset():
+        if pgconn.backend_pid != self._own_pid and self._was_reset():
             return "reconnected by the application"
         if self._pipeline is not None:
             return "unread results of a pipeline"

@@ -30,9 +30,9 @@ class Session(_Base):  # type: ignore[misc]
     _isolation_level: Any
     _read_only: Any
     _deferrable: Any
-    _context: Any = None
+    _context: Any
     """The context whose adapters each session begins with, if they are not psycopg's own."""
-    _holds = False
+    _holds: bool
     """Whether a cursor WITH HOLD was declared, which outlives its transaction."""
 
     # -- never blocks
