@@ -14,6 +14,8 @@ from .cursor import Cursor, observed
 from .statements import writes
 from .transactions import Transactions, get_isolation_level
 
+make_cursor: Any = sqlite3.Connection.cursor  # cheaper than super()
+
 
 class Connection(Transactions):
     """The driver's connection, observed. Its cursors are of the class in `cursor`."""
@@ -33,7 +35,9 @@ class Connection(Transactions):
     # -- what it hands out: each belongs to the lease that has the connection now
 
     def cursor(self, factory: Any = Cursor) -> Any:
-        made: Any = super().cursor(observed(factory))
+        if factory is Cursor:
+            return make_cursor(self, Cursor)
+        made: Any = make_cursor(self, observed(factory))
         if not isinstance(made, Cursor):
             raise TypeError("cursor() takes a class here: what a function makes could not end with its lease")
         return made

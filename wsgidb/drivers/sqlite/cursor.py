@@ -18,9 +18,9 @@ class Cursor(sqlite3.Cursor):
 
     def __init__(self, connection: Any) -> None:
         self._raw = connection  # first: a handler's own class may run a statement when it is made
-        self._seen = connection.seen
-        self._lease = connection.seen.lease
-        super().__init__(connection)
+        self._seen = seen = connection.seen
+        self._lease = seen.lease
+        _init(self, connection)
 
     @property
     def connection(self) -> Any:
@@ -85,6 +85,7 @@ class Cursor(sqlite3.Cursor):
                 seen.close_if_unused()
 
 
+_init: Callable[[Cursor, Any], None] = sqlite3.Cursor.__init__
 _close: Callable[[Cursor], None] = sqlite3.Cursor.close
 _next: Callable[[Cursor], Any] = sqlite3.Cursor.__next__
 
