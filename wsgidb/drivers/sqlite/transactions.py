@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Literal
 
 from ...errors import TransactionLost
@@ -22,6 +21,8 @@ def accessors(name: str, default: Any) -> tuple[Callable[[Any], Any], Callable[[
 
 get_isolation_level, set_isolation_level = accessors("isolation_level", "")
 get_autocommit, set_autocommit = accessors("autocommit", LEGACY_TRANSACTION_CONTROL)
+
+base_commit, base_rollback = sqlite3.Connection.commit, sqlite3.Connection.rollback  # cheaper than super()
 
 
 class Transactions(Hooks):
@@ -57,9 +58,11 @@ class Transactions(Hooks):
         finally:
             seen.statements += 1
             seen.seconds += self.clock() - began
-            with suppress(sqlite3.ProgrammingError):  # the connection was closed meanwhile
+            try:
                 if not self.in_transaction:  # what was written is committed or rolled back
                     self.settled_changes = self.total_changes
+            except sqlite3.ProgrammingError:
+                pass  # the connection was closed meanwhile
 
     # -- a transaction that SQLite has ended
 
@@ -97,14 +100,15 @@ class Transactions(Hooks):
     def commit(self) -> None:
         if self.in_script:
             return super().commit()  # of Python 3.10, which asks for it whether or not there is something to commit
-        self.refuse_loss()
-        self.run(self._settle, (super().commit,))
+        if self.seen.lost is not None:
+            self.refuse_loss()
+        self.run(self._settle, (base_commit,))
 
     def rollback(self) -> None:
-        self.run(self._settle, (super().rollback,))
+        self.run(self._settle, (base_rollback,))
 
-    def _settle(self, method: Callable[[], None]) -> None:
-        method()
+    def _settle(self, method: Callable[[sqlite3.Connection], None]) -> None:
+        method(self)
         self.settled()
 
     def settled(self) -> None:
