@@ -8,6 +8,10 @@ PLAIN = re.compile(
     rb"\s*(?:SELECT|INSERT|UPDATE|DELETE|REPLACE|SHOW|WITH|START|COMMIT|ROLLBACK|SAVEPOINT)\b", re.IGNORECASE
 )
 """How statements begin that leave nothing behind for the next transaction, as long as they stand alone."""
+_USUAL = b"SEL INS UPD DEL REP SHO WIT STA COM ROL SAV"
+USUAL = frozenset((*_USUAL.split(), *_USUAL.lower().split(), b"DO ", b"do "))
+"""How such statements usually begin: their first three bytes, which no other statement that matters has. To look for
+them costs a fraction of `PLAIN`."""
 HIDDEN = re.compile(rb"TRANSACTION|TX_|\bCALL\b|\bEXECUTE\b", re.IGNORECASE)
 """What is in every other statement that sets, or runs another one that may set, the next transaction's characteristics:
 SET TRANSACTION, the system variables transaction_isolation and transaction_read_only, or tx_isolation and tx_read_only.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from mysql.connector.connection import MySQLConnection
 from mysql.connector.errors import Error
 
 from ...errors import TransactionLost
@@ -13,9 +14,10 @@ from ..activity import first_word
 from ..base import CLEAN, DIRTY, Clock, State
 from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION
 from ..mysql.procedures import CALLS, Procedures
-from ..mysql.sessions import PLAIN, may_set_next_transaction
+from ..mysql.sessions import PLAIN, USUAL, may_set_next_transaction
 from .session import Session
 
+base_cmd_query: Any = MySQLConnection.cmd_query  # cheaper than super()
 PREPARED = b"PREPARED"
 """Stands for the text of a prepared statement, which is not kept. It may do anything but run a procedure."""
 
@@ -86,11 +88,11 @@ class Connection(Session, Procedures):
         seen = self._seen
         if self._guarded:
             self._guard(query)
-        elif not self._next_set:
+        elif not self._next_set and (type(query) is not bytes or query[:3] not in USUAL):
             self._next_set = may_set_next_transaction(query)
         if seen.written and first_word(query) in COMMIT_UNTOLD:
             seen.written = 0
-        return super().cmd_query(query, *args, **options)
+        return base_cmd_query(self, query, *args, **options)
 
     def cmd_query_iter(self, statements: Any, *args: Any, **options: Any) -> Iterator[Any]:
         if self._guarded:

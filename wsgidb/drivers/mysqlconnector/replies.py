@@ -36,8 +36,11 @@ _send_cmd: Any = unwrap(MySQLConnection._send_cmd)
 _handle_result: Any = unwrap(MySQLConnection._handle_result)
 _handle_binary_result: Any = unwrap(MySQLConnection._handle_binary_result)
 _get_rows: Any = unwrap(MySQLConnection.get_rows)
+_handle_ok: Any = MySQLConnection._handle_ok
+_handle_server_status: Any = MySQLConnection._handle_server_status
 
 STATEMENTS = (ServerCmd.QUERY, ServerCmd.STMT_EXECUTE)
+PING, STMT_CLOSE, STMT_FETCH = ServerCmd.PING, ServerCmd.STMT_CLOSE, ServerCmd.STMT_FETCH
 
 
 class Replies(Wire, Observed):
@@ -76,11 +79,11 @@ class Replies(Wire, Observed):
             if seen.busy or self._pending():
                 self._finish_reply()
         except Error as error:
-            if command != ServerCmd.STMT_CLOSE or self._seen.unfit is not None or self._unread_result:
+            if command != STMT_CLOSE or self._seen.unfit is not None or self._unread_result:
                 raise
             self._unreported = error  # a cursor that is closed would drop it
             seen.unknown = True
-        if command != ServerCmd.PING:
+        if command != PING:
             seen.used = True
             seen.touched += 1
         if command in STATEMENTS:
@@ -88,7 +91,7 @@ class Replies(Wire, Observed):
         if expect_response:
             seen.busy = True
             seen.began = self._clock()
-        elif command == ServerCmd.STMT_FETCH:
+        elif command == STMT_FETCH:
             self._rows_begun = True
         try:
             reply = _send_cmd(self, command, argument, packet_number, packet, expect_response, **options)
@@ -186,7 +189,7 @@ class Replies(Wire, Observed):
 
     def _handle_ok(self, packet: Any) -> Any:
         try:
-            ok = super()._handle_ok(packet)
+            ok = _handle_ok(self, packet)
         except BaseException as error:
             self._ended_in(error)
             raise
@@ -229,6 +232,6 @@ class Replies(Wire, Observed):
             raise
 
     def _handle_server_status(self, flags: int) -> None:
-        super()._handle_server_status(flags)
+        _handle_server_status(self, flags)
         self._status = flags
         self._rows_begun = False

@@ -34,10 +34,14 @@ execute_command = Base._execute_command  # cheaper than super(), by 0.1 µs
 read_query_result = Base._read_query_result
 
 
-WORDS = b"SELECT INSERT UPDATE DELETE START COMMIT ROLLBACK"
-USUAL = (*WORDS.split(), *WORDS.lower().split())
-"""How statements begin that need no closer look, as long as they stand alone. The driver's own are known by their type.
-"""
+def may_call(sql: Any) -> bool:
+    """Whether a statement may run a procedure. The driver's own statements are of type str, and do not."""
+    return type(sql) is not str and CALLS.search(sql) is not None
+
+
+def may_hide(sql: Any) -> bool:
+    """Whether a statement may do something to the session that no reply shows. The driver's own do not."""
+    return type(sql) is not str and HIDDEN.search(sql) is not None
 
 
 class Connection(Session, Procedures):
@@ -46,7 +50,7 @@ class Connection(Session, Procedures):
     server_status: int  # PyMySQL sets it when the server greets
     _own_socket: Any
     """The socket at the time of connecting: another one now means a reconnect by the application."""
-    _usual: tuple[bytes, ...]
+    _usual: frozenset[bytes]
     """`USUAL`, except where a semicolon may begin another statement."""
     _shows_all: bool
     """Whether a connection is clean as soon as its status says so: with autocommit."""
@@ -55,7 +59,7 @@ class Connection(Session, Procedures):
         super()._begin_record(clock)
         self.server_status = 0
         self._own_socket = None
-        self._usual = ()
+        self._usual = frozenset()
         self._shows_all = False
 
     # -- every command, its start and its end: each step here is paid for by every statement
@@ -76,9 +80,9 @@ class Connection(Session, Procedures):
                 if seen.lost or self._sock is not self._own_socket:
                     seen.lost = seen.lost or CONNECTION_LOST  # nor does it go on in another session
                     self._refuse_after_loss(sql)
-                if type(sql) is not str and not sql.startswith(self._usual) and CALLS.search(sql):
+                if (type(sql) is not bytes or sql[:3] not in self._usual) and may_call(sql):
                     self._before_procedure()
-            elif self._shows_all and type(sql) is not str and not sql.startswith(self._usual) and HIDDEN.search(sql):
+            elif self._shows_all and (type(sql) is not bytes or sql[:3] not in self._usual) and may_hide(sql):
                 seen.unknown = True
             if seen.written and first_word(sql) in COMMIT_UNTOLD:
                 seen.written = 0

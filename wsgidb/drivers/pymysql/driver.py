@@ -19,8 +19,9 @@ from .. import sockets, tls
 from ..base import Check, Clock
 from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
 from ..mysql.observed import DISCONNECTS, NO_TLS
+from ..mysql.sessions import USUAL
 from ..tracing import traced
-from .connection import USUAL, Connection
+from .connection import Connection
 
 GOODBYE = 0.1
 """Seconds that sending COM_QUIT may take: only a full send buffer makes it wait."""
@@ -80,7 +81,7 @@ class PyMySQL(MySQLDriver):
             raise
         conn._own_socket = conn._sock
         conn._guarded, conn._shows_all = self.settings.transaction == "request", self.autocommit
-        conn._usual = () if conn.client_flag & CLIENT.MULTI_STATEMENTS else USUAL
+        conn._usual = frozenset() if conn.client_flag & CLIENT.MULTI_STATEMENTS else USUAL
         conn._seen.used = False
         return conn
 

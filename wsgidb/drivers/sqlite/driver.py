@@ -176,6 +176,10 @@ class SQLite(Driver):
     def traced(self, conn: Connection) -> Any:
         return traced(sqlite3.connect, conn)
 
+    def adopt(self, cursor: Any, conn: Any) -> Any:
+        cursor._lease = conn
+        return cursor
+
     def retire_cursor(self, cursor: Cursor) -> str | None:
         """Close the cursor: an unfinished SELECT keeps its lock and its snapshot, in_transaction does not show it, and
         a rollback does not end it. Where a call of the lease is under way, the cursor may be in use, and is closed with
