@@ -28,8 +28,8 @@ ORDER = [
     *("drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
     *("drivers.mysql.charsets", "drivers.mysql.observed", "drivers.mysql.procedures", "drivers.mysql.sessions"),
     *("drivers.mysql.driver", "drivers.mysql"),
-    *("drivers.pymysql.wire", "drivers.pymysql.rows", "drivers.pymysql.session", "drivers.pymysql.connection"),
-    "drivers.pymysql.driver",
+    *("drivers.pymysql.wire", "drivers.pymysql.rows", "drivers.pymysql.session", "drivers.pymysql.commands"),
+    *("drivers.pymysql.connection", "drivers.pymysql.driver"),
     *("drivers.mysqlclient.wire", "drivers.mysqlclient.result", "drivers.mysqlclient.replies"),
     *("drivers.mysqlclient.commands", "drivers.mysqlclient.statements"),
     *("drivers.mysqlclient.connection", "drivers.mysqlclient.driver"),
@@ -55,7 +55,7 @@ ORDER = [
 
 # An optional third-party package is imported by one folder or module, and by no other.
 THIRD_PARTY = {
-    "pymysql": {f"drivers.pymysql.{part}" for part in ("driver", "wire", "rows", "session", "connection")},
+    "pymysql": {f"drivers.pymysql.{part}" for part in ("driver", "wire", "rows", "session", "commands")},
     "MySQLdb": {
         f"drivers.mysqlclient.{part}" for part in ("driver", "wire", "result", "replies", "commands", "connection")
     },

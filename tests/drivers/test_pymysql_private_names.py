@@ -20,6 +20,7 @@ from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from wsgidb.drivers.mysql.observed import Observed
 from wsgidb.drivers.mysql.procedures import Procedures
+from wsgidb.drivers.pymysql import commands as pymysql_commands
 from wsgidb.drivers.pymysql import connection as pymysql_connection
 from wsgidb.drivers.pymysql import driver as driver_module
 from wsgidb.drivers.pymysql import session as pymysql_session
@@ -85,10 +86,12 @@ def accessed(module: ModuleType, owners: set[str]) -> set[str]:
 def test_the_list_is_complete(raw: Any) -> None:
     """Every private name of PyMySQL that the driver's modules use is in PRIVATE_NAMES, and nothing else is."""
     ours: set[str] = set()
-    for cls in (pymysql_wire.Wire, pymysql_session.Session, pymysql_connection.Connection, Observed, Procedures):
+    modules = (pymysql_wire, pymysql_session, pymysql_commands, pymysql_connection)
+    parts = (pymysql_wire.Wire, pymysql_session.Session, pymysql_commands.Commands, pymysql_connection.Connection)
+    for cls in (*parts, Observed, Procedures):
         ours |= vars(cls).keys() | vars(cls).get("__annotations__", {}).keys()
     used = accessed(driver_module, {"conn"})
-    for module in (pymysql_wire, pymysql_session, pymysql_connection):
+    for module in modules:
         used |= accessed(module, {"self", "super", "conn", "Base"})
     theirs = set(dir(raw))
     assert {name for name in used if name in theirs or name not in ours} == set(PRIVATE_NAMES)

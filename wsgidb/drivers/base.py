@@ -60,12 +60,11 @@ class Driver(ABC):
     cursor_attributes: ClassVar[tuple[str, ...]] = ()
     """Attributes of the connection that its cursors look up at every statement, and that talk to no server."""
     local_methods: ClassVar[tuple[str, ...]] = ()
-    """Methods of the connection that its cursors call at every statement, and that answer from memory: they disturb
-    nobody, so that they need not mark the connection as in use. After the lease they are refused like all others."""
+    """Methods of the connection's class that its cursors call at every statement, and that answer from memory: they
+    need not mark the connection as in use. After the lease they are refused like all others."""
     nothing_to_read: ClassVar[Mapping[str, tuple[str, Any]]] = {}
-    """Methods of the connection that its cursors call for what is left of a reply, each with an attribute of the
-    connection and a value: while the attribute is false, the method does nothing but return that value. The lease then
-    returns it without a call."""
+    """Methods of the connection that its cursors call for what is left of a reply. Each has an attribute of the
+    connection, and a value that it returns, doing nothing, while the attribute is false: then the lease returns it."""
     cursor_state: ClassVar[frozenset[str]] = frozenset()
     """Attributes of the connection that its cursors, and what else it hands out, set as they work. They are no settings
     of a handler's, so nothing is put back at the end of the lease."""
@@ -77,8 +76,7 @@ class Driver(ABC):
     `bind` makes it the lease's."""
     lease_members: ClassVar[tuple[str, ...]] = ()
     """Methods and properties of the driver's connection, where it has them, that are written in Python and hand out the
-    connection itself, or objects that keep it: they run with the lease in its place, so that these objects use the
-    lease."""
+    connection itself, or objects that keep it: they run with the lease in its place."""
     unobserved_methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the driver's connection, where it has them, that talk to the server and that its class cannot observe.
     The lease records them as statements, and adopts a cursor that they return."""
