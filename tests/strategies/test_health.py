@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -265,6 +266,38 @@ class TestServers:
         networked.proxy.forget()
         assert health(database) == ANSWERS
         assert (database.stats().discards, database.stats().connects) == ({"ping failed": 1}, 2)
+
+    def test_a_server_that_grants_three_of_ten(self, make: MakeDatabase, networked: WiredBank) -> None:
+        """A process that serves its requests with fewer connections than it may have is ready, however busy they are,
+        though every attempt to open another one fails."""
+        networked.limited_user("few", 3)
+        try:
+            database = make(networked.url_of("few"), pool_size=10, acquire_timeout=30)
+            lease(database)  # one is alive: those that are only connecting do not count
+            over = threading.Event()
+
+            def serve() -> None:
+                while not over.is_set():
+                    with database.connection() as conn:
+                        run(conn, networked.sleep_sql(0.002))
+
+            workers = [Worker(serve) for _ in range(10)]
+            try:
+                until(lambda: database.stats().connect_failures >= 1, what="the first refusal")
+                until(lambda: database.stats().acquires >= 100, what="the requests to be served all the same")
+                failures = database.stats().connect_failures
+                found = set()
+                while database.stats().connect_failures < failures + 3:
+                    found.add(health(database))
+            finally:
+                over.set()
+            for worker in workers:
+                worker.outcome()
+            assert found <= {ANSWERS, BUSY}
+            assert BUSY in found
+        finally:
+            database.close()
+            networked.drop_user("few")
 
     def test_recovery_wakes_who_waits(self, make: MakeDatabase, networked: WiredBank) -> None:
         """Requests and checks share what is there: after a check the connection serves requests."""
