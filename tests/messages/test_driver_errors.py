@@ -26,6 +26,10 @@ from support.waiting import until
 from wsgidb import Database, DatabaseUnavailable
 
 
+CONSUMING = "consuming input failed: "
+"""psycopg puts this before what libpq says, depending on the version."""
+
+
 class Request:
     """One request on a new Database, whose statement fails."""
 
@@ -223,13 +227,13 @@ class TestPostgreSQL:
 
         own = Request(own_postgresql.url())
         text = own.fails("SELECT 1", before=terminate).splitlines()[0]
-        shown("terminating connection due to", text.removeprefix("FATAL: ").strip())
+        shown("terminating connection due to", text.removeprefix(CONSUMING).removeprefix("FATAL: ").strip())
         assert own.discards == {"connection lost": 1}
 
         def crash(conn: Any) -> None:
             own_postgresql.kill()
 
-        text = own.fails("SELECT 1", before=crash).removeprefix("consuming input failed: ")
+        text = own.fails("SELECT 1", before=crash).removeprefix(CONSUMING)
         shown("server closed the connection unexpectedly", text)
         assert own.discards == {"connection lost": 1}
 
