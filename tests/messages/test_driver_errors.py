@@ -25,7 +25,6 @@ from support.quoted import shown
 from support.waiting import until
 from wsgidb import Database, DatabaseUnavailable
 
-
 CONSUMING = "consuming input failed: "
 """psycopg puts this before what libpq says, depending on the version."""
 
