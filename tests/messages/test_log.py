@@ -27,8 +27,9 @@ from support.wsgi import Call, environment
 from wsgidb import Database, DatabaseMiddleware, DatabaseUnavailable, PoolOverloaded, PoolTimeout
 from wsgidb.drivers.tracing import traced
 from wsgidb.health import health
-from wsgidb.observe import opentelemetry, telemetry
+from wsgidb.observe import board, opentelemetry, telemetry
 from wsgidb.observe.instruments import INSTRUMENTS
+from wsgidb.observe.rows import encode
 
 DOWN = FakeDB.OperationalError("down")
 Logged = Callable[[str], None]
@@ -253,6 +254,23 @@ def test_a_health_check_that_fails(database: Database, monkeypatch: pytest.Monke
     monkeypatch.setattr(database, "probe", None)
     assert not health(database).ready
     logged("the health check failed")
+
+
+def test_a_board_that_is_none(tmp_path: Path, fakedb: FakeDB, logged: Logged, caplog: pytest.LogCaptureFixture) -> None:
+    """A file in the directory's place, and rows that are not whole."""
+    with Database(creator=fakedb.connect) as database:
+        taken = tmp_path / "taken"
+        taken.touch()
+        board.Page(str(taken)).write(database.stats)
+        logged("cannot be written")
+        board.read(str(taken))
+        logged("<directory> cannot be read")
+        row = encode(database.stats(), board.NOTHING, 0.0)
+        for data, fragment in ((b"nonsense", "not a row of this"), (row[:-9], "an incomplete row")):
+            (tmp_path / "1-2.row").write_bytes(data)
+            board.read(str(tmp_path))
+            shown(fragment, caplog.records[-1].getMessage().rpartition(": ")[2])
+            logged("has no row that can be read")
 
 
 @pytest.mark.server
