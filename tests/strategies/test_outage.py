@@ -15,6 +15,7 @@ from support.fakedb import FakeDB
 from support.waiting import until
 from wsgidb import Database, DatabaseMiddleware, DatabaseUnavailable
 from wsgidb.pool.backoff import FIRST, LAST
+from wsgidb.pool.exhausted import QUIET
 
 
 class Failing(FakeDB):
@@ -23,6 +24,7 @@ class Failing(FakeDB):
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.clock, self.up, self.duration, self.pinging = clock, False, 0.0, 0.0
+        self.cause = "server is down"
 
     def call(self, number: int, name: str, sql: str | None = None) -> None:
         try:
@@ -36,7 +38,7 @@ class Failing(FakeDB):
         self.clock.advance(self.duration)
         if not self.up:
             conn.close()
-            raise FakeDB.OperationalError("server is down")
+            raise FakeDB.OperationalError(self.cause)
         return conn
 
 
@@ -217,6 +219,24 @@ def test_one_log_line_per_outage(
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     begin = ("WARNING", "creator: cannot connect: OperationalError: server is down")
     assert lines == [begin, ends[0], begin, ends[1]]
+
+
+def test_another_cause_is_logged(
+    database: Database, server: Failing, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S5: where an outage goes on for another reason, the log says so; not more often than every 10 seconds, and the
+    next line counts those that were left out."""
+    causes = ["server is down", "wrong password", "wrong password", "server is down", "wrong password", "too many"]
+    for cause in causes:
+        server.cause = cause
+        refused(database)
+        clock.advance(LAST)
+    clock.advance(QUIET)
+    server.cause = "server is down"
+    refused(database)
+    start = "creator: cannot connect: OperationalError: "
+    lines = [record.getMessage().removeprefix(start) for record in caplog.records]
+    assert lines == ["server is down", "wrong password", "server is down (3 more since the last such line)"]
 
 
 def test_recovery(database: Database, server: Failing, clock: Clock) -> None:

@@ -114,7 +114,10 @@ class Connector:
         """Count a failure. Without a `cause` it says nothing about the server."""
         with process.lock:
             process.totals.connect_failures += 1
+            changed = cause is not None and cause != process.backoff.cause
             begins = cause is not None and process.backoff.failed(attempt, cause)
+        if changed and not begins:  # such as a wrong password, once the server is up again
+            self._warn_at_times(process, f"cannot connect: {cause}")
         if begins:
             log.warning("%s: cannot connect: %s", self._settings.address, cause)
             process.note("outage", f"cannot connect: {cause}")
