@@ -16,6 +16,7 @@ from wsgidb import Database, DatabaseMiddleware, get_connection, paste, pytest_p
 from wsgidb import health as health_checks
 from wsgidb.health import health, readiness
 from wsgidb.prometheus import Collector
+from wsgidb.status import StatusApp, from_this_machine
 from wsgidb.testing import SandboxDatabase
 
 PUBLIC = {
@@ -23,10 +24,12 @@ PUBLIC = {
     "SandboxDatabase": SandboxDatabase,
     **{name: getattr(health_checks, name) for name in health_checks.__all__},
     "Collector": Collector,
+    "StatusApp": StatusApp,
+    "from_this_machine": from_this_machine,
     "filter_factory": paste.filter_factory,
     "filter_app_factory": paste.filter_app_factory,
 }
-SHOWN = [Database, DatabaseMiddleware, SandboxDatabase, get_connection, health, readiness, Collector]
+SHOWN = [Database, DatabaseMiddleware, SandboxDatabase, get_connection, health, readiness, Collector, StatusApp]
 """What users call, so that a docstring has an example."""
 
 

@@ -46,11 +46,12 @@ ORDER = [
     *("lease.state", "lease.proxy", "lease.classes", "lease"),
     *("observe.instruments", "observe.total", "observe.recent", "observe.rows", "observe.board"),
     *("observe.publish", "observe.opentelemetry", "observe.telemetry", "observe"),
-    *("keywords", "database", "observe.sources", "prometheus"),
+    *("keywords", "database", "observe.sources", "observe.server", "prometheus"),
+    *("status.advice", "status.view", "status.template", "status.app", "status"),
     *("wsgi.exchange", "wsgi.response", "wsgi.timing", "wsgi.middleware", "wsgi"),
     "wsgidb",
     *("health", "testing", "pytest_plugin", "paste"),
-    *("cli.server", "cli.commands", "cli", "__main__"),
+    *("cli.commands", "cli", "__main__"),
 ]
 
 # An optional third-party package is imported by one folder or module, and by no other.
@@ -67,6 +68,7 @@ THIRD_PARTY = {
     },
     "opentelemetry": {"observe.opentelemetry"},
     "prometheus_client": {"prometheus"},
+    "jinja2": {"status.template"},
     "pytest": {"pytest_plugin"},
     "typing_extensions": {"keywords"},  # for type checkers only; it is never imported at run time
 }
@@ -161,7 +163,7 @@ def test_locks_live_where_state_is_shared() -> None:
     assert users(*LOCKS) == {
         *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
         *("pool.process", "pool.names", "lease.state", "drivers.psycopg.connection"),
-        *("observe.board", "observe.opentelemetry", "observe.sources"),
+        *("observe.board", "observe.opentelemetry", "observe.sources", "status.app"),
     }
 
 
@@ -198,7 +200,8 @@ def test_the_environment_is_read_in_one_module() -> None:
 
 def test_start_response_is_known_to_the_wsgi_side_only() -> None:
     """Layout: the rest could serve another protocol."""
-    assert {"wsgi.middleware"} <= users("start_response") <= {"wsgi.middleware", "wsgi.exchange", "health"}
+    allowed = {"wsgi.middleware", "wsgi.exchange", "health", "status.app"}
+    assert {"wsgi.middleware"} <= users("start_response") <= allowed
 
 
 def test_importing_the_package_imports_no_driver_and_nothing_of_others() -> None:

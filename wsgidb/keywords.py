@@ -141,6 +141,12 @@ class MiddlewareOptions(TypedDict, total=False):
     server_timing: bool
     """Whether responses get the header Server-Timing, which browsers show: the time of the request's statements (db)
     and the time that it waited for its connection (db-wait). Default: False."""
+    status: str | None
+    """The path at which the middleware answers with the status page (docs/observing.md), such as /-/wsgidb. It needs
+    Jinja2. Without it, there is no such page. Default: None."""
+    status_allow: Callable[[Environ], object] | None
+    """A callable that gets environ, and returns true if the request may see the status page. Without it, only requests
+    from this machine may, and none that a proxy has forwarded. Default: None."""
 
 
 class SandboxOptions(ConnectionOptions, MiddlewareOptions, total=False):

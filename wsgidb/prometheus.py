@@ -39,7 +39,7 @@ class Collector(Base):
     >>> registry = CollectorRegistry()
     >>> registry.register(Collector(database))
     >>> registry.get_sample_value("db_client_connection_max", {"db_client_connection_pool_name": "shop"})
-    4.0
+    4
     """
 
     def __init__(self, database: Database) -> None:

@@ -14,9 +14,9 @@ import wsgidb
 from support.mariadb import MariaDB
 from support.ports import bind
 from wsgidb.cli.commands import main
-from wsgidb.cli.server import advice
 from wsgidb.config.options import OPTIONS
 from wsgidb.config.settings import Settings
+from wsgidb.observe.server import advice
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

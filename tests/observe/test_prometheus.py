@@ -32,7 +32,7 @@ def database(fakedb: FakeDB, directory: str) -> Iterator[Database]:
 
 
 def scraped(database: Database) -> dict[str, float]:
-    """What a scrape gets, in Prometheus' text format and back: each sample by its name and its labels, but the pool's."""
+    """What a scrape gets, in Prometheus' text format and back: each sample by its name and labels, but the pool's."""
     registry = CollectorRegistry()
     registry.register(Collector(database))
     return {

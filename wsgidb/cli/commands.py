@@ -16,7 +16,7 @@ from typing import Any
 from ..config.options import OPTIONS
 from ..config.settings import Settings
 from ..errors import ConfigError, DatabaseUnavailable
-from .server import advice, facts
+from ..observe.server import advice, facts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ PACKAGES = {
     "postgresql": "psycopg",
     "dbutils": "dbutils",
     "sqlalchemy": "sqlalchemy",
+    "status": "jinja2",
 }
 """By extra of wsgidb: the package that it installs."""
 

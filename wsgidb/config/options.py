@@ -198,6 +198,20 @@ class Options:
         "A directory, such as one below /run or /dev/shm, in which all processes of a server keep their statistics. "
         "Then the status page and the Prometheus collector of each process tell of all of them.",
     )
+    status: str | None = option(
+        None,
+        values.path,
+        "The path at which the middleware answers with the status page (docs/observing.md), such as /-/wsgidb. It "
+        "needs Jinja2. Without it, there is no such page.",
+        of="middleware",
+    )
+    status_allow: Any = option(
+        None,
+        values.function(),
+        "A callable that gets environ, and returns true if the request may see the status page. Without it, only "
+        "requests from this machine may, and none that a proxy has forwarded.",
+        of="middleware",
+    )
     key: str = option(
         "db.conn",
         values.string(),

@@ -194,6 +194,14 @@ def _paths(value: Any) -> Any:
     return tuple(path.rstrip("/") for path in paths)
 
 
+def _path(value: Any) -> str | None:
+    if is_none(value):
+        return None
+    if not isinstance(value, str) or not value.startswith("/") or not value.strip("/"):
+        raise ValueError(value)
+    return value.rstrip("/")
+
+
 def _creator(value: Any) -> Any:
     found = _imported(value) if isinstance(value, str) else value
     if found is not None and not callable(found) and not hasattr(found, "raw_connection"):
@@ -209,6 +217,7 @@ def _flag(value: Any) -> bool:
     return boolean(value)
 
 
+path = Parser("a path that begins with /, or none", _path)
 flag = Parser("true or false", _flag)
 creator = Parser("a callable or a SQLAlchemy Engine, or the module:name of either", _creator)
 statements = Parser("a list of statements, a string with one per line, or none", _statements)

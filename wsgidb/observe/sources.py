@@ -75,6 +75,4 @@ class Source:
             own = Row(stats, written.recent, 0.0)
         mine.append(own)
         names = sorted({*rows, *gone}, key=lambda name: (name != stats.name, name))
-        return [
-            Pool(name, sorted(rows.get(name, []), key=lambda row: row.stats.pid), gone.get(name)) for name in names
-        ]
+        return [Pool(name, sorted(rows.get(name, []), key=lambda row: row.stats.pid), gone.get(name)) for name in names]

@@ -75,11 +75,22 @@ class DatabaseMiddleware:
         self._held = TimedExchange if self._timed else HeldExchange
         self._holds = self._lazy or self._veto is not None  # because the response may still be replaced
         self._alters_head = self._timed or self._holds
+        self._status = self._status_app()
 
     def __repr__(self) -> str:
         return f"<DatabaseMiddleware {self.key} {self.database!r}>"
 
+    def _status_app(self) -> Callable[[Environ, StartResponse], Any] | None:
+        """The status page, if the option `status` has its path."""
+        if self.settings.status is None:
+            return None
+        from ..status import StatusApp, from_this_machine
+
+        return StatusApp(self.database, self.settings.status_allow or from_this_machine)
+
     def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
+        if self._status is not None and environ.get("PATH_INFO", "").rstrip("/") == self.settings.status:
+            return self._status({**environ, "PATH_INFO": ""}, start_response)
         if (self._excludes is not None and self._excludes(environ)) or (self.key in environ and self._is_held(environ)):
             return self.app(environ, start_response)
         if self._alters_head:
