@@ -76,6 +76,14 @@ def deadlock_in_the_second(conn: Any, bank: Any) -> None:
     rival.gives_up()
 
 
+def deadlock_that_do_hides(conn: Any, bank: Any) -> None:
+    """In a function: DO tells of no error."""
+    bank.rows(f"CREATE OR REPLACE FUNCTION test.gives() RETURNS INT BEGIN {GIVE}; RETURN 1; END")
+    rival = Rival(bank)
+    run(conn, "DO gives()")
+    rival.gives_up()
+
+
 def cut(conn: Any, bank: Any) -> None:
     bank.proxy.cut()
     fails(bank, conn, GIVE, *LOST)

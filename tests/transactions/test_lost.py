@@ -25,6 +25,7 @@ from transactions.losses import (
     deadlock,
     deadlock_among_rows,
     deadlock_in_the_second,
+    deadlock_that_do_hides,
     fails,
     kill,
     lock_timeout,
@@ -93,7 +94,7 @@ def everything(conn: Any, bank: Any) -> None:
         conn.commit()
 
 
-LOSSES = (deadlock, deadlock_among_rows, deadlock_in_the_second, cut, kill)
+LOSSES = (deadlock, deadlock_among_rows, deadlock_in_the_second, deadlock_that_do_hides, cut, kill)
 
 
 @pytest.mark.parametrize("lose", LOSSES)

@@ -81,8 +81,8 @@ class Driver(ABC):
     """Methods of the driver's connection, where it has them, that talk to the server and that its class cannot observe.
     The lease records them as statements, and adopts a cursor that they return."""
     when_returned: ClassVar[Mapping[str, Any]] = {}
-    """What applications ask of a connection to find out whether it is closed, and the answers after the lease; a
-    callable where the driver's is a method."""
+    """What applications ask of a connection to find out whether it is closed, where its class has it, and the answers
+    after the lease; a callable where the driver's is a method."""
     clears_sessions: ClassVar[bool] = False
     """Whether `reset` can do what reset=session promises."""
     connection_class: Any = object
@@ -210,7 +210,7 @@ class Driver(ABC):
 
     def retire_cursor(self, cursor: Any) -> str | None:
         """Refuse every further use of the cursor, as its lease has ended. Returns why the connection cannot be kept, or
-        None. Never blocks."""
+        None. Never blocks, except for a driver whose COMMIT fails while results are unread."""
         return None if invalidate(cursor) else "a cursor could not be invalidated"
 
     # -- for drivers

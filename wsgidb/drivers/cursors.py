@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from ..errors import ConnectionReturned
 from .activity import RETURNED, Activity
-from .tracing import is_method_of
+from .tracing import is_method_of, untraced
 
 METHODS = frozenset(("callproc", "close", "fetchone", "fetchmany", "fetchall", "nextset", "scroll"))
 """PEP 249's methods of cursors, which use the connection whatever they are made of."""
@@ -110,9 +112,10 @@ class CursorProxy:
     """A cursor of a driver whose cursor classes cannot be observed: every attribute is the driver's.
 
     Every call goes through the record of the connection, so that it is refused after the lease and seen at its end.
+    So does every call on what the cursor hands out: other cursors, and iterators, which may read from the connection.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_connection", "_cursor", "_seen")
+    __slots__ = ("__weakref__", "_clock", "_connection", "_cursor", "_handed_out", "_seen")
 
     def __init__(self, cursor: Any, connection: Any, seen: Activity, clock: Callable[[], float]) -> None:
         put = object.__setattr__
@@ -120,6 +123,7 @@ class CursorProxy:
         put(self, "_connection", connection)
         put(self, "_seen", seen)
         put(self, "_clock", clock)
+        put(self, "_handed_out", None)
 
     @property
     def connection(self) -> Any:
@@ -128,7 +132,19 @@ class CursorProxy:
 
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = self._seen.call(self._connection, function, *args, **kwargs)
-        return self if result is self._cursor else result
+        if result is self._cursor:
+            return self
+        kind = type(result)  # not the object, which may be a row with any attributes
+        if hasattr(kind, "fetchone") or hasattr(kind, "__next__"):
+            return self if result is untraced(self._cursor) else self._hand_out(result)
+        return result
+
+    def _hand_out(self, found: Any) -> Any:
+        proxy = CursorProxy(found, self._connection, self._seen, self._clock)
+        if self._handed_out is None:
+            object.__setattr__(self, "_handed_out", WeakSet())
+        self._handed_out.add(proxy)
+        return proxy
 
     def _run(self, statement: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return self._call(self._seen.observe, self._clock, statement, *args, **kwargs)
@@ -155,13 +171,7 @@ class CursorProxy:
         return self._cursor.__class__
 
     def __iter__(self) -> Any:
-        rows = self._call(iter, self._cursor)
-        return rows if rows is self else self._each(rows)
-
-    def _each(self, rows: Iterator[Any]) -> Iterator[Any]:
-        end = object()  # a row may be anything, also None
-        while (row := self._call(next, rows, end)) is not end:
-            yield row
+        return self._call(iter, self._cursor)
 
     def __next__(self) -> Any:
         return self._call(next, self._cursor)
@@ -182,7 +192,56 @@ class _Dropped:
 
 
 def drop(cursor: CursorProxy) -> None:
-    """Let go of the driver's cursor, unless it is in use. It then ends as if its handler had dropped it: an unfinished
-    statement of SQLite's, for example, gives up its lock."""
+    """Let go of the driver's cursor and of what it has handed out, unless they are in use. They then end as if their
+    handler had dropped them: an unfinished statement of SQLite's, for example, gives up its lock."""
     if cursor._connection not in cursor._seen.users:
+        _drop_handed_out(cursor)
         object.__setattr__(cursor, "_cursor", _Dropped())
+
+
+def _drop_handed_out(cursor: CursorProxy) -> None:
+    for proxy in list(cursor._handed_out or ()):
+        drop(proxy)
+
+
+def read_all(cursor: Any) -> None:
+    """Read all results of what a driver's cursor has executed. Raises the driver's error if one of them is an error."""
+    more = True
+    while more:
+        if cursor.description is not None:
+            cursor.fetchall()
+        try:
+            more = hasattr(cursor, "nextset") and cursor.nextset()
+        except Exception as error:
+            if type(error).__name__ != "NotSupportedError":  # PEP 249's, of a driver that has one result at most
+                raise
+            return
+
+
+def finish(cursor: CursorProxy, deadline: float) -> None:
+    """Read what is left of the cursor's results until the deadline, and close it, unless it is in use: some drivers
+    send no command before that, and others take what is left for the reply to the next one.
+
+    Never raises: where a driver fails here, so does what comes next."""
+    if cursor._connection in cursor._seen.users:
+        return
+    _drop_handed_out(cursor)
+    raw = cursor._cursor
+    several = hasattr(raw, "nextset")  # else closing it is enough, as it is for a server-side cursor, which has a name
+    with suppress(Exception):
+        while several and getattr(raw, "name", None) is None and cursor._clock() < deadline:
+            if not (_rows_of(raw) or _has_further_result(raw)):
+                break
+        raw.close()
+
+
+def _rows_of(cursor: Any) -> Any:
+    with suppress(Exception):  # it has no result
+        return cursor.fetchmany(1000)
+    return ()
+
+
+def _has_further_result(cursor: Any) -> bool:
+    with suppress(Exception):  # of a driver that supports one result only
+        return bool(cursor.nextset())
+    return False

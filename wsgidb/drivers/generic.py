@@ -6,6 +6,7 @@ rolled back, as nothing tells whether that is needed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 from ..errors import ConfigError
 from .activity import Activity
 from .base import DIRTY, Check, Driver, State, silent
-from .cursors import CursorProxy, drop
+from .cursors import CursorProxy, drop, finish, read_all
 from .sockets import shutdown, watch
 
 METHODS = ("cursor", "commit", "rollback", "close")
@@ -24,12 +25,14 @@ class Generic(Driver):
 
     name = "creator"
     unobserved_methods: ClassVar[tuple[str, ...]] = ("commit", "rollback", "execute", "executemany", "executescript")
+    when_returned: ClassVar[Mapping[str, Any]] = {"open": False, "closed": True, "is_connected": lambda: False}
     _activities: dict[int, Activity]
     """By the id of an open connection, which may take no attribute and no weak reference."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._activities = {}
+        self._commits = self.settings.transaction == "request"
 
     def connect(self, deadline: float) -> Any:
         conn = self.open(deadline)
@@ -67,6 +70,17 @@ class Generic(Driver):
                 conn.autocommit = self.autocommit
         elif self.autocommit:
             raise ConfigError(f"transaction: {type(conn).__name__} of creator has no way to set autocommit")
+
+    def run(self, conn: Any, statements: tuple[str, ...]) -> None:
+        """Execute statements one by one, and read all their results, as some drivers do not close a cursor before that.
+        May block as long as they do."""
+        for statement in statements:
+            cursor = conn.cursor()
+            try:
+                cursor.execute(statement)
+                read_all(cursor)
+            finally:
+                cursor.close()
 
     def ping(self, conn: Any, deadline: float) -> None:
         self.run(conn, (self.settings.ping_query or "SELECT 1",))
@@ -120,6 +134,9 @@ class Generic(Driver):
         return CursorProxy(cursor, conn, self._activities[id(conn.driver_connection)], self.clock)
 
     def retire_cursor(self, cursor: Any) -> str | None:
+        """With transaction=request what is left of its results is read, which may block up to ping_timeout."""
         if type(cursor) is CursorProxy:  # a driver of one's own may have others
+            if self._commits:
+                finish(cursor, self.clock() + self.settings.ping_timeout)
             drop(cursor)
         return super().retire_cursor(cursor)

@@ -19,6 +19,10 @@ NAME = "ConnectionProxy (pass its .driver_connection)"
 own connection only: ``backup() argument 'target' must be sqlite3.Connection, not ...``."""
 
 
+KEPT = 16
+"""How many classes are kept: more than any driver has, but a creator may make one for each connection."""
+
+
 class ProxyClasses(dict[Any, type[ConnectionProxy]]):
     """The proxies of a driver's connections, by the class of these; each is made when it is first asked for."""
 
@@ -26,6 +30,8 @@ class ProxyClasses(dict[Any, type[ConnectionProxy]]):
         self._driver = driver
 
     def __missing__(self, raw_class: Any) -> type[ConnectionProxy]:
+        if len(self) >= KEPT:
+            self.clear()  # those that are needed are made again
         made = self[raw_class] = _proxy_class(raw_class, self._driver)
         return made
 
@@ -49,7 +55,11 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
     body.update((name, property(attrgetter(f"_wsgidb_raw.{name}"))) for name in driver.cursor_attributes)
     body.update((name, _handing_out(name, callable(getattr(raw_class, name, None)))) for name in driver.handing_out)
     body.update((name, _changed_in_place(name)) for name in driver.changed_in_place)
-    body.update((name, _also_after_the_lease(name, value)) for name, value in driver.when_returned.items())
+    body.update(
+        (name, _also_after_the_lease(name, value))
+        for name, value in driver.when_returned.items()
+        if hasattr(raw_class, name) and callable(getattr(raw_class, name)) is callable(value)
+    )
     if driver.cursor_state:
         body["__setattr__"] = _setting(driver.cursor_state)
     if any("__call__" in vars(cls) for cls in raw_class.__mro__):

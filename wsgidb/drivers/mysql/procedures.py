@@ -1,8 +1,9 @@
 """Procedures that roll back a transaction and tell nobody.
 
-A procedure can handle its errors by itself (DECLARE … HANDLER). If one of them was a deadlock, the server has rolled
-the whole transaction back. The CALL succeeds all the same, and its reply shows nothing of that, as the procedure may
-have begun another transaction since. So a savepoint is set before the CALL, and looked for before the next command.
+A procedure can handle its errors by itself (DECLARE … HANDLER), and DO hides those of a function. If one of them was a
+deadlock, the server has rolled the whole transaction back. The statement succeeds all the same, and its reply shows
+nothing of that, as the procedure may have begun another transaction since. So a savepoint is set before it, and looked
+for before the next command.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from ..activity import first_word
 from ..base import Clock
 from .observed import Observed
 
-CALLS = re.compile(rb"\b(CALL|EXECUTE|NOT\s+ATOMIC)\b", re.IGNORECASE)
-"""What is in a statement that runs a procedure, or another statement that may run one."""
+CALLS = re.compile(rb"\b(CALL|EXECUTE|NOT\s+ATOMIC)\b|(^|;|\*/)\s*DO\b[^;]*\(", re.IGNORECASE)
+"""What is in a statement that runs a procedure, or another statement that may run one. DO calls functions, and answers
+with a success even if they fail."""
 
 SAVEPOINT = "wsgidb_before_call"
 NO_SUCH_SAVEPOINT = 1305

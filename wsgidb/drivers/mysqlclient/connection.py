@@ -22,6 +22,7 @@ from .statements import (
     COMMITS,
     COMPLETION_TYPE,
     ENDS,
+    HIDES,
     NONE,
     ROLE,
     SETS,
@@ -158,7 +159,7 @@ class Connection(Procedures, Commands):
             seen.lost = CONNECTION_LOST
         if seen.lost is not None:
             self._refuse_after_loss(query)
-        elif effect is UNKNOWN and not self._incomplete and (seen.written or self._may_have_begun):
+        elif (effect is UNKNOWN or effect is HIDES) and not self._incomplete and (seen.written or self._may_have_begun):
             self._before_procedure()
 
     def _ask(self, sql: str) -> Any:

@@ -16,21 +16,24 @@ class Effect(Enum):
     COMMITS = "commits it implicitly"
     BEGINS = "begins one"
     ENDS = "ends it"
+    HIDES = "may roll it back, and hides the error"
     SETS = "changes settings, also those of the next transaction"
     UNKNOWN = "may do anything"
 
 
 NONE, WRITES, COMMITS = Effect.NONE, Effect.WRITES, Effect.COMMITS
-BEGINS, ENDS, SETS, UNKNOWN = Effect.BEGINS, Effect.ENDS, Effect.SETS, Effect.UNKNOWN
+BEGINS, ENDS, HIDES = Effect.BEGINS, Effect.ENDS, Effect.HIDES
+SETS, UNKNOWN = Effect.SETS, Effect.UNKNOWN
 
 EFFECTS: Final = {
     **dict.fromkeys((b"SELECT", b"SHOW", b"EXPLAIN", b"DESCRIBE", b"DESC", b"WITH", b"VALUES"), NONE),
-    **dict.fromkeys((b"USE", b"DO", b"KILL", b"SAVEPOINT", b"RELEASE"), NONE),
+    **dict.fromkeys((b"USE", b"KILL", b"SAVEPOINT", b"RELEASE"), NONE),
     **dict.fromkeys((b"INSERT", b"UPDATE", b"DELETE", b"REPLACE", b"LOAD"), WRITES),
     **dict.fromkeys((b"CREATE", b"ALTER", b"DROP", b"TRUNCATE", b"RENAME", b"GRANT", b"REVOKE"), COMMITS),
     **dict.fromkeys((word.encode() for word in COMMIT_UNTOLD), COMMITS),
     **dict.fromkeys((b"BEGIN", b"START"), BEGINS),
     **dict.fromkeys((b"COMMIT", b"ROLLBACK"), ENDS),
+    b"DO": HIDES,
     b"SET": SETS,
 }
 """The effects of statements, by their first words. The effect of any other is unknown."""
