@@ -32,7 +32,7 @@ from wsgidb.config.settings import Settings
 ROUNDS = 300
 ROWS = 1000
 MANY = f"SELECT seq, 'a city' FROM seq_1_to_{ROWS}"
-SELECT, UPDATE = "SELECT 1", "DO 1"
+SELECT, UPDATE = "SELECT 1", "SAVEPOINT kept"
 Operation = Callable[[Any], Callable[[], object]]
 
 

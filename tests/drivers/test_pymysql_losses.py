@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import pymysql
 import pymysql.cursors
@@ -17,7 +17,19 @@ from support.client import connect
 from support.mariadb import MariaDB
 from support.packets import error
 from support.proxy import TCPProxy
-from transactions.losses import GIVE, LOCK, NOTE, TAKE, Careless, Rival, Step, deadlock, fails, says
+from transactions.losses import (
+    GIVE,
+    LOCK,
+    NOTE,
+    TAKE,
+    Careless,
+    Rival,
+    Step,
+    deadlock,
+    deadlock_that_do_hides,
+    fails,
+    says,
+)
 from wsgidb import Database, DatabaseMiddleware, TransactionLost
 
 pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore:The 'reconnect' argument:DeprecationWarning")]
@@ -241,6 +253,17 @@ def test_a_deadlock_that_a_procedure_swallows(procedures: MariaDBBank, name: str
 
     assert Careless(procedures, step, says(NOTE)).request() == 500
     assert procedures.state == BEFORE
+
+
+def test_a_deadlock_that_do_hides(mariadb: MariaDB, proxy: TCPProxy) -> None:
+    """R10: DO succeeds although its function fails. Here no semicolon can begin another statement, unlike elsewhere."""
+
+    class OneStatement(MariaDBBank):
+        several: ClassVar[dict[str, Any]] = {}
+
+    with closing(OneStatement(mariadb, proxy)) as bank:
+        assert Careless(bank, deadlock_that_do_hides, says(NOTE)).request() == 500
+        assert bank.state == BEFORE
 
 
 def test_a_rollback_of_the_procedures_own(procedures: MariaDBBank) -> None:

@@ -9,7 +9,7 @@ PLAIN = re.compile(
 )
 """How statements begin that leave nothing behind for the next transaction, as long as they stand alone."""
 _USUAL = b"SEL INS UPD DEL REP SHO WIT STA COM ROL SAV"
-USUAL = frozenset((*_USUAL.split(), *_USUAL.lower().split(), b"DO ", b"do "))
+USUAL = frozenset((*_USUAL.split(), *_USUAL.lower().split()))
 """How such statements usually begin: their first three bytes, which no other statement that matters has. To look for
 them costs a fraction of `PLAIN`."""
 HIDDEN = re.compile(rb"TRANSACTION|TX_|\bCALL\b|\bEXECUTE\b", re.IGNORECASE)
