@@ -68,7 +68,8 @@ class ConnectionProxy(Leased):
         try:
             if seen.lease is not self:
                 raise seen.refusal()
-            cursor = own = slot.engine.driver.adopt(maker.cursor(*args, **kwargs), self)
+            made = maker.cursor(*args, **kwargs) if args or kwargs else maker.cursor()  # which is cheaper
+            cursor = own = slot.engine.driver.adopt(made, self)
             if maker is not slot.raw:
                 own = untraced(cursor)
             slot.cursors[id(own)] = ref(own)  # an id is used again, so a thousand cursors do not add up
