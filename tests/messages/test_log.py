@@ -30,6 +30,7 @@ from wsgidb.health import health
 from wsgidb.observe import board, opentelemetry, telemetry
 from wsgidb.observe.instruments import INSTRUMENTS
 from wsgidb.observe.rows import encode
+from wsgidb.status import StatusApp
 
 DOWN = FakeDB.OperationalError("down")
 Logged = Callable[[str], None]
@@ -254,6 +255,13 @@ def test_a_health_check_that_fails(database: Database, monkeypatch: pytest.Monke
     monkeypatch.setattr(database, "probe", None)
     assert not health(database).ready
     logged("the health check failed")
+
+
+def test_a_status_page_that_cannot_ask(database: Database, monkeypatch: pytest.MonkeyPatch, logged: Logged) -> None:
+    """How many connections the server allows."""
+    monkeypatch.setattr("wsgidb.status.app.facts", None)
+    assert Call(StatusApp(database), REMOTE_ADDR="127.0.0.1").status == "200 OK"
+    logged("the server cannot be asked")
 
 
 def test_a_board_that_is_none(tmp_path: Path, fakedb: FakeDB, logged: Logged, caplog: pytest.LogCaptureFixture) -> None:
