@@ -5,7 +5,8 @@
 "bare" is what no pool can do without: a lock, a deque and a poll(2) of the idle socket. A pass is a whole request of an
 empty application through the middleware, without the cost of the application and of copying the environ. All are
 measured in turn, in short batches. The fastest batch of each counts, because disturbances only make a batch slower.
-Then threads share a pool of 8: the table has acquires per second, and the longest wait as a multiple of the mean.
+Then threads share a pool of 8: the table has acquires per second, and the longest wait as a multiple of the mean. The
+last table has what the options that make a pool visible add to a pass of strategy pooled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from figures import table, verdict
@@ -41,6 +43,14 @@ ENVIRON = {
     "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/", "QUERY_STRING": "city=london",
     "SERVER_NAME": "localhost", "SERVER_PORT": "80", "HTTP_HOST": "localhost", "wsgi.url_scheme": "http",
 }
+SEEN: dict[str, dict[str, Any]] = {
+    "telemetry=false": {"telemetry": False},
+    "telemetry=true": {},
+    "telemetry=true, board": {"board": True},
+    "telemetry=true, server_timing=true": {"server_timing": True},
+    "telemetry=true, leak_after=60": {"leak_after": 60},
+}
+"""Options that make a pool visible."""
 HEADERS = [("Content-Type", "text/plain"), ("Content-Length", "2")]
 Operation = Callable[[], object]
 
@@ -105,6 +115,10 @@ def measure(url: str, rounds: int) -> dict[str, Any]:
                 made = stack.enter_context(Database(url, strategy=strategy, transaction=transaction))
                 operations[f"{strategy} {transaction} acquire"] = checkout(made)
                 operations[f"{strategy} {transaction} pass"] = whole_pass(made)
+        directory = stack.enter_context(TemporaryDirectory())
+        for name, options in SEEN.items():
+            given = {**options, **({"board": directory} if "board" in options else {})}
+            operations[f"seen {name} pass"] = whole_pass(stack.enter_context(Database(url, **given)))
         costs = fastest(operations, rounds)
         peers: dict[str, Operation] = {}
         for name, make in PEERS.items():
@@ -170,7 +184,10 @@ def report(figures: dict[str, Any]) -> str:
     ]
     columns = ["threads on a pool of 8", "acquires/s", "mean wait µs", "longest wait ms", "longest ÷ mean"]
     columns.append("most ÷ least acquires of a thread")
-    return f"bare: {costs['bare']:.2f} µs\n\n{table(head, rows)}\n\n{table(columns, shared)}"
+    least = costs["seen telemetry=false pass"]
+    seen = [[name, f"{costs[f'seen {name} pass'] - least:+.2f}"] for name in SEEN]
+    tables = [table(head, rows), table(columns, shared), table(["options", "a pass, µs more"], seen)]
+    return "\n\n".join([f"bare: {costs['bare']:.2f} µs", *tables])
 
 
 def targets(figures: dict[str, Any]) -> list[str]:
@@ -181,7 +198,8 @@ def targets(figures: dict[str, Any]) -> list[str]:
         for transaction, most in (("autocommit", 4), ("manual", 4), ("request", 6)):
             what = f"{strategy}: pass × bare, transaction={transaction}"
             lines.append(verdict(what, net(costs, f"{strategy} {transaction} pass"), most=most))
-    return lines
+    extra = costs["seen telemetry=true pass"] - costs["seen telemetry=false pass"]
+    return [*lines, verdict("telemetry: µs more for a pass", extra, most=1)]
 
 
 def main() -> None:

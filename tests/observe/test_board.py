@@ -114,6 +114,17 @@ def test_a_closed_database(database: Database, directory: str) -> None:
     assert (rows, gone["shop"].acquires) == ({}, 2)
 
 
+def test_a_lease_that_outlasts_its_database(database: Database, directory: str) -> None:
+    """Giving it back makes no row again."""
+    lease = database.lease()
+    database.close()
+    engine: Any = database._engine
+    engine._Published__next = 0.0
+    lease.close()
+    rows, gone = board.read(directory)
+    assert (rows, gone["shop"].acquires) == ({}, 1)
+
+
 def test_a_forked_child_has_a_row_of_its_own(database: Database, directory: str) -> None:
     """With what it did itself; the parent's row stays, also when the child has ended."""
     use(database)
@@ -137,6 +148,18 @@ def test_a_forked_child_has_a_row_of_its_own(database: Database, directory: str)
         os.close(told)
     rows, gone = board.read(directory)
     assert ([row.stats.pid for row in rows["shop"]], gone["shop"].acquires) == ([os.getpid()], 2)
+
+
+def test_a_child_that_did_nothing(database: Database, directory: str) -> None:
+    """It leaves nothing on the board, although it closes its Database when it ends."""
+    use(database)
+    child = os.fork()
+    if child == 0:
+        database.close()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    rows, gone = board.read(directory)
+    assert (len(rows["shop"]), gone) == (1, {})
 
 
 def test_at_most_once_a_second(fakedb: FakeDB, directory: str, monkeypatch: pytest.MonkeyPatch) -> None:

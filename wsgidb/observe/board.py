@@ -50,6 +50,11 @@ class Page:
         self._history = History(monotonic())
         self._warned = False
 
+    @property
+    def written(self) -> bool:
+        """Whether there is a row of this process's."""
+        return self._file >= 0
+
     def write(self, stats: Callable[[], Stats]) -> None:
         """Write the statistics of now, unless another thread does so already. Never blocks on a lock, and never raises
         an Exception: a full disk is a warning in the log, once."""

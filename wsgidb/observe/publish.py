@@ -58,7 +58,8 @@ def published(engine: type[Engine], directory: str) -> type[Engine]:
         def close(self) -> None:
             super().close()
             page = self.process.page
-            page.write(lambda: snapshot(self, self._clock()))
+            if page.written:  # else this process, a forked child perhaps, had nothing to tell
+                page.write(lambda: snapshot(self, self._clock()))
             page.close()
 
         def __look(self) -> None:
