@@ -305,6 +305,17 @@ class TestFirstUse:
         conn.cursor()
         assert isinstance(conn, FakeConnection)
 
+    @pytest.mark.parametrize("name", ["__html__", "__iter__", "__dict__", "__sentry_repr__"])
+    def test_looking_for_special_methods_is_no_use(self, fake: Database, fakedb: FakeDB, name: str) -> None:
+        """As tools do that show or copy what is in environ."""
+        conn = fake.lease_on_first_use()
+        assert not hasattr(conn, name)
+        with pytest.raises(TypeError):
+            copy.deepcopy(conn)
+        assert fakedb.calls == []
+        conn.cursor()
+        assert hasattr(conn, name) is hasattr(conn.driver_connection, name)
+
     def test_its_class_is_known_before_where_the_driver_tells(self, tmp_path: Path) -> None:
         """Without a connection there is the class that its driver makes."""
         with Database(f"sqlite:///{tmp_path}/known.db") as database:

@@ -49,6 +49,8 @@ class ConnectionProxy(Leased):
     def __getattr__(self, name: str) -> Any:
         if name == "_wsgidb_raw" or name == "_wsgidb_slot":
             return on_use(self, name)
+        if name[:2] == "__" and first_use_of(self) is not None:  # Python's own, as in copy.deepcopy(), and tools'
+            raise AttributeError(name)
         raw = self._wsgidb_raw
         found = call(self, getattr, raw, name)
         return partial(call, self, found) if is_method_of(found, raw) else found
