@@ -59,17 +59,17 @@ def published(engine: type[Engine], directory: str) -> type[Engine]:
             super().close()
             page = self.process.page
             if page.written:  # else this process, a forked child perhaps, had nothing to tell
-                page.write(lambda: snapshot(self, self._clock()))
+                page.write(lambda: snapshot(self, self.clock()))
             page.close()
 
         def __look(self) -> None:
-            now = self._clock()
+            now = self.clock()
             if now >= self.__next:
                 self.__publish(now)
 
         def __publish(self, now: float) -> None:
             self.__next = now + EVERY
-            self.process.page.write(lambda: snapshot(self, self._clock()))
+            self.process.page.write(lambda: snapshot(self, self.clock()))
 
     Published.__name__ = Published.__qualname__ = engine.__name__
     return Published

@@ -8,7 +8,7 @@
 
     commit ──── the lease's calls and cursors end ── driver.commit                         TransactionLost
     probe ───── store.take ── connector.validate or open ── store.put, for health checks   DatabaseUnavailable
-    release ─ the lease's calls and cursors end ─ driver.inspect ─ _clean ─ driver.rollback or reset ─ driver.put_back
+    release ─ the lease's calls and cursors end ─ driver.inspect ─ cleaner.clean ─ driver.rollback or reset
        ├ clean: store.put ── it may return another slot, which is too old: connector.retire ── store.put
        └ else: connector.discard ── store.put, empty
 
@@ -26,14 +26,16 @@ from os import getpid
 from threading import get_ident
 
 from ..config.settings import Settings
-from ..drivers.base import CLEAN, DIRTY, Driver, State
+from ..drivers.base import CLEAN, Driver
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from ..forks import tell_of_forks
 from ..strategies import Request, Slot, named
+from .cleaner import Cleaner
 from .connector import Connector
 from .durations import BOUNDS, BUCKETS
 from .exhausted import describe
 from .names import claim, give_up
+from .probe import probe
 from .process import Process, Waiting
 
 log = logging.getLogger("wsgidb")
@@ -48,12 +50,15 @@ class Engine:
     def __init__(self, settings: Settings, driver: Driver, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self.driver = driver
-        self._clock = clock
+        self.clock = clock
+        """Monotonic seconds."""
         self._connector = Connector(self, settings, driver, clock)
         self._inspect = driver.inspect
+        cleaner = Cleaner(settings, driver, clock)
+        self._end_cursors = cleaner.end_cursors
+        self._clean = cleaner.clean
         self.classify = driver.unfit
         """What each connection's record asks of an error: one bound method for all of them."""
-        self._reset = driver.reset if settings.reset == "session" else driver.rollback
         self.commits = settings.transaction == "request"
         """Whether leases that end well are committed."""
         self.name = claim(settings.pool_name, self)
@@ -67,7 +72,7 @@ class Engine:
     # -- processes
 
     def _new_process(self) -> Process:
-        return Process(self.settings, self._lost, self._clock)
+        return Process(self.settings, self._lost, self.clock)
 
     @property
     def process(self) -> Process:
@@ -97,7 +102,7 @@ class Engine:
         if process.pid != getpid():
             process = self.process
         slot = process.store.take()
-        now = self._clock()
+        now = self.clock()
         if slot is not None and now < slot.good_until and not slot.check(0):
             slot.since = now
             slot.thread = get_ident()
@@ -106,7 +111,7 @@ class Engine:
         slot = self._acquire(process, slot, now + self.settings.acquire_timeout, request)
         if self.timed:
             with process.lock:
-                process.waits.add(self._clock() - now)
+                process.waits.add(self.clock() - now)
         return slot
 
     def _acquire(self, process: Process, slot: Slot | None, deadline: float, request: Request | None) -> Slot:
@@ -118,28 +123,28 @@ class Engine:
                     self._connector.validate(slot, deadline)
                 if slot.raw is None:
                     self._connector.open(slot, process, deadline)
-                slot.since = self._clock()
+                slot.since = self.clock()
                 slot.thread = get_ident()
                 slot.request = request
                 return slot
             except DatabaseUnavailable:
                 process.store.put(slot)
                 # The back-off is not asked, as its time may have passed by now, or another connect have succeeded.
-                if not (process.store.shared and process.open and self._clock() < deadline):
+                if not (process.store.shared and process.open and self.clock() < deadline):
                     raise
                 slot = None  # the server grants some connections: wait for one of those
             except BaseException:
-                self._discard(process, slot, "interrupted")
+                self.discard(process, slot, "interrupted")
                 raise
 
     def _wait(self, process: Process, deadline: float, request: Request | None) -> Slot:
         """Wait for a slot in the store's queue. Raises DatabaseUnavailable, with all that is known about the reason."""
-        waiting = Waiting(request, get_ident(), self._clock())
+        waiting = Waiting(request, get_ident(), self.clock())
         process.waiting[waiting] = None
         try:
             return process.store.wait(deadline)
         except (PoolTimeout, PoolOverloaded) as error:
-            now = self._clock()
+            now = self.clock()
             with process.lock:
                 process.totals.timeouts += isinstance(error, PoolTimeout)
                 process.totals.refusals += isinstance(error, PoolOverloaded)
@@ -155,7 +160,7 @@ class Engine:
             process.waiting.pop(waiting, None)
             with process.lock:
                 process.totals.waits += 1
-                process.totals.seconds_waited += self._clock() - waiting.since
+                process.totals.seconds_waited += self.clock() - waiting.since
 
     # -- settle and release
 
@@ -203,7 +208,7 @@ class Engine:
                 log.debug("%s: reset failed", self.settings.address, exc_info=error)
                 reason = fault or "reset failed"
         finally:
-            now = self._clock()  # from now on the connection is idle
+            now = self.clock()  # from now on the connection is idle
             if slot.since is not None:
                 lasted = now - slot.since
                 slot.busy += lasted
@@ -216,63 +221,21 @@ class Engine:
             good_until = now + self._trusted
             slot.good_until = good_until if good_until < slot.expires else slot.expires
             if reason is not None:
-                self._discard(process, slot, reason)
+                self.discard(process, slot, reason)
             slot.request = None
         if reason is None:
             unwanted = process.store.put(slot)
             if unwanted is not None:
-                self._retire(process, *unwanted)
+                self.retire(process, *unwanted)
 
-    def _clean(self, slot: Slot, state: State | str, rollback_expected: bool) -> str | None:
-        """Make a session in this state fit for the next request. A str: why it cannot be. Raises what that fails
-        with."""
-        if slot.activity.lost is not None:
-            with slot.process.lock:
-                slot.process.totals.lost += 1
-        if state is not CLEAN and not rollback_expected:
-            self._warn_of_loss(slot)
-        if isinstance(state, str):
-            return state
-        if state is DIRTY:
-            self._reset(slot.raw, self._clock() + self.settings.ping_timeout)
-        if slot.undo is not None:
-            undo, slot.undo = slot.undo, None
-            self.driver.put_back(slot.raw, undo, self._clock() + self.settings.ping_timeout)
-        return None
-
-    def _end_cursors(self, slot: Slot) -> str | None:
-        """Invalidate the cursors that the lease has left. A str: why the connection cannot be kept."""
-        fault = None
-        for reference in list(slot.cursors.values()):
-            cursor = reference()
-            if cursor is None:
-                continue
-            try:
-                fault = self.driver.retire_cursor(cursor) or fault
-            except Exception as error:  # a class of the handler's, say
-                log.debug("%s: a cursor could not be closed", self.settings.address, exc_info=error)
-                fault = "a cursor could not be closed"
-        slot.cursors.clear()
-        return fault
-
-    def _warn_of_loss(self, slot: Slot) -> None:
-        try:
-            rows = self.driver.rows_written(slot.raw)
-        except Exception:  # noqa: BLE001 - a connection that was closed or broken may not tell any more
-            return
-        if rows > 0:
-            with slot.process.lock:
-                slot.process.totals.rolled_back += 1
-            log.warning("%s: rolled back an uncommitted write of %d row(s)", named(slot.request), rows)
-
-    def _discard(self, process: Process, slot: Slot, reason: str) -> None:
+    def discard(self, process: Process, slot: Slot, reason: str) -> None:
         """Drop the connection as bad and free its place."""
         try:
             self._connector.discard(slot, reason)
         finally:
             process.store.put(slot)
 
-    def _retire(self, process: Process, slot: Slot, reason: str) -> None:
+    def retire(self, process: Process, slot: Slot, reason: str) -> None:
         """Close a good connection and free its place."""
         try:
             self._connector.retire(slot, reason)
@@ -289,32 +252,7 @@ class Engine:
         A connection that was used within ping_after is proof enough, unless connecting fails at present. Blocks up to
         ping_timeout or connect_timeout, whichever is longer. Raises DatabaseUnavailable, and does so at once during the
         back-off."""
-        process = self.process
-        slot = process.store.take()
-        if slot is None:
-            outage = process.outage()
-            if outage is not None:
-                raise outage
-            return False
-        deadline = self._clock() + max(self.settings.ping_timeout, self.settings.connect_timeout)
-        try:
-            if slot.raw is not None:
-                ping = self.settings.ping_after is None or process.backoff.cause is not None
-                self._connector.validate(slot, deadline, ping)
-            if slot.raw is None:
-                self._connector.open(slot, process, deadline)
-        except DatabaseUnavailable:
-            process.store.put(slot)
-            if process.backoff.cause is not None and process.outage() is None:
-                return False  # the server grants fewer connections than the pool may have, and these are in use
-            raise
-        except BaseException:
-            self._discard(process, slot, "interrupted")
-            raise
-        unwanted = process.store.put(slot)
-        if unwanted is not None:
-            self._retire(process, *unwanted)
-        return True
+        return probe(self, self._connector)
 
     # -- the end of threads, and of all
 

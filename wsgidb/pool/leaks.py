@@ -118,7 +118,7 @@ def watched(engine: type[Engine]) -> type[Engine]:
         def acquire(self, request: Request | None = None) -> Slot:
             self.__report_overdue()
             slot: Slot = super().acquire(request)
-            held = slot.process.held[slot] = Held(self._clock(), sys._getframe(1))
+            held = slot.process.held[slot] = Held(self.clock(), sys._getframe(1))
             users = slot.activity.users
             if type(users) is not Users:  # the connection's first lease
                 users = slot.activity.users = Users(slot.activity)
@@ -131,7 +131,7 @@ def watched(engine: type[Engine]) -> type[Engine]:
             super().release(slot, rollback_expected)
 
         def __report_overdue(self, ending: Slot | None = None) -> None:
-            now = self._clock()
+            now = self.clock()
             for slot, held in list(self.process.held.items()):  # copied in one step, as other threads change it
                 if now - held.since < self.settings.leak_after:
                     return  # the others are younger
