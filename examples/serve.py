@@ -1,4 +1,5 @@
-"""Serve an example application with Werkzeug's threaded server, after loading the cities if they are missing.
+"""Serve the demo, or an example application, with Werkzeug's threaded server, after loading the cities if they are
+missing.
 
 WSGIDB_URL names the database and WSGIDB_STRATEGY the strategy; every other option has a variable as well.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from cities import page_of
 from load_cities import load_cities
 from wsgidb import DatabaseMiddleware
 from wsgidb.errors import WsgiDBError
@@ -36,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=port_number, default=8000, help="port; 0 takes a free one (%(default)s)")
-    parser.add_argument("--app", default="plain_wsgi", help="module with the application (%(default)s)")
+    parser.add_argument("--app", default="demo", help="module with the application (%(default)s)")
     return parser.parse_args()
 
 
@@ -56,14 +58,14 @@ def listen(host: str, port: int) -> socket.socket:
         sys.exit(f"serve.py: cannot listen on {host}:{port}: {reason}")
 
 
-def serve(application: DatabaseMiddleware, listener: socket.socket) -> None:
-    """Serve until Ctrl+C or SIGTERM."""
+def serve(application: DatabaseMiddleware, listener: socket.socket, path: str) -> None:
+    """Serve until Ctrl+C or SIGTERM. `path` is where to begin."""
     host, port = listener.getsockname()[:2]
     server = make_server(host, port, application, threaded=True, request_handler=RequestHandler, fd=listener.fileno())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = application.database.settings
     print(f"Serving {settings.url} with strategy {settings.strategy}.")
-    print(f"Open http://{host}:{port}/?city=London (Ctrl+C stops)", flush=True)
+    print(f"Open http://{host}:{port}{path} (Ctrl+C stops)", flush=True)
     server.serve_forever()
 
 
@@ -75,7 +77,7 @@ def main() -> None:
             with closing(application.database) as database:
                 if added := load_cities(database):
                     print(f"Loaded {added} cities.")
-                serve(application, listener)
+                serve(application, listener, "/" if arguments.app == "demo" else page_of("London"))
         except WsgiDBError as error:
             sys.exit(f"serve.py: {error}")
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
-import signal
 import socket
 import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -22,11 +20,11 @@ import requests
 from werkzeug.test import Client, TestResponse
 
 import load_cities
+from support.demo import EXAMPLES, environment, served
 from support.ports import bind
 from support.waiting import until
 from wsgidb import Database
 
-EXAMPLES = Path(load_cities.__file__).parent
 FRAMEWORKS = sorted([EXAMPLES / "plain_wsgi.py", *EXAMPLES.glob("*_app.py")])
 APPLICATIONS = ["plain_wsgi"]
 STRATEGIES = ["per-request", "thread-local", "pooled"]
@@ -204,42 +202,11 @@ class TestLoading:
         assert (second.stdout, second.stderr) == ("the table city has rows already; nothing added\n", "")
 
 
-def environment(**settings: str) -> dict[str, str]:
-    """The environment of the test, with these WSGIDB_ variables and no others."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("WSGIDB_")} | settings
-
-
 def run(program: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(EXAMPLES / program), *arguments]
     return subprocess.run(
         command, env=environment(**settings), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
     )
-
-
-@contextmanager
-def served(log: Path, *arguments: str, **settings: str) -> Iterator[str]:
-    """Run serve.py on a free port and yield the address that it prints. It must end with success when told to."""
-    command = [sys.executable, str(EXAMPLES / "serve.py"), "--port", "0", *arguments]
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            command, env=environment(**settings), stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            said = []
-            for line in process.stdout:
-                said.append(line)
-                if line.startswith("Open "):
-                    break
-            else:
-                pytest.fail(f"serve.py ended early: {said} {log.read_text()}")
-            yield line.split()[1]
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=30) == 0, log.read_text()
-        finally:
-            process.kill()
 
 
 def refusal(*arguments: str, **settings: str) -> str:
