@@ -18,7 +18,8 @@ from pymysql.cursors import DictCursor
 from support.fakedb import FakeConnection, FakeDB
 from support.mariadb import MariaDB
 from wsgidb import ConnectionReturned, Database, DatabaseUnavailable
-from wsgidb.lease.proxy import interrupt
+from wsgidb.lease.proxy import interrupt, settle
+from wsgidb.lease.state import engine_of
 
 
 @pytest.fixture
@@ -392,3 +393,45 @@ class TestFirstUse:
             assert (database.stats().leased, database.stats().open) == (0, 1)
             with pytest.raises(ConnectionReturned):
                 conn.cursor()
+
+    def test_one_that_ended_unused_is_over(self, fake: Database) -> None:
+        """An application may reuse an environ: what is left there of an earlier request is no lease any more."""
+        conn = fake.lease_on_first_use()
+        settle(conn, success=True)
+        assert engine_of(conn) is None
+        assert "returned" in repr(conn)
+
+
+class TestOneTransaction:
+    """With transaction=request, close() ends the proxy only: the request still has to be settled."""
+
+    @pytest.mark.parametrize("name", ["cursor", "commit", "rollback"])
+    def test_after_its_close_every_call_is_refused(self, fakedb: FakeDB, name: str) -> None:
+        """Also by a bound method that was kept, and before anybody else has the connection."""
+        with Database(creator=fakedb.connect, transaction="request") as database:
+            conn: Any = database.lease()
+            kept = getattr(conn, name)
+            conn.close()
+            before = list(fakedb.calls)
+            with pytest.raises(ConnectionReturned):
+                kept()
+            with pytest.raises(ConnectionReturned):
+                getattr(conn, name)()
+            assert fakedb.calls == before
+            settle(conn, success=True)
+
+    def test_what_fails_after_the_commit_is_logged(
+        self, fakedb: FakeDB, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """R13: it must not make a success an error."""
+        with Database(creator=fakedb.connect, transaction="request") as database:
+            conn: Any = database.lease()
+            conn.cursor().execute("UPDATE")
+
+            def release(*_: Any, **__: Any) -> None:
+                raise RuntimeError("the store is broken")
+
+            monkeypatch.setattr(database._engine, "release", release)
+            settle(conn, success=True)
+        assert fakedb.count("commit") == 1
+        assert "the work is committed, but releasing the connection failed" in caplog.text

@@ -164,18 +164,15 @@ def settle(proxy: ConnectionProxy, success: bool) -> None:
     engine: Engine = slot.engine
     if not (success and engine.commits):
         return engine.release(slot, not success)
-    committed = False
     try:
         engine.commit(slot)
-        committed = True
-    finally:
-        try:
-            engine.release(slot, rollback_expected=True)
-        except Exception:
-            if not committed:
-                raise
-            # What fails from here on must not make a success an error.
-            log.exception("%s: the work is committed, but releasing the connection failed", engine.settings.address)
+    except BaseException:
+        engine.release(slot, rollback_expected=True)
+        raise
+    try:
+        engine.release(slot, rollback_expected=True)
+    except Exception:  # it must not make a success an error
+        log.exception("%s: the work is committed, but releasing the connection failed", engine.settings.address)
 
 
 def interrupt(proxy: ConnectionProxy, error: BaseException | None) -> None:

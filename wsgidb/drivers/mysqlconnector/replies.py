@@ -82,7 +82,6 @@ class Replies(Wire, Observed):
             if command != STMT_CLOSE or self._seen.unfit is not None or self._unread_result:
                 raise
             self._unreported = error  # a cursor that is closed would drop it
-            seen.unknown = True
         if command != PING:
             seen.used = True
             seen.touched += 1
