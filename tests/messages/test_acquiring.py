@@ -219,8 +219,8 @@ class TestExhausted:
 
     def test_no_other_can_be_opened(self, fakedb: FakeDB) -> None:
         """The server grants one of two."""
-        with Database(creator=fakedb.connect, pool_size=2, acquire_timeout=0.05) as database, database.connection():
-            for attempt in range(1, 9):
+        with Database(creator=fakedb.connect, pool_size=2, acquire_timeout=0.5) as database, database.connection():
+            for attempt in range(1, 20):
                 fakedb.fail("connect", DOWN, attempt)
             with pytest.raises(PoolTimeout) as caught:
                 database.lease()
