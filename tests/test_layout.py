@@ -52,7 +52,8 @@ ORDER = [
     *("wsgi.exchange", "wsgi.response", "wsgi.timing", "wsgi.middleware", "wsgi"),
     "wsgidb",
     *("health", "testing", "pytest_plugin", "paste"),
-    *("cli.commands", "cli", "__main__"),
+    *("cli.log", "cli.boards", "cli.numbers", "cli.report", "cli.erlang", "cli.load", "cli.sizing"),
+    *("cli.options", "cli.check", "cli.status", "cli.advise", "cli.commands", "cli", "__main__"),
 ]
 
 # An optional third-party package is imported by one folder or module, and by no other.

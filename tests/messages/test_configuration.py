@@ -75,9 +75,9 @@ def twice() -> None:
 
 
 def command_line() -> None:
-    from wsgidb.cli.commands import _settings
+    from wsgidb.cli.check import settings_of
 
-    _settings(SQLITE, ["pool_size"])
+    settings_of(SQLITE, ["pool_size"])
 
 
 def five() -> Any:

@@ -169,6 +169,7 @@ def _write_departed(directory: str, gone: dict[str, Stats]) -> None:
     told = {name: encode(stats, NOTHING, 0.0).decode() for name, stats in gone.items()}
     path = os.path.join(directory, DEPARTED)
     with open(f"{path}.new", "wb") as file:
+        _leave_to_owner(file.fileno(), directory)
         file.write(json.dumps(told).encode())
     os.replace(f"{path}.new", path)
 
@@ -178,10 +179,18 @@ def _locked(path: str) -> Iterator[None]:
     """Hold the lock of all readers, which is held briefly only."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        _leave_to_owner(file, os.path.dirname(path))
         fcntl.lockf(file, fcntl.LOCK_EX)
         yield
     finally:
         os.close(file)
+
+
+def _leave_to_owner(file: int, directory: str) -> None:
+    """Where root looks at another user's board: give that user the file, or else only root could read the board."""
+    owner = os.stat(directory)
+    if owner.st_uid != os.geteuid():
+        os.fchown(file, owner.st_uid, owner.st_gid)
 
 
 def _lock(file: int) -> bool:

@@ -74,5 +74,17 @@ class Source:
             mine.remove(written)
             own = Row(stats, written.recent, 0.0)
         mine.append(own)
-        names = sorted({*rows, *gone}, key=lambda name: (name != stats.name, name))
-        return [Pool(name, sorted(rows.get(name, []), key=lambda row: row.stats.pid), gone.get(name)) for name in names]
+        return _pools(rows, gone, stats.name)
+
+
+def pools_of_board(directory: str) -> list[Pool]:
+    """All pools of a board, for a process that may have no Database. Blocks for reading its files only. Never raises
+    because of the board: what cannot be read is a warning, and is left out."""
+    from .board import read
+
+    return _pools(*read(directory))
+
+
+def _pools(rows: dict[str, list[Row]], gone: dict[str, Stats], first: str | None = None) -> list[Pool]:
+    names = sorted({*rows, *gone}, key=lambda name: (name != first, name))
+    return [Pool(name, sorted(rows.get(name, []), key=lambda row: row.stats.pid), gone.get(name)) for name in names]
