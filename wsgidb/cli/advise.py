@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..observe.server import facts
@@ -71,8 +72,8 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _mistake(given: argparse.Namespace, text: str) -> NoReturn:
-    given.mistake(text)
-    raise AssertionError("argparse ends the process")
+    fail: Callable[[str], NoReturn] = given.mistake  # argparse's: it ends the process
+    fail(text)
 
 
 def _chosen(found: list[Pool], given: argparse.Namespace) -> Pool:
