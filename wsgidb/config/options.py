@@ -194,7 +194,7 @@ class Options:
     )
     board: str | None = option(
         None,
-        values.string(none=True),
+        values.directory,
         "A directory, such as one below /run or /dev/shm, in which all processes of a server keep their statistics. "
         "Then the status page and the Prometheus collector of each process tell of all of them.",
     )

@@ -202,6 +202,14 @@ def _path(value: Any) -> str | None:
     return value.rstrip("/")
 
 
+def _directory(value: Any) -> str | None:
+    if is_none(value):
+        return None
+    if not isinstance(value, str) or not value or "://" in value:
+        raise ValueError(value)
+    return value
+
+
 def _creator(value: Any) -> Any:
     found = _imported(value) if isinstance(value, str) else value
     if found is not None and not callable(found) and not hasattr(found, "raw_connection"):
@@ -217,6 +225,7 @@ def _flag(value: Any) -> bool:
     return boolean(value)
 
 
+directory = Parser("a directory, or none", _directory)
 path = Parser("a path that begins with /, or none", _path)
 flag = Parser("true or false", _flag)
 creator = Parser("a callable or a SQLAlchemy Engine, or the module:name of either", _creator)

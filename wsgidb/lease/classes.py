@@ -58,13 +58,19 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
     body.update(
         (name, _also_after_the_lease(name, value))
         for name, value in driver.when_returned.items()
-        if hasattr(raw_class, name) and callable(getattr(raw_class, name)) is callable(value)
+        if driver.connection_class is not object or _has(raw_class, name, callable(value))
     )
     if driver.cursor_state:
         body["__setattr__"] = _setting(driver.cursor_state)
     if any("__call__" in vars(cls) for cls in raw_class.__mro__):
         body["__call__"] = _entering("__call__", raw_class.__call__)
     return type(NAME, (ConnectionProxy,), body)
+
+
+def _has(raw_class: Any, name: str, as_method: bool) -> bool:
+    """Whether a class of a `creator`'s has this attribute: what it has not, its lease has not either. The other drivers
+    know what they have; a class in C may not tell."""
+    return hasattr(raw_class, name) and callable(getattr(raw_class, name)) is as_method
 
 
 def _entering(name: str, method: Any) -> Any:
