@@ -123,13 +123,14 @@ def test_no_process_is_alive(directory: str, capsys: pytest.CaptureFixture[str])
 
 def test_an_empty_board(directory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The exit code is 1, and a directory that is no board is left as it is."""
+    (tmp_path / "letter").write_text("")
     for path in (directory, str(tmp_path)):
         assert main(["status", path]) == 1
         said = capsys.readouterr()
         assert (said.out, said.err) == (
             "", f"wsgidb: {path} has no statistics: no process has written any (option board)\n",
         )  # fmt: skip
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["letter"]
 
 
 def test_a_board_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,3 +250,14 @@ def test_root_leaves_the_board_to_its_owner(directory: str, capsys: pytest.Captu
     printed(directory, capsys)
     owners = {name: os.stat(os.path.join(directory, name)).st_uid for name in (".", "lock", "departed")}
     assert set(owners.values()) == {os.stat(directory).st_uid}
+
+
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Outside of --watch it ends a command quietly, with the exit code that shells have for it."""
+
+    def interrupted(directory: str) -> list[Pool]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(boards, "_pools", interrupted)
+    assert main(["status", "board"]) == 130
+    assert capsys.readouterr() == ("", "")
