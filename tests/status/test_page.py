@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -251,3 +252,17 @@ class TestContent:
             assert "statement-text" not in shown
             password = database.settings.url.password if database.settings.url is not None else None
             assert not password or str(password) not in shown
+
+    def test_opening_a_connection_is_no_sign_of_a_small_pool(self, fakedb: FakeDB) -> None:
+        """A request that waits until a connection is opened waits for no other request."""
+
+        class Slow(FakeDB):
+            def connect(self, *args: Any, **kwargs: Any) -> Any:
+                time.sleep(0.03)
+                return super().connect(*args, **kwargs)
+
+        with Database(creator=Slow().connect, strategy="per-request") as database:
+            use(database)
+            found = told(StatusApp(database))
+        assert found["wait"]["p50"] > 0.02
+        assert (found["state"], found["advice"]) == ("good", [])

@@ -58,7 +58,7 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
     body.update(
         (name, _also_after_the_lease(name, value))
         for name, value in driver.when_returned.items()
-        if driver.connection_class is not object or _has(raw_class, name, callable(value))
+        if type(driver).connection_class is not object or _has(raw_class, name, callable(value))
     )
     if driver.cursor_state:
         body["__setattr__"] = _setting(driver.cursor_state)

@@ -25,6 +25,8 @@ class Recent:
     """How long it took to acquire a connection."""
     use_times: Durations
     """How long leases lasted."""
+    create_times: Durations = Durations()
+    """How long it took to open connections, for which requests have waited, too."""
 
 
 class History:
@@ -32,13 +34,20 @@ class History:
 
     def __init__(self, now: float) -> None:
         self._began = now
-        self._kept: deque[tuple[float, Durations, Durations]] = deque([(now, Durations(), Durations())])
+        self._kept: deque[tuple[float, Stats | None]] = deque([(now, None)])
 
     def recent(self, stats: Stats, now: float) -> Recent:
         """Keep a snapshot that was taken now, and tell what is new in it since a few minutes ago."""
         if now - self._kept[-1][0] >= STEP:
-            self._kept.append((now, stats.wait_times, stats.use_times))
+            self._kept.append((now, stats))
         while len(self._kept) > 1 and now - self._kept[1][0] >= WINDOW:
             self._kept.popleft()
-        since, waits, uses = self._kept[0]
-        return Recent(now - since, stats.wait_times - waits, stats.use_times - uses)
+        since, then = self._kept[0]
+        if then is None:
+            return Recent(now - since, stats.wait_times, stats.use_times, stats.create_times)
+        return Recent(
+            now - since,
+            stats.wait_times - then.wait_times,
+            stats.use_times - then.use_times,
+            stats.create_times - then.create_times,
+        )

@@ -76,4 +76,4 @@ def _stats(told: dict[str, Any]) -> Stats:
 
 
 def _recent(told: dict[str, Any]) -> Recent:
-    return Recent(told["seconds"], _durations(told["wait_times"]), _durations(told["use_times"]))
+    return Recent(told["seconds"], *(_durations(told[f"{what}_times"]) for what in ("wait", "use", "create")))

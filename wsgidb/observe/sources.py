@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ..pool.durations import Durations
 from ..pool.stats import Stats
 from .recent import History, Recent
 from .rows import Row
@@ -41,11 +42,11 @@ class Pool:
     def recent(self) -> Recent:
         """What is new since a few minutes ago."""
         each = [row.recent for row in self.rows]
-        nothing = Recent(0.0, total("", []).wait_times, total("", []).use_times)
         return Recent(
             max([recent.seconds for recent in each], default=0.0),
-            sum((recent.wait_times for recent in each), nothing.wait_times),
-            sum((recent.use_times for recent in each), nothing.use_times),
+            sum((recent.wait_times for recent in each), Durations()),
+            sum((recent.use_times for recent in each), Durations()),
+            sum((recent.create_times for recent in each), Durations()),
         )
 
 

@@ -27,9 +27,10 @@ def outage(pool: Pool) -> str | None:
 
 
 def waited(pool: Pool) -> float:
-    """The share of the requests of the latest minutes that waited noticeably for a connection."""
-    waits = pool.recent.wait_times
-    return 1 - waits.at_most(SHORT) / waits.count if waits.count else 0.0
+    """The share of the requests of the latest minutes that waited noticeably for a connection of another request."""
+    waits, opened = pool.recent.wait_times, pool.recent.create_times
+    late = waits.count - waits.at_most(SHORT) - (opened.count - opened.at_most(SHORT))
+    return max(0, late) / waits.count if waits.count else 0.0
 
 
 def held_idle(pool: Pool) -> float:
