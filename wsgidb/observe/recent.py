@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..pool.durations import Durations
 from ..pool.stats import Stats
@@ -25,7 +25,7 @@ class Recent:
     """How long it took to acquire a connection."""
     use_times: Durations
     """How long leases lasted."""
-    create_times: Durations = Durations()
+    create_times: Durations = field(default_factory=Durations)
     """How long it took to open connections, for which requests have waited, too."""
 
 
