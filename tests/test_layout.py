@@ -77,8 +77,8 @@ THIRD_PARTY = {
 # What `import wsgidb` takes from the standard library; a module that is loaded when first needed may take more.
 AT_START = {
     *("__future__", "abc", "bisect", "collections", "collections.abc", "contextlib", "dataclasses", "difflib", "enum"),
-    *("functools", "importlib", "importlib.util", "io", "logging", "math", "operator", "os", "random", "re", "sys"),
-    *("threading", "time", "traceback", "types", "typing", "urllib.parse", "weakref"),
+    *("functools", "gc", "importlib", "importlib.util", "io", "logging", "math", "operator", "os", "random", "re"),
+    *("sys", "threading", "time", "traceback", "types", "typing", "urllib.parse", "weakref"),
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier"}
 
@@ -164,7 +164,7 @@ def test_locks_live_where_state_is_shared() -> None:
     connection has a lock of psycopg's, which is replaced where a lease has left it locked."""
     assert users(*LOCKS) == {
         *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
-        *("pool.process", "pool.names", "lease.state", "drivers.psycopg.connection"),
+        *("pool.process", "pool.names", "pool.leaks", "lease.state", "drivers.psycopg.connection"),
         *("observe.board", "observe.opentelemetry", "observe.sources", "status.app"),
     }
 

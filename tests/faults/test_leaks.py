@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -376,6 +377,31 @@ def test_many_threads_report_it_once(make: Make, clock: Clock, lines: Lines) -> 
         for thread in threads:
             thread.join(30)
         assert len(lines()) == 1
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_garbage_is_collected_while_frames_are_looked_at(
+    make: Make, clock: Clock, lines: Lines, collects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """leak_after: CPython before 3.11.5 can hang otherwise. The application's own choice is restored."""
+    seen = []
+    frames = sys._current_frames
+
+    def watched() -> Any:
+        seen.append(gc.isenabled())
+        return frames()
+
+    monkeypatch.setattr(sys, "_current_frames", watched)
+    database = make(leak_after=LIMIT)
+    enabled = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with database.connection():
+            clock.advance(LIMIT)
+            touch(database)
+        assert (seen, gc.isenabled(), len(lines())) == ([False], collects, 1)
+    finally:
+        (gc.enable if enabled else gc.disable)()
 
 
 def test_off_it_is_in_nobodys_way(make: Make) -> None:

@@ -9,6 +9,7 @@ where the connection was used, which is noted once for each thread, or where it 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -86,10 +87,27 @@ class Users(list[Any]):
 _append = list.append
 
 
+_looking = threading.RLock()  # guards the switch of the garbage collector; what is done under it never blocks
+
+
+def _frames() -> dict[int, FrameType]:
+    """The present frame of each thread. Garbage must not be collected meanwhile: before CPython 3.11.5 a finalizer that
+    runs within this function can wait for ever for a lock that the function holds
+    (https://github.com/python/cpython/issues/106883)."""
+    with _looking:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if collects:
+                gc.enable()
+
+
 def _inside(lease: Any) -> Told | None:
     """Where the thread is now that is inside of the lease's request: one of its calls is wsgidb's, and has the lease in
     a variable. The variables of other calls are not looked at, and those of this module say nothing."""
-    for thread, frame in sys._current_frames().items():
+    for thread, frame in _frames().items():
         for at, _ in walk_stack(frame):
             file = at.f_code.co_filename
             own = file.startswith(OWN) and file != HERE
