@@ -102,8 +102,8 @@ def fork(conn: Any, number: str) -> str:
         conn.commit()
         return number
     signal.alarm(20)  # which ends a child that hangs
-    # Another thread may have been writing to the log at that moment: the lock of the stream, which Python does not renew
-    # in a child, is then taken for ever.
+    # Another thread may have been writing to the log at that moment: the stream's lock, which Python does not renew in
+    # a child, is then taken for ever.
     logging.disable()
     if kind == 0:
         os._exit(0)
