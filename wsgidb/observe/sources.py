@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -28,17 +29,17 @@ class Pool:
     gone: Stats | None
     """The sums of processes that are gone, if there are any."""
 
-    @property
+    @cached_property
     def now(self) -> Stats:
         """The present of all processes that are alive."""
         return total(self.name, [row.stats for row in self.rows])
 
-    @property
+    @cached_property
     def ever(self) -> Stats:
         """The sums since the board began; processes that are gone are included."""
         return total(self.name, [*([] if self.gone is None else [self.gone]), *(row.stats for row in self.rows)])
 
-    @property
+    @cached_property
     def recent(self) -> Recent:
         """What is new since a few minutes ago."""
         each = [row.recent for row in self.rows]
