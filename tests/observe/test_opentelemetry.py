@@ -156,6 +156,12 @@ def test_the_default_name_is_the_servers(provider: Collected, fakedb: FakeDB) ->
         assert database.settings.pool_name == "db.invalid:3307/shop"
 
 
+def test_the_default_name_without_a_server(tmp_path: Path) -> None:
+    """A file is called by its path alone."""
+    with Database("sqlite:///build/shop.db") as relative, Database(f"sqlite:///{tmp_path}/shop.db") as absolute:
+        assert (relative.settings.pool_name, absolute.settings.pool_name) == ("build/shop.db", f"{tmp_path}/shop.db")
+
+
 def test_two_of_one_name_are_told_apart(provider: Collected, fakedb: FakeDB, pool: str) -> None:
     """A second Database of the same name gets a number, so that no value hides another one."""
     with Database(creator=fakedb.connect, name=pool) as first, Database(creator=fakedb.connect, name=pool) as second:

@@ -87,13 +87,15 @@ class Settings(Options):
 
     @property
     def pool_name(self) -> str:
-        """What metrics call the pool: as the conventions have it, server:port/database."""
+        """What metrics call the pool: as the conventions have it, server:port/database; where no server is named, the
+        database alone."""
         if self.name is not None:
             return self.name
         if self.url is None:
             return "creator"
         port = f":{self.url.port}" if self.url.port else ""
-        return f"{self.url.host or ''}{port}/{self.url.name}"
+        server = f"{self.url.host or ''}{port}"
+        return f"{server}/{self.url.name}" if server else self.url.name
 
     @property
     def most_connections(self) -> int | None:
