@@ -17,10 +17,11 @@ import pytest
 from werkzeug.test import Client
 
 from observe.test_board import worker
+from support.clock import Clock
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
 from support.waiting import until
-from wsgidb import ConfigError, Database, DatabaseMiddleware, PoolTimeout
+from wsgidb import ConfigError, Database, DatabaseMiddleware, PoolOverloaded, PoolTimeout
 from wsgidb.status import StatusApp, from_this_machine
 
 
@@ -204,6 +205,26 @@ class TestContent:
             use(database)
         found = told(StatusApp(database))
         assert (found["state"], "down" in found["verdict"]) == ("bad", True)
+
+    def test_what_is_over(self, fakedb: FakeDB) -> None:
+        """After the recovery an outage is an event and no verdict; so are refusals of more than a minute ago."""
+        clock = Clock()
+        with Database(creator=fakedb.connect, clock=clock, pool_size=1, max_waiting=0) as database:
+            fakedb.fail("connect", FakeDB.OperationalError("down"))
+            with pytest.raises(Exception, match="down"):
+                use(database)
+            clock.advance(5)
+            use(database)
+            assert told(StatusApp(database))["state"] == "good"
+            with database.connection(), pytest.raises(PoolOverloaded):
+                use(database)
+            assert told(StatusApp(database))["state"] == "bad"
+            clock.advance(61)
+            found = told(StatusApp(database))
+            assert (found["state"], [event["kind"] for event in found["events"]]) == (
+                "good",
+                ["outage", "recovery", "refusal"],
+            )
 
     def test_uncommitted_writes(self, tmp_path: Path) -> None:
         """The commonest way to lose a write is an advice."""
