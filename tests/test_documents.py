@@ -12,7 +12,7 @@ import pytest
 
 from support.mariadb import MariaDB
 from support.wsgi import Call
-from wsgidb.config.options import STRATEGIES
+from wsgidb.config.pool_options import STRATEGIES
 
 pytest_plugins = ["pytester"]
 

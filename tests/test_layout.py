@@ -18,7 +18,9 @@ PACKAGE = Path(wsgidb.__file__).parent
 # Each module imports only modules above it. A new module is given its place here.
 ORDER = [
     *("errors", "dbapi", "forks"),
-    *("config.values", "config.url", "config.options", "config.hints", "config.settings", "config.optional", "config"),
+    *("config.values", "config.url", "config.option"),
+    *("config.connection_options", "config.pool_options", "config.middleware_options", "config.options"),
+    *("config.hints", "config.settings", "config.optional", "config"),
     *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
     *("strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy", "strategies.checked"),
     "strategies",

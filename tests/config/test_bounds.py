@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from wsgidb import Database
-from wsgidb.config.options import OPTIONS, WEEK
+from wsgidb.config.option import WEEK
+from wsgidb.config.options import OPTIONS
 
 LIMITS: Any = {name: WEEK for name in OPTIONS if name.endswith("_timeout")}
 WAIT = {"mariadb": "SELECT SLEEP(0.01)", "postgresql": "SELECT pg_sleep(0.01)"}

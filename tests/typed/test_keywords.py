@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from wsgidb import keywords
-from wsgidb.config.options import OPTIONS
+from wsgidb.config.options import OF_MIDDLEWARE, OPTIONS
 from wsgidb.drivers import Driver
 from wsgidb.strategies import Store
 from wsgidb.testing import ONE_CONNECTION
@@ -30,7 +30,7 @@ def test_every_option_is_a_keyword_of_one_group() -> None:
     groups = [keys(group) for group in (keywords.ConnectionOptions, keywords.PoolOptions, keywords.MiddlewareOptions)]
     assert sum(map(len, groups)) == len(OPTIONS)
     assert set().union(*groups) == HINTS.keys() == OPTIONS.keys()
-    middleware = {name for name, option in OPTIONS.items() if option.metadata["of"] == "middleware"}
+    middleware = OF_MIDDLEWARE
     assert keys(keywords.MiddlewareOptions) == middleware
 
 

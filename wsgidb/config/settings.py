@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from . import hints, values
-from .options import OPTIONS, Options
+from .options import OF_MIDDLEWARE, OPTIONS, Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,8 @@ class Settings(Options):
 
     def with_middleware(self, options: Mapping[str, Any]) -> Settings:
         """Copy these settings with other options of the middleware, for a Database that exists. Raises ConfigError."""
-        for name in options.keys() & OPTIONS.keys():
-            if OPTIONS[name].metadata["of"] == "database":
-                raise ConfigError(f"{name}: is an option of the Database, which was made before; give it there")
+        for name in options.keys() & (OPTIONS.keys() - OF_MIDDLEWARE):
+            raise ConfigError(f"{name}: is an option of the Database, which was made before; give it there")
         parsed = Settings.of({"url": "sqlite:///", "transaction": self.transaction, **options})
         return replace(self, **{name: getattr(parsed, name) for name in options})
 
