@@ -1,4 +1,4 @@
-"""Physical connections: how one is opened, validated and closed, and how that is counted."""
+"""Physical connections: how one is opened and closed, and how that is counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ of the server."""
 
 
 class Connector:
-    """Opens, validates and closes the connection of a slot.
+    """Opens and closes the connection of a slot.
 
     Whoever calls it owns the slot, and holds no lock. A slot that has a connection knows its process; for an empty one
     the caller tells it.
@@ -40,10 +40,6 @@ class Connector:
         self._driver = driver
         self._clock = clock
         self._fair_time = FAIR_SHARE * min(settings.connect_timeout, settings.acquire_timeout)
-        self._max_idle = inf if settings.max_idle is None else settings.max_idle
-        self._ping_after = inf if settings.ping_after is None else settings.ping_after
-        self.trusted = min(self._max_idle, self._ping_after)
-        """For how many seconds of idling the free check alone is enough, if the connection is not too old."""
 
     # -- open
 
@@ -128,44 +124,6 @@ class Connector:
             ending = process.connect_log.due(self._clock())
         if ending is not None:
             log.warning("%s: %s%s", self._settings.address, text, ending)
-
-    # -- validate
-
-    def validate(self, slot: Slot, deadline: float, ping: bool = False) -> None:
-        """Check a connection for which the free check alone is not enough. Leaves the slot empty if it must not be
-        used.
-
-        May ping, and does so in any case with `ping`, which blocks up to ping_timeout, but not beyond the deadline."""
-        process: Process = slot.process
-        now = self._clock()
-        if now >= slot.expires:
-            return self.retire(slot, "age")
-        if now >= slot.used + self._max_idle:
-            return self.retire(slot, "unused")
-        readable = slot.check(0)
-        if readable and self._driver.readable_is_dead(slot.raw):
-            with process.lock:
-                process.totals.checks_failed += 1
-            return self.discard(slot, "check failed")
-        if slot.used < process.unanswered:
-            return self.discard(slot, "idle when a ping was not answered")
-        if ping or readable or now >= slot.used + self._ping_after:
-            self._ping(slot, process, now, deadline)
-
-    def _ping(self, slot: Slot, process: Process, now: float, deadline: float) -> None:
-        limit = now + self._settings.ping_timeout
-        with process.lock:
-            process.totals.pings += 1
-        try:
-            self._driver.ping(slot.raw, min(limit, deadline))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the ping did not prove the connection alive
-            with process.lock:
-                process.totals.pings_failed += 1
-                # What does not answer on this connection will not answer on others that were idle at the time. They are
-                # discarded without a ping each, which would take as long.
-                if self._clock() >= limit:
-                    process.unanswered = now
-            self.discard(slot, "ping failed", error)
 
     # -- close
 

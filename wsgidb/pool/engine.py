@@ -3,17 +3,18 @@
     acquire ── store.take ── used lately, and the free check finds nothing ─────────────────────────── the slot
        └ _acquire ─ repeated while the server refuses new connections, but others may come back:
            ├ _wait ── store.wait ────────── the queue of the pool, up to the deadline        PoolTimeout, PoolOverloaded
-           ├ connector.validate ─────────── age, free check, ping; empties a slot that fails
+           ├ validator.validate ─────────── age, free check, ping; empties a slot that fails
            └ connector.open ─ backoff.begin ─ driver.connect ─ slot.fill, into an empty slot     DatabaseUnavailable
 
     commit ──── the lease's calls and cursors end ── driver.commit                         TransactionLost
-    probe ───── store.take ── connector.validate or open ── store.put, for health checks   DatabaseUnavailable
+    probe ───── store.take ── validator.validate or open ── store.put, for health checks   DatabaseUnavailable
     release ─ the lease's calls and cursors end ─ driver.inspect ─ cleaner.clean ─ driver.rollback or reset
        ├ clean: store.put ── it may return another slot, which is too old: connector.retire ── store.put
        └ else: connector.discard ── store.put, empty
 
-The store keeps the slots and decides who gets one. The connector opens, validates and closes the connection of one
-slot. The process has the store, the back-off and the counters; a forked child has its own.
+The store keeps the slots and decides who gets one. The connector opens and closes the connection of one slot; the
+validator finds out whether it may be used. The process has the store, the back-off and the counters; a forked child has
+its own.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from .exhausted import describe
 from .names import claim, give_up
 from .probe import probe
 from .process import Process, Waiting
+from .validation import Validator
 
 log = logging.getLogger("wsgidb")
 
@@ -53,6 +55,8 @@ class Engine:
         self.clock = clock
         """Monotonic seconds."""
         self._connector = Connector(self, settings, driver, clock)
+        validator = Validator(settings, driver, self._connector, clock)
+        self._validate = validator.validate
         self._inspect = driver.inspect
         cleaner = Cleaner(settings, driver, clock)
         self._end_cursors = cleaner.end_cursors
@@ -65,7 +69,7 @@ class Engine:
         """The name of the pool, which no other one in this process has."""
         self.timed = settings.telemetry
         """Whether it is counted how long leases wait and last."""
-        self._trusted = self._connector.trusted
+        self._trusted = validator.trusted
         self._process = self._new_process()
         tell_of_forks(self)
 
@@ -120,7 +124,7 @@ class Engine:
                 slot = self._wait(process, deadline, request)
             try:
                 if slot.raw is not None:
-                    self._connector.validate(slot, deadline)
+                    self._validate(slot, deadline)
                 if slot.raw is None:
                     self._connector.open(slot, process, deadline)
                 slot.since = self.clock()
@@ -252,7 +256,7 @@ class Engine:
         A connection that was used within ping_after is proof enough, unless connecting fails at present. Blocks up to
         ping_timeout or connect_timeout, whichever is longer. Raises DatabaseUnavailable, and does so at once during the
         back-off."""
-        return probe(self, self._connector)
+        return probe(self, self._validate, self._connector.open)
 
     # -- the end of threads, and of all
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import DatabaseUnavailable
-from .connector import Connector
 
 
-def probe(engine: Any, connector: Connector) -> bool:
+def probe(engine: Any, validate: Callable[..., None], connect: Callable[..., None]) -> bool:
     """What `Engine.probe` does."""
     process, settings = engine.process, engine.settings
     slot = process.store.take()
@@ -21,9 +21,9 @@ def probe(engine: Any, connector: Connector) -> bool:
     try:
         if slot.raw is not None:
             ping = settings.ping_after is None or process.backoff.cause is not None
-            connector.validate(slot, deadline, ping)
+            validate(slot, deadline, ping)
         if slot.raw is None:
-            connector.open(slot, process, deadline)
+            connect(slot, process, deadline)
     except DatabaseUnavailable:
         process.store.put(slot)
         if process.backoff.cause is not None and process.outage() is None:
