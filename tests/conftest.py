@@ -16,6 +16,7 @@ from support.proxy import TCPProxy
 
 if TYPE_CHECKING:
     from support.postgresql import PostgreSQL  # imports psycopg, which is not in every environment of tox
+    from support.replication import MariaDBReplication, PostgreSQLReplication
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,6 +87,37 @@ def postgresql_proxy(postgresql: PostgreSQL) -> Iterator[TCPProxy]:
     """A network of the test's own in front of `postgresql`."""
     with TCPProxy(postgresql.port, MessageReader) as between:
         yield between
+
+
+@pytest.fixture(scope="session")
+def _mariadb_replication() -> Iterator[MariaDBReplication]:
+    from support.replication import mariadb_replication
+
+    with mariadb_replication(2) as servers:
+        yield servers
+
+
+@pytest.fixture
+def replicated_mariadb(_mariadb_replication: MariaDBReplication) -> Iterator[MariaDBReplication]:
+    """A primary with two replicas, which all tests of a worker share: drop the tables. Whatever else was done to the
+    servers is undone, and the replicas have no lag."""
+    yield _mariadb_replication
+    _mariadb_replication.heal()
+
+
+@pytest.fixture(scope="session")
+def _postgresql_replication() -> Iterator[PostgreSQLReplication]:
+    from support.replication import postgresql_replication
+
+    with postgresql_replication(2) as servers:
+        yield servers
+
+
+@pytest.fixture
+def replicated_postgresql(_postgresql_replication: PostgreSQLReplication) -> Iterator[PostgreSQLReplication]:
+    """Like `replicated_mariadb`, with two standbys."""
+    yield _postgresql_replication
+    _postgresql_replication.heal()
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ HBA = """
 local all all trust
 host all app 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
+host replication root 127.0.0.1/32 trust
 """
 # A commit reaches the operating system at once, so it survives SIGKILL; it need not reach the disk.
 FAST = {
@@ -132,17 +133,24 @@ class PostgreSQL:
         guard = ["/bin/sh", "-c", GUARD, str(self.directory)]
         self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            make_datadir(self.postgres, self.data)
+            self._make_data()
             if tls:
                 self.ca, cert, key = tls_files(self.directory)
                 key.chmod(0o600)
                 self.settings |= {"ssl": "on", "ssl_cert_file": cert, "ssl_key_file": key}
                 hand_over(key)
-            if user := run_as():
-                shutil.chown(self.directory, user)
+            self._hand_over()
         except BaseException:
             self.close()
             raise
+
+    def _make_data(self) -> None:
+        make_datadir(self.postgres, self.data)
+
+    def _hand_over(self) -> None:
+        """Let the server's user have its directory."""
+        if user := run_as():
+            shutil.chown(self.directory, user)
 
     def __enter__(self) -> PostgreSQL:
         self.start()
