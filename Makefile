@@ -38,7 +38,7 @@ types: $(VENV)/test.stamp
 
 # The tests choose their databases themselves, so the caller's WSGIDB_ variables are removed from their environment.
 pytest: $(VENV)/test.stamp
-	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql strace apache browser
+	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql strace apache browser cluster
 	env $$(env | sed -n 's/^\(WSGIDB_[A-Z_]*\)=.*/-u \1/p') $(BIN)/pytest -n $(WORKERS)
 
 matrix: $(VENV)/matrix.stamp

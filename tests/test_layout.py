@@ -39,7 +39,7 @@ ORDER = [
     *("drivers.mysqlconnector.session", "drivers.mysqlconnector.connection", "drivers.mysqlconnector.handed_out"),
     "drivers.mysqlconnector.driver",
     *("drivers.psycopg.wire", "drivers.psycopg.session", "drivers.psycopg.statements", "drivers.psycopg.options"),
-    *("drivers.psycopg.connection", "drivers.psycopg.driver"),
+    *("drivers.psycopg.pooler", "drivers.psycopg.connection", "drivers.psycopg.driver"),
     *("drivers.sqlite", "drivers.pymysql", "drivers.mysqlclient", "drivers.mysqlconnector", "drivers.psycopg"),
     "drivers",
     *("pool.backoff", "pool.durations", "pool.exhausted", "pool.names", "pool.process", "pool.connector"),
@@ -68,7 +68,8 @@ THIRD_PARTY = {
     "dbutils": {"strategies.dbutils"},
     "sqlalchemy": {"strategies.sqlalchemy"},
     "psycopg": {
-        f"drivers.psycopg.{part}" for part in ("driver", "options", "wire", "session", "statements", "connection")
+        f"drivers.psycopg.{part}"
+        for part in ("driver", "options", "wire", "session", "statements", "pooler", "connection")
     },
     "opentelemetry": {"observe.opentelemetry"},
     "prometheus_client": {"prometheus"},

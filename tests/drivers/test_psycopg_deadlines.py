@@ -150,11 +150,13 @@ def test_frozen_server(own_postgresql: PostgreSQL, end: Callable[[PostgreSQL], N
 
 @over("postgresql", "plaintext")
 def test_what_is_said(backend: OnServer, postgresql_proxy: TCPProxy) -> None:
-    """C4: BEGIN is psycopg's own; a prepared statement costs one more when it is made, and again after a ROLLBACK."""
+    """C4: BEGIN is psycopg's own; a prepared statement costs one more when it is made, and again after a ROLLBACK.
+    A new connection asks whether there is a pooler."""
     driver = make(backend.server, postgresql_proxy, reset="session", init_sql=["SET lock_timeout = 0"])
     with postgresql_proxy.counting() as said:
         conn = driver.connect(soon())
-    assert said == ["QUERY BEGIN", "QUERY SET lock_timeout = 0", "QUERY COMMIT"]
+    asked = "QUERY SELECT pg_catalog.pg_backend_pid()"
+    assert said == [asked, "QUERY BEGIN", "QUERY SET lock_timeout = 0", "QUERY COMMIT"]
     with postgresql_proxy.counting() as said:
         for _ in range(7):
             run(conn, READ)

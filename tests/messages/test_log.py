@@ -14,17 +14,20 @@ from typing import Any
 import psycopg
 import pytest
 
-from drivers.cases import ERRORS
+from drivers.cases import ERRORS, soon
 from drivers.deadlines import driver_of
 from strategies.kit import Worker
 from support import quoted
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
+from support.pgpackets import row
 from support.postgresql import PostgreSQL
+from support.proxy import TCPProxy
 from support.quoted import fits, shown
 from support.wsgi import Call, environment
 from wsgidb import Database, DatabaseMiddleware, DatabaseUnavailable, PoolOverloaded, PoolTimeout
+from wsgidb.drivers.psycopg.pooler import QUESTION
 from wsgidb.drivers.tracing import traced
 from wsgidb.health import health
 from wsgidb.observe import board, opentelemetry, telemetry
@@ -328,3 +331,17 @@ class TestReset:
             driver.rollback(conn, driver.clock() + 0.1)
         driver.abandon(conn)
         shown("another thread is in the middle", caught.value)
+
+
+def test_a_pooler(postgresql: PostgreSQL, postgresql_proxy: TCPProxy, logged: Logged) -> None:
+    """Nothing is prepared behind it, unless the user said so; what changes a session changes that of others."""
+    url = postgresql_proxy.url_from(postgresql.url())
+    postgresql_proxy.answer(QUESTION.decode(), lambda: row("17"))
+    driver_of(url).connect(soon()).close()
+    logged("statements are not prepared")
+    postgresql_proxy.answer(QUESTION.decode(), lambda: row("17"))
+    driver_of(url, connect_args={"prepare_threshold": 5}, reset="session").connect(soon()).close()
+    logged("prepare_threshold can put rows")
+    postgresql_proxy.answer(QUESTION.decode(), lambda: row("17"))
+    driver_of(url, init_sql=["SET lock_timeout = 0"]).connect(soon()).close()
+    logged("changes the sessions of other programs")

@@ -102,8 +102,10 @@ class WiredBank(Bank):
     """Options with which the driver prepares no statements by itself, so that each statement is one QUERY."""
     begins: tuple[str, ...] = ()
     """What the driver sends by itself, as the first command of a transaction, unless it autocommits."""
+    greeting: tuple[str, ...] = ()
+    """What the driver sends after each login."""
     opening: tuple[str, ...] = ()
-    """What the driver sends after each login, without autocommit."""
+    """What it sends then without autocommit."""
     ping_command: str
     goodbye: str
     deadlock: object
@@ -267,6 +269,7 @@ class PostgreSQLBank(WiredBank):
     session_sql = "SELECT pg_backend_pid()"
     plain: ClassVar[dict[str, Any]] = {"connect_args": {"prepare_threshold": None}}
     begins = ("QUERY BEGIN",)
+    greeting = ("QUERY SELECT pg_catalog.pg_backend_pid()",)
     ping_command, goodbye = "QUERY", "TERMINATE"
     deadlock, lock_timeout = "40P01", "55P03"
 

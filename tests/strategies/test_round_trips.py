@@ -113,13 +113,13 @@ def test_hot_request_on_the_wire(
 def test_request_of_its_own_connection(
     make: MakeDatabase, networked: WiredBank, transaction: str, expected: list[str]
 ) -> None:
-    """C4: per-request logs in, says goodbye, and adds nothing else."""
+    """C4: per-request logs in, says goodbye, and adds nothing else, except that psycopg's driver looks for a pooler."""
     database = make(networked.url, strategy="per-request", transaction=transaction)
     with networked.proxy.counting() as seen:
         requests(database, read, 1)
     opening = networked.opening if transaction == "manual" else ()
     heard = [text for text in seen if not text.startswith("QUERY SET NAMES")]
-    assert heard == [*opening, *on_the_wire(networked, transaction, expected), networked.goodbye]
+    assert heard == [*networked.greeting, *opening, *on_the_wire(networked, transaction, expected), networked.goodbye]
 
 
 @by_mysql

@@ -76,3 +76,25 @@ class MessageReader:
         elif kind == TERMINATE:
             return Message(kind, b"")
         return None
+
+
+def packet(kind: bytes, payload: bytes) -> bytes:
+    return kind + (len(payload) + 4).to_bytes(4, "big") + payload
+
+
+READY = packet(b"Z", b"I")
+
+
+def row(value: str) -> bytes:
+    """The whole reply to a statement: one row with one column, as text, outside of a transaction."""
+    text = value.encode()
+    column = b"value\0" + bytes(6) + (25).to_bytes(4, "big") + b"\xff" * 6 + bytes(2)
+    cell = len(text).to_bytes(4, "big") + text
+    one = (1).to_bytes(2, "big")
+    return packet(b"T", one + column) + packet(b"D", one + cell) + packet(b"C", b"SELECT 1\0") + READY
+
+
+def error(state: str, text: str) -> bytes:
+    """The whole reply to a statement that failed, outside of a transaction."""
+    fields = {"S": "ERROR", "V": "ERROR", "C": state, "M": text}
+    return packet(b"E", b"".join(f"{kind}{value}\0".encode() for kind, value in fields.items()) + b"\0") + READY

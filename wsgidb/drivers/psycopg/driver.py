@@ -2,7 +2,8 @@
 
 Besides a handler's statements psycopg sends the following by itself: without autocommit, a BEGIN before the first
 statement of each transaction; and after a ROLLBACK, a DEALLOCATE ALL if it has prepared statements on the server (those
-that were executed five times; see its prepare_threshold).
+that were executed five times; see its prepare_threshold). A new connection asks for the server's process, to find a
+pooler, unless prepare_threshold is none.
 
 SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -22,6 +23,7 @@ from ..base import SERVER_OPTIONS, Check, Clock, Driver, State
 from ..tracing import traced
 from .connection import Connection
 from .options import PYTHON, SSL_MODES, checked, converted
+from .pooler import Pooler
 from .wire import WRITE, Limit, connect
 
 DISCONNECTS = frozenset(
@@ -92,6 +94,7 @@ class Psycopg(Driver):
         self._whole_session = settings.reset == "session"
         self._tls_required = settings.ssl_mode not in ("disabled", "preferred")
         self._limit = self._statement_limit()
+        self._pooler = Pooler(settings)
 
     def _statement_limit(self) -> Limit | None:
         read, write = self.settings.read_timeout, self.settings.write_timeout
@@ -114,6 +117,9 @@ class Psycopg(Driver):
             conn.renew_adapters()
             for name, value in own.items():
                 setattr(conn, name, value)
+            if conn.prepare_threshold is not None:
+                work = self._pooler.prepare(conn, chosen="prepare_threshold" in own)
+                conn.own(work, deadline, self.clock)
             conn.own(conn.initialize(self.settings.init_sql, self.autocommit), deadline, self.clock)
         except BaseException:
             conn.close()
