@@ -43,7 +43,7 @@ ORDER = [
     *("drivers.sqlite", "drivers.pymysql", "drivers.mysqlclient", "drivers.mysqlconnector", "drivers.psycopg"),
     "drivers",
     *("pool.backoff", "pool.durations", "pool.exhausted", "pool.names", "pool.process", "pool.connector"),
-    *("pool.validation", "pool.cleaner", "pool.probe"),
+    *("pool.validation", "pool.cleaner", "pool.probe", "pool.renewal"),
     *("pool.engine", "pool.leaks", "pool.stats", "pool.snapshot"),
     "pool",
     *("lease.state", "lease.proxy", "lease.classes", "lease"),

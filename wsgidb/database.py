@@ -18,6 +18,7 @@ from .lease.state import begin, lazy, new
 from .observe import telemetry
 from .pool.engine import Engine
 from .pool.leaks import watched
+from .pool.renewal import drain, trim, warm
 from .pool.snapshot import snapshot
 from .pool.stats import Stats
 from .strategies import Request
@@ -176,6 +177,55 @@ class Database:
         False
         """
         return self._engine.probe()
+
+    def warm(self, n: int | None = None) -> int:
+        """Open connections before they are needed, until `n` are open, or pool_size if `n` is None. Return how many
+        this process has open then, those included that are in use.
+
+        It is meant for the start of a process, before there is traffic, and does no harm later on: it opens no more
+        than pool_size, and takes nothing from a request that waits. With thread-local and dbutils-persistent it opens
+        the calling thread's own connection. With per-request, and with an existing SQLAlchemy Engine, it opens none.
+
+        Connections are opened one after another. It begins to open the last one within acquire_timeout seconds, and
+        each takes up to connect_timeout or acquire_timeout, whichever is shorter. Raises DatabaseUnavailable if one
+        cannot be opened; those opened before stay open.
+
+        >>> with Database("sqlite:///shop.db", pool_size=4) as database:
+        ...     database.warm(2), database.warm()
+        (2, 4)
+        """
+        return warm(self._engine, self.settings.pool_size if n is None else n)
+
+    def trim(self, keep: int = 0) -> int:
+        """Close idle connections now, except for the `keep` that were used last. Return how many were closed.
+
+        wsgidb starts no thread, so that without any request nothing else closes them: an application that wants this
+        calls `trim` when it knows that it is idle, or from a timer of its own. With DBUtils and SQLAlchemy the library
+        decides which ones stay. Blocks briefly for each connection, while the driver tells the server that it closes.
+
+        >>> with Database("sqlite:///shop.db", pool_size=4) as database:
+        ...     database.warm(), database.trim(keep=1), database.stats().open
+        (4, 3, 1)
+        """
+        return trim(self._engine, keep)
+
+    def drain(self, over: float = 10.0) -> int:
+        """Have all connections replaced that are open in this process. Return how many these are.
+
+        It is meant for changed passwords, for changed addresses, and before the server is switched over. It closes
+        nothing itself. Each connection gets a moment of its own within the next `over` seconds. From then on it is not
+        leased any more: it is closed when a request would get it or gives it back, and that request or a later one
+        opens another one. Idle connections that no request takes are closed one by one, as requests end. A leased
+        connection is never closed. While the server refuses new connections, those that are open are kept.
+
+        A signal handler may call it: it takes no lock, sends nothing, writes nothing to the log, and never blocks. What
+        an existing SQLAlchemy Engine keeps is not replaced; call the Engine's dispose().
+
+        >>> with Database("sqlite:///shop.db", pool_size=4) as database:
+        ...     database.warm(3), database.drain(over=0)
+        (3, 3)
+        """
+        return drain(self._engine, over)
 
     def stats(self) -> Stats:
         """Return a snapshot of this process's counters. It makes no round trip to the server.

@@ -112,6 +112,14 @@ def test_discards(database: Database, fakedb: FakeDB, clock: Clock, logged: Logg
     logged("connection discarded: <reason>")
 
 
+def test_a_drain(database: Database, logged: Logged) -> None:
+    """When it is over."""
+    use(database)
+    database.drain(over=0)
+    use(database)
+    logged("drained: the connections from before are closed")
+
+
 def test_a_close_that_fails(database: Database, fakedb: FakeDB, clock: Clock, logged: Logged) -> None:
     """It is gone all the same."""
     use(database)

@@ -25,18 +25,20 @@ class Timeout(BaseException):
     """As a worker's timer raises it, in whatever line the thread is."""
 
 
-def at_line(number: int, functions: tuple[Any, ...], act: Callable[[], None], run: Callable[[], Any]) -> bool:
-    """Run something, and act at the nth line of these functions that is reached, as a signal handler would. Returns
-    whether that line was reached."""
+def at_line(
+    number: int, functions: tuple[Any, ...], act: Callable[[], None], run: Callable[[], Any], unit: str = "line"
+) -> bool:
+    """Run something, and act at the nth line (or opcode) of these functions that is reached, as a signal handler would.
+    Returns whether that line was reached."""
     codes: set[CodeType] = {function.__code__ for function in functions}
     left = number
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal left
-        if event == "line":
+        frame.f_trace_opcodes = unit == "opcode"
+        if event == unit:
             left -= 1
-            if left == 0:
-                sys.settrace(None)
+            if left == 0:  # what happens in there is not traced
                 act()
         return trace
 

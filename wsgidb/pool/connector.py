@@ -59,6 +59,7 @@ class Connector:
 
     def _connect(self, slot: Slot, process: Process, deadline: float, attempt: Attempt) -> None:
         raw = None
+        drain = process.drain
         handled = sys.exc_info()[1]
         began = self._clock()
         until = min(began + self._settings.connect_timeout, deadline)
@@ -69,7 +70,7 @@ class Connector:
             now = self._clock()
             lifetime = self._settings.max_lifetime
             expires = inf if lifetime is None else now + lifetime * random.uniform(1 - JITTER, 1 + JITTER)
-            slot.fill(raw, self._engine, process, born=began, now=now, expires=expires)
+            slot.fill(raw, self._engine, process, drain=drain, born=began, now=now, expires=expires)
         except Exception as error:
             self._drop(raw)
             _forget_locals(error, handled)
@@ -92,6 +93,8 @@ class Connector:
             if self._settings.telemetry:
                 process.creates.add(now - began)
             outage = process.backoff.succeeded()
+            if process.drain is not drain:  # it came while this connected, and has perhaps not seen the slot
+                process.drain.mark(slot, random.random())
         log.debug("%s: connection opened in %.3f s", self._settings.address, now - began)
         if outage is not None:
             log.warning("%s: connected again, after %.1f s and %d failed attempts", self._settings.address, *outage)
@@ -168,6 +171,10 @@ class Connector:
                 process.totals.statements += slot.activity.statements
                 process.totals.errors += slot.activity.errors
                 process.totals.seconds_executing += slot.activity.seconds
+                drained = None if slot.drain is process.drain else process.drain.ended(process.open)
+            if drained is not None:
+                log.warning("%s: drained: the connections from before are closed (%d)", self._settings.address, drained)
+                process.note("drain", f"drained: the connections from before are closed ({drained})")
 
 
 def _forget_locals(error: BaseException, handled: BaseException | None) -> None:

@@ -69,6 +69,8 @@ class Engine:
         """The name of the pool, which no other one in this process has."""
         self.timed = settings.telemetry
         """Whether it is counted how long leases wait and last."""
+        self.open = self._connector.open
+        """Opens a connection for an empty slot that the caller has taken."""
         self._trusted = validator.trusted
         self._process = self._new_process()
         tell_of_forks(self)
@@ -222,12 +224,15 @@ class Engine:
             slot.seen = slot.activity.statements
             slot.uses += 1
             slot.used = now
-            good_until = now + self._trusted
-            slot.good_until = good_until if good_until < slot.expires else slot.expires
+            slot.good_until = now + self._trusted
+            while slot.good_until > slot.expires:  # looked at again, as a drain may set both times meanwhile
+                slot.good_until = slot.expires
             if reason is not None:
                 self.discard(process, slot, reason)
             slot.request = None
         if reason is None:
+            if slot.good_until <= now and (outlived := slot.outlived(now)) is not None:
+                return self.retire(process, slot, outlived)
             unwanted = process.store.put(slot)
             if unwanted is not None:
                 self.retire(process, *unwanted)

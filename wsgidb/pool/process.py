@@ -30,7 +30,7 @@ class Notice(NamedTuple):
     at: float
     """When it was, on the engine's clock."""
     kind: str
-    """discard, outage, recovery, timeout or refusal."""
+    """discard, outage, recovery, timeout, refusal or drain."""
     text: str
     """What the log says about it."""
 
@@ -91,6 +91,7 @@ class Process:
         self.waiting: dict[Waiting, None] = {}  # likewise; the callers that are waiting, in the order of their arrival
         self._clock = clock
         self.backoff = Backoff(clock)
+        self.drain: Any = None  # the latest drain; it is replaced in one step, under no lock
         self.unanswered = -inf  # when the latest ping began that was not answered for all of ping_timeout
         self.exhaustion_log, self.connect_log = LogLimit(), LogLimit()
         self.held: dict[Slot, Any] = {}  # with leak_after: who has each lease; each step on it is atomic
@@ -112,6 +113,11 @@ class Process:
             if self.backoff.cause is None or any(slot.used > self.backoff.began for slot in self.open):
                 return None
             return self.backoff.refusal()
+
+    def drains(self, slot: Slot) -> bool:
+        """Whether the pool was drained since this connection was opened, and another one can be opened now. As long as
+        the server refuses new connections, those that it granted are worth keeping."""
+        return slot.drain is not self.drain and not self.backoff.holds()
 
     # -- forks
 

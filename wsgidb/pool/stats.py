@@ -42,7 +42,7 @@ class Notice:
     seconds: float
     """How many seconds ago it happened."""
     kind: str
-    """What it was: discard, outage, recovery, timeout or refusal."""
+    """What it was: discard, outage, recovery, timeout, refusal or drain."""
     text: str
     """What the log says about it."""
 

@@ -32,8 +32,9 @@ class Validator:
         May ping, and does so in any case with `ping`, which blocks up to ping_timeout, but not beyond the deadline."""
         process: Process = slot.process
         now = self._clock()
-        if now >= slot.expires:
-            return self._connector.retire(slot, "age")
+        outlived = slot.outlived(now)
+        if outlived is not None:
+            return self._connector.retire(slot, outlived)
         if now >= slot.used + self._max_idle:
             return self._connector.retire(slot, "unused")
         readable = slot.check(0)

@@ -9,12 +9,17 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from math import inf
 from typing import Any, ClassVar
 
 from ..config.settings import Settings
 from ..errors import ConfigError, DatabaseUnavailable
 
 CLOSED = "the Database is closed"
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at all idle connections, where the one that was not used for the longest time is not known
+at once."""
 
 Request = tuple[str, str, str]
 """A request's method, SCRIPT_NAME and PATH_INFO. The environ itself is not kept, as a leaked lease would keep
@@ -37,8 +42,8 @@ def printable(text: str) -> str:
 class Slot:
     """A place for one connection to the database, and what is known about that connection.
 
-    Times are seconds on the engine's clock. Whoever took the slot from its store owns it until putting it back; only
-    `fault` may be set by others.
+    Times are seconds on the engine's clock. Whoever took the slot from its store owns it until putting it back. Others
+    may only set `fault`, and `expires` and `good_until` to earlier times.
     """
 
     __slots__ = (
@@ -47,13 +52,15 @@ class Slot:
         "busy",  # how many seconds the connection was leased, without the present lease
         "check",  # the free check of the connection
         "cursors",  # weak references to the cursors of the present lease, by id
+        "drain",  # the latest drain of the pool when connecting began, or None
         "durations",  # how long the leases of this connection lasted, as counts by bucket, or None
         "engine",  # the engine that put the connection there
-        "expires",  # when the connection is too old
+        "expires",  # when the connection is to be replaced, as it is too old by then or the pool is drained
         "fault",  # why the connection must not be kept, or None
         "good_until",  # when the free check alone stops being enough
         "handle",  # whatever the store wants to remember
         "maker",  # the object that makes the cursors: the connection, or a tracing tool's wrapper around it
+        "old_at",  # when the connection is too old
         "process",  # the state of the process that opened the connection
         "raw",  # the driver's connection, or None
         "request",  # the request that has the present lease, or None
@@ -70,14 +77,16 @@ class Slot:
         self.raw: Any = None
         self.good_until = 0.0
 
-    def fill(self, raw: Any, engine: Any, process: Any, *, born: float, now: float, expires: float) -> None:
+    def fill(
+        self, raw: Any, engine: Any, process: Any, *, drain: Any, born: float, now: float, expires: float
+    ) -> None:
         """Reset for a new connection. `raw` is set last, so that an interrupted call leaves the slot empty."""
-        self.engine, self.process = engine, process
+        self.engine, self.process, self.drain = engine, process, drain
         self.check = engine.driver.watch(raw)
         self.activity = engine.driver.activity(raw)
         self.maker = engine.driver.traced(raw)
         self.activity.classify = engine.classify
-        self.born, self.used, self.expires = born, now, expires
+        self.born, self.used, self.expires, self.old_at = born, now, expires, expires
         self.good_until = self.busy = 0.0
         self.uses = self.seen = 0
         self.durations: list[int] | None = engine.new_durations()
@@ -88,6 +97,14 @@ class Slot:
         self.undo: dict[str, Any] | None = None
         self.cursors: dict[int, Any] = {}
         self.raw = raw
+
+    def outlived(self, now: float) -> str | None:
+        """Why the connection is to be replaced at the time `now`, or None. The slot has a connection."""
+        if now < self.expires:
+            return None
+        if now >= self.old_at:
+            return "age"
+        return "drained" if self.process.drains(self) else None
 
 
 class Store(ABC):
@@ -115,6 +132,8 @@ class Store(ABC):
         self._held_until = held_until
         self._lost = lost
         self._clock = clock
+        self._max_idle = inf if settings.max_idle is None else settings.max_idle
+        self._look_at = 0.0  # when all idle connections are to be looked at
         self._setup()
 
     def _setup(self) -> None:
@@ -145,6 +164,17 @@ class Store(ABC):
         """Hand out no more slots, and fail waiting callers. Returns the idle slots, whose connections the caller must
         close. Never blocks."""
 
+    def claim(self) -> Slot | None:
+        """An empty slot for a connection that is opened before anybody needs it. Returns None if there is no place for
+        one, or if the store keeps no idle connections. Never blocks. Raises DatabaseUnavailable if the store is
+        closed."""
+        return None
+
+    def take_idle(self, keep: int) -> list[Slot]:
+        """Take the idle slots with a connection, except for `keep` of them: those that were used last stay. The caller
+        closes their connections and puts them back. Never blocks."""
+        return []
+
     def wake(self) -> None:
         """Let waiting callers look at once whether a connection can be opened: after an outage it can. Never blocks."""
 
@@ -152,6 +182,10 @@ class Store(ABC):
     def waiting(self) -> int:
         """How many callers are waiting now."""
         return 0
+
+    def _unwanted(self, slot: Slot, now: float) -> str | None:
+        """Why an idle connection is not to be kept any longer at the time `now`, or None."""
+        return slot.outlived(now) or ("unused" if now >= slot.used + self._max_idle else None)
 
     def _refuse_closed(self) -> None:
         if self.closed:

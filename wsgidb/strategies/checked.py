@@ -26,6 +26,13 @@ def checked(store: type[Store]) -> type[Store]:
         def wait(self, deadline: float) -> Slot:
             return self.__lend("wait", super().wait(deadline))
 
+        def claim(self) -> Slot | None:
+            slot = super().claim()
+            return None if slot is None else self.__lend("claim", slot)
+
+        def take_idle(self, keep: int) -> list[Slot]:
+            return [self.__lend("take_idle", slot) for slot in super().take_idle(keep)]
+
         def put(self, slot: Slot) -> tuple[Slot, str] | None:
             with self.__guard:
                 self.__out.discard(slot)

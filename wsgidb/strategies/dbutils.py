@@ -9,7 +9,7 @@ from typing import Any
 from dbutils.persistent_db import PersistentDB
 from dbutils.pooled_db import PooledDB
 
-from .base import Slot
+from .base import LOOK_EVERY, Slot
 from .library import LibraryPool, LibraryPooled, LibrarySlot, checked
 from .per_thread import PerThread
 
@@ -28,6 +28,10 @@ REFUSED = {
     "maxconnections": "use pool_size",
     "blocking": "use acquire_timeout and max_waiting",
 }
+
+
+TAKEN = object()
+"""The handle of an idle slot that another thread has taken, to close its connection."""
 
 
 class Never(Exception):
@@ -55,7 +59,7 @@ class DBUtilsPersistent(PerThread):
         return slot
 
     def _thread_ended(self, slot: Slot) -> None:
-        if slot.raw is not None:
+        if slot.raw is not None and slot.handle is None:
             self._lost(slot)
 
     def take(self) -> Slot:
@@ -76,14 +80,46 @@ class DBUtilsPersistent(PerThread):
             steady, slot.handle = slot.handle, None
             keep = not self.closed and not getattr(slot, "extra", False)
         del steady  # if the thread has ended, this ends the slot, too, which must not happen under the lock
-        if slot.raw is None or keep:
+        if slot.raw is None:
             return None
+        if keep:
+            return self._outdated(slot.used) if slot.used >= self._look_at else None
         return slot, "closed" if self.closed else "second lease"
+
+    def _outdated(self, now: float) -> tuple[Slot, str] | None:
+        """An idle slot of any thread that is not to be kept any longer."""
+        with self._lock:
+            for slot in self._all_idle():
+                reason = self._unwanted(slot, now)
+                if reason is not None:
+                    slot.handle = TAKEN
+                    return slot, reason
+        self._look_at = now + LOOK_EVERY
+        return None
+
+    def claim(self) -> Slot | None:
+        slot = self.take()
+        if slot.raw is None:
+            return slot
+        self.put(slot)
+        return None
+
+    def take_idle(self, keep: int) -> list[Slot]:
+        with self._lock:
+            slots = sorted(self._all_idle(), key=lambda slot: slot.used)
+            del slots[max(0, len(slots) - keep) :]
+            for slot in slots:
+                slot.handle = TAKEN
+            return slots
 
     def close(self) -> list[Slot]:
         with self._lock:
             self.closed = True
-            return [slot for slot in self._slots if slot.handle is None and slot.raw is not None]
+            return self._all_idle()
+
+    def _all_idle(self) -> list[Slot]:
+        """The idle slots with a connection. The caller holds the lock."""
+        return [slot for slot in self._slots if slot.handle is None and slot.raw is not None]
 
 
 class _Pool(LibraryPool):

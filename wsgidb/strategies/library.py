@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from .base import Slot
+from .base import LOOK_EVERY, Slot
 from .pooled import Pooled
 
 
@@ -55,11 +55,34 @@ class LibraryPool(ABC):
         self.check_in(slot)
         self._connected += 1
 
+    def __len__(self) -> int:
+        return self._connected
+
     def pop(self) -> Slot:
         if not self._connected:
             raise IndexError("no slot with a connection is idle")
         self._connected -= 1
         return self._pick(lambda slot: slot.raw is not None)
+
+    popleft = pop
+    """Take a slot with a connection. The library decides which one."""
+
+    def find(self, unwanted: Callable[[Slot], str | None]) -> tuple[Slot, str] | None:
+        """Take the first slot with a connection for which there is such a reason, together with the reason."""
+        others, left = [], self._connected
+        found = None
+        while left and found is None:
+            slot = self.check_out()
+            reason = None if slot.raw is None else unwanted(slot)
+            left -= slot.raw is not None
+            if reason is None:
+                others.append(slot)
+            else:
+                found = slot, reason
+                self._connected -= 1
+        for other in others:
+            self.check_in(other)
+        return found
 
     def empty(self) -> Slot:
         return self._pick(lambda slot: slot.raw is None)
@@ -92,8 +115,14 @@ class LibraryPooled(Pooled):
         self._idle.check_in(slot)
         super()._drop(slot)
 
-    def _too_old(self, slot: Slot) -> tuple[Slot, str] | None:
-        return None  # the library hands out its slots in turn, and an old one is found when it is taken
+    def _outdated(self, slot: Slot) -> tuple[Slot, str] | None:
+        now = slot.used
+        if now < self._look_at:
+            return None
+        found = self._idle.find(lambda each: self._unwanted(each, now))
+        if found is None:
+            self._look_at = now + LOOK_EVERY
+        return found
 
 
 def checked(arguments: Any, allowed: set[str], refused: Mapping[str, str]) -> dict[str, Any]:

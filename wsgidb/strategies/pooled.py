@@ -33,7 +33,6 @@ class Pooled(Store):
     def _setup(self) -> None:
         self._size = self._settings.pool_size
         self._max_waiting = self._settings.max_waiting
-        self._max_idle = inf if self._settings.max_idle is None else self._settings.max_idle
         # `_lock` guards everything below, and `closed`. Nothing that may block happens under it. It is reentrant, like
         # every lock that a finalizer or a signal handler may need: garbage collection can begin anywhere, and may put
         # back the slot of a response body that was dropped. Taking an idle slot needs no lock: nobody waits while there
@@ -164,7 +163,7 @@ class Pooled(Store):
                 return slot, "closed"
             elif not (self._waiters and self._hand(slot)):
                 self._idle.append(slot)
-                return self._too_old(slot)
+                return self._outdated(slot)
         return None
 
     def _free(self, slot: Slot) -> None:
@@ -174,16 +173,24 @@ class Pooled(Store):
             self._serve()
             self._wake_first()
 
-    def _too_old(self, slot: Slot) -> tuple[Slot, str] | None:
-        """The slot that is idle for the longest time, if it is too old to be kept at the time when `slot` comes back.
-        The caller holds the lock."""
+    def _outdated(self, slot: Slot) -> tuple[Slot, str] | None:
+        """The slot that is idle for the longest time, if it is not to be kept any longer at the time when `slot` comes
+        back. The caller holds the lock."""
         try:
             coldest: Slot = self._idle[0]
             now = slot.used
-            reason = "age" if coldest.expires <= now else "unused" if coldest.used + self._max_idle <= now else None
-            return None if reason is None else (self._idle.popleft(), reason)
+            if now < coldest.expires and now < coldest.used + self._max_idle:
+                return None
+            reason = self._unwanted(coldest, now)
+            if reason is None:
+                return None
+            taken = self._idle.popleft()
         except IndexError:  # all of them were taken meanwhile
             return None
+        if taken is coldest:
+            return taken, reason
+        self._idle.appendleft(taken)  # another thread has taken the coldest one
+        return None
 
     def _hand(self, slot: Slot) -> bool:
         """Give the slot to the first waiting caller. Returns False if none waits any more: a finalizer may have served
@@ -206,6 +213,18 @@ class Pooled(Store):
     def _wake(waiter: Waiter) -> None:
         if waiter.turn.locked():
             waiter.turn.release()
+
+    def claim(self) -> Slot | None:
+        with self._lock:
+            self._serve()
+            return None if self._waiters or self._full_until() else self._claim()
+
+    def take_idle(self, keep: int) -> list[Slot]:
+        slots: list[Slot] = []
+        with self._lock, suppress(IndexError):
+            while len(self._idle) > keep:
+                slots.append(self._idle.popleft())
+        return slots
 
     def wake(self) -> None:
         with self._lock:

@@ -97,6 +97,9 @@ class SQLAlchemyEngine(Pooled):
         _engine_pools.enter(engine)
         self._size = _capacity(engine.pool)
 
+    def claim(self) -> Slot | None:
+        return None  # the Engine's pool keeps the connections
+
     def put(self, slot: Slot) -> tuple[Slot, str] | None:
         if slot.raw is not None:
             return slot, "given back to the Engine"

@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from .base import Slot
+from .base import LOOK_EVERY, Slot
 from .per_thread import PerThread
 
 
@@ -57,18 +57,52 @@ class ThreadLocal(PerThread):
                 return home.idle.pop(), "closed"
             except IndexError:
                 pass  # close() has taken it meanwhile
+        return self._outdated(slot.used) if slot.used >= self._look_at else None
+
+    def _outdated(self, now: float) -> tuple[Slot, str] | None:
+        """An idle slot of any thread that is not to be kept any longer."""
+        for home in self._all_homes():
+            try:
+                if self._unwanted(home.idle[0], now) is None:
+                    continue
+                slot = home.idle.pop()
+            except IndexError:
+                continue  # it is leased
+            reason = self._unwanted(slot, now)
+            if reason is not None:
+                return slot, reason
+            home.idle.append(slot)  # its thread has used it meanwhile
+        self._look_at = now + LOOK_EVERY
         return None
+
+    def claim(self) -> Slot | None:
+        slot = self.take()
+        if slot.raw is None:
+            return slot
+        self.put(slot)
+        return None
+
+    def take_idle(self, keep: int) -> list[Slot]:
+        idle = [(slot.used, home) for home in self._all_homes() for slot in home.idle[:1]]
+        idle.sort(key=lambda each: each[0])
+        return self._pop([home for _, home in idle[: max(0, len(idle) - keep)]])
 
     def close(self) -> list[Slot]:
         self.closed = True
+        return self._pop(self._all_homes())  # those that are leased are closed when they are put
+
+    def _all_homes(self) -> list[Home]:
         with self._lock:
-            homes = list(self._homes)
+            return list(self._homes)
+
+    @staticmethod
+    def _pop(homes: list[Home]) -> list[Slot]:
         slots = []
         for home in homes:
             try:
                 slots.append(home.idle.pop())
             except IndexError:
-                pass  # it is leased, and will be closed when it is put
+                pass  # it is leased
         return slots
 
     def _make_home(self) -> Home:
