@@ -154,7 +154,8 @@ def connect(url: str) -> Any:
     parts = Settings.of({"url": url}).url
     assert parts is not None
     login: dict[str, Any] = {"user": parts.user, "password": parts.password or "", "database": parts.name}
-    return pymysql.connect(host=parts.host, port=parts.port or 3306, ssl_disabled=True, autocommit=True, **login)
+    host, port = parts.hosts[0]
+    return pymysql.connect(host=host, port=port or 3306, ssl_disabled=True, autocommit=True, **login)
 
 
 def report(url: str, rounds: int) -> None:

@@ -25,7 +25,7 @@ ORDER = [
     *("strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy", "strategies.checked"),
     "strategies",
     *("drivers.activity", "drivers.tracing", "drivers.cursors", "drivers.base", "drivers.sockets", "drivers.tls"),
-    *("drivers.generic", "drivers.sqlalchemy_engine"),
+    *("drivers.hosts", "drivers.memory", "drivers.networked", "drivers.generic", "drivers.sqlalchemy_engine"),
     *("drivers.sqlite.statements", "drivers.sqlite.handed_out", "drivers.sqlite.hooks", "drivers.sqlite.transactions"),
     *("drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
     *("drivers.mysql.charsets", "drivers.mysql.observed", "drivers.mysql.procedures", "drivers.mysql.sessions"),

@@ -34,8 +34,9 @@ class ConnectionOptions(TypedDict, total=False):
     """The options for opening, leasing and ending a connection."""
 
     url: str | None
-    """The database to connect to. Values in the query are the driver's own options and are converted to its types.
-    Default: None."""
+    """The database to connect to. Several hosts have commas between them, and are tried in that order;
+    target_session_attrs and load_balance_hosts in the query choose among them (docs/drivers.md). Other values in the
+    query are the driver's own options and are converted to its types. Default: None."""
     driver: type[Driver] | None
     """A subclass of wsgidb.drivers.Driver, which is used in place of the driver that the url's scheme names. Default:
     None."""
@@ -83,7 +84,8 @@ class ConnectionOptions(TypedDict, total=False):
     """Statements that are run on each new connection, and again after the session was cleared. Default: None."""
     discard_read_only: bool
     """Whether a connection is discarded at the end of its lease after an error which means that the server is read-only
-    or not ready, as after a failover. The next request then connects again. Default: True."""
+    or not ready, as after a failover. The next request then connects again, and each other connection is asked by one
+    round trip whether its server is fit, before it is used again. Default: True."""
     leak_after: float | None
     """The time after which a lease that is still held is logged once, with the request's method and path and the calls
     that hold it. Leases are looked at whenever any lease begins or ends. Unit: seconds. Default: None."""

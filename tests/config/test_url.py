@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsgidb import ConfigError
-from wsgidb.config.url import Url
+from wsgidb.config.url import Host, Url
 
 SECRET = "geheim"
 
@@ -32,8 +32,7 @@ def test_all_parts() -> None:
         scheme="mysql+pymysql",
         user="app",
         password="pw",
-        host="db.example",
-        port=3307,
+        hosts=(Host("db.example", 3307),),
         name="shop",
         query={"charset": "utf8mb4", "local_infile": ""},
     )
@@ -59,7 +58,47 @@ def test_a_percent_encoded_password_comes_out_as_it_was(password: str) -> None:
 def test_hosts(text: str, host: str, port: int | None) -> None:
     """A host is a name or an address, an IPv6 address in brackets."""
     url = Url.parse(text)
-    assert (url.host, url.port) == (host, port)
+    assert url.hosts == (Host(host, port),)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ("h1,h2", [("h1", None), ("h2", None)]),
+        ("h1:1,h2:2,h3", [("h1", 1), ("h2", 2), ("h3", None)]),
+        ("H1,[::1]:3307,[fe80::1%25eth0]", [("h1", None), ("::1", 3307), ("fe80::1%eth0", None)]),
+        ("%2Frun%2Fpostgresql,h2:5433", [("/run/postgresql", None), ("h2", 5433)]),
+        ("h1:,h2", [("h1", None), ("h2", None)]),
+    ],
+)
+@pytest.mark.parametrize("login", ["", "u@", "u:p,w@", "u,v:a%40b@"])
+def test_several_hosts(hosts: str, expected: list[tuple[str, int | None]], login: str) -> None:
+    """They have commas between them, and each may have a port. A comma in the login is none of theirs."""
+    url = Url.parse(f"mysql://{login}{hosts}/db?a=1")
+    assert url.hosts == tuple(expected)
+    assert (url.host, url.name, url.query) == (expected[0][0], "db", {"a": "1"})
+
+
+@pytest.mark.parametrize(
+    ("hosts", "number", "what"),
+    [
+        (",h2", "1 of 2", "empty"),
+        ("h1,", "2 of 2", "empty"),
+        ("h1,,h3", "2 of 3", "empty"),
+        ("h1,:3306", "2 of 2", "empty"),
+        (f"h1:{SECRET},h2", "1 of 2", "malformed"),
+        ("h1,h2:99999", "2 of 2", "malformed"),
+        ("h1,h2:-1", "2 of 2", "malformed"),
+        ("h1,::1", "2 of 2", "malformed"),
+        ("h1,[::1", "2 of 2", "malformed"),
+        ("[::1]x,h2", "1 of 2", "malformed"),
+    ],
+)
+def test_wrong_lists_of_hosts(hosts: str, number: str, what: str) -> None:
+    """The error tells which one it is by its number, and shows nothing of it."""
+    with pytest.raises(ConfigError, match=rf"^url: host {number} is {what}; several hosts are ") as caught:
+        Url.parse(f"mysql://u:{SECRET}@{hosts}/db")
+    assert SECRET not in chain(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +121,7 @@ def test_an_empty_user_or_password(text: str, user: str | None, password: str | 
     [
         (f"mysql://app:{SECRET}@h:1/db?ssl_key_password={SECRET}", "mysql://app:***@h:1/db"),
         (f"mysql://:{SECRET}@[::1]/db", "mysql://:***@[::1]/db"),
+        (f"mysql://u:{SECRET}@h1:1,[::1]:2,%2Frun,h4/db", "mysql://u:***@h1:1,[::1]:2,%2Frun,h4/db"),
         ("mysql://app@h/db", "mysql://app@h/db"),
         ("sqlite:////var/lib/app.db", "sqlite:////var/lib/app.db"),
     ],
@@ -143,7 +183,7 @@ def test_what_is_no_text_is_named_by_its_type(value: Any) -> None:
     assert SECRET not in chain(caught.value)
 
 
-PARTS = st.sampled_from(["mysql", "sqlite", *"/:@%[]?#&=", "//", "%4", "%40", SECRET])
+PARTS = st.sampled_from(["mysql", "sqlite", *"/:@%[]?#&=,", "//", "%4", "%40", SECRET])
 
 
 @given(st.one_of(st.text(), st.lists(st.one_of(PARTS, st.text(max_size=3)), max_size=15).map("".join)))
@@ -164,3 +204,21 @@ def test_every_login_survives_its_encoding(user: str, password: str, name: str) 
     login = f"{quote(user, safe='')}:{quote(password, safe='')}"
     url = Url.parse(f"mysql://{login}@h/{quote(name, safe='')}")
     assert (url.user or "", url.password, url.name) == (user, password, name)
+
+
+NAMES = st.one_of(
+    st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,10}[a-z0-9])?", fullmatch=True),
+    st.ip_addresses().map(str),
+    st.text(min_size=1, max_size=10).map(lambda text: "/" + text.encode(errors="ignore").decode()),
+)
+
+
+def written(name: str) -> str:
+    return f"[{name}]" if ":" in name and not name.startswith("/") else quote(name, safe="")
+
+
+@given(st.lists(st.tuples(NAMES, st.one_of(st.none(), st.integers(1, 65535))), min_size=1, max_size=5))
+def test_every_list_of_hosts_survives(hosts: list[tuple[str, int | None]]) -> None:
+    """Names, IPv4 and IPv6 addresses and paths come out as they were, with their ports."""
+    text = ",".join(written(name) + (f":{port}" if port else "") for name, port in hosts)
+    assert Url.parse(f"mysql://u:p@{text}/db").hosts == tuple(hosts)

@@ -106,6 +106,6 @@ def test_the_connection_that_came_out_counts(
         never = property(lambda self: True, lambda self, value: None)
         monkeypatch.setattr(Connection, "_ssl_disabled", never, raising=False)
     else:
-        monkeypatch.setattr(driver, "_options", lambda: {"autocommit": None, "ssl_mode": "DISABLED"})
+        monkeypatch.setattr(driver, "_options", lambda arguments: {"autocommit": None, "ssl_mode": "DISABLED"})
     with pytest.raises(ERRORS, match="without TLS"):
         driver.connect(soon())

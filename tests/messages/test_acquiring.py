@@ -15,6 +15,7 @@ import pytest
 
 from drivers.cases import ERRORS
 from drivers.deadlines import driver_of
+from drivers.world import Site
 from strategies.kit import Worker
 from support.clock import Clock
 from support.fakedb import FakeDB
@@ -107,6 +108,20 @@ class TestOutage:
         shown("Lost connection to MySQL server (<error>)", text, whole=True)
         shown("the server closed the connection", text.partition("(")[2].rstrip(")"), whole=True)
 
+    @pytest.mark.parametrize(
+        ("target", "kind", "fragment"),
+        [
+            ("read-write", "standby", "the server is read-only"),
+            ("read-only", "ok", "the server is not read-only"),
+            ("primary", "standby", "the server is a standby"),
+            ("standby", "ok", "the server is not a standby"),
+        ],
+    )
+    def test_a_server_that_is_not_wanted(self, clock: Clock, target: str, kind: str, fragment: str) -> None:
+        """The host is named, and what it is."""
+        text = refusal(Site(clock, {"a": kind}, f"?target_session_attrs={target}").database)
+        shown(fragment, text.removeprefix("cannot connect: UnfitServerError: "))
+
     def test_a_callable_that_is_too_slow(self, fakedb: FakeDB, clock: Clock) -> None:
         """It is named, and not the server."""
 
@@ -168,7 +183,7 @@ class TestTLS:
         monkeypatch.setattr(ConnectorConnection, "_ssl_disabled", never, raising=False)
         shown(fragment, said(tls_mariadb.url().replace("mysql+pymysql", CONNECTOR), ssl_mode="required"))
         client = driver_of(tls_mariadb.url().replace("mysql+pymysql", CLIENT), ssl_mode="required")
-        monkeypatch.setattr(client, "_options", lambda: {"autocommit": None, "ssl_mode": "DISABLED"})
+        monkeypatch.setattr(client, "_options", lambda arguments: {"autocommit": None, "ssl_mode": "DISABLED"})
         shown(fragment, told(lambda: client.connect(time.monotonic() + 5)))
         url, port = f"postgresql://guest@/test?host={postgresql.directory}", {"port": postgresql.port}
         text = said(url, ssl_mode="required", connect_args=port)

@@ -16,6 +16,7 @@ import pytest
 
 from drivers.cases import ERRORS, soon
 from drivers.deadlines import driver_of
+from drivers.world import Site
 from strategies.kit import Worker
 from support import quoted
 from support.clock import Clock
@@ -74,6 +75,22 @@ def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     environ["db.conn"].cursor().execute("SELECT 1")
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b""]
+
+
+def test_several_hosts(clock: Clock, logged: Logged) -> None:
+    """One of them begins to fail, and works again."""
+    site = Site(clock, {"a": "ok", "b": "ok"}, strategy="per-request")
+    site.new()
+    site.hosts["a"] = "refused"
+    site.new()
+    logged("host <host> fails")
+    site.hosts["a"] = "ok"
+    clock.advance(1)
+    site.new()
+    logged("host <host> works again")
+    site.hosts["a"] = "refused"
+    site.new()
+    logged("connecting to host <host> now")
 
 
 def test_an_outage(database: Database, fakedb: FakeDB, clock: Clock, logged: Logged) -> None:

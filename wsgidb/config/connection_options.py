@@ -19,7 +19,9 @@ class ConnectionOptions:
     url: Url | None = option(
         None,
         values.Parser(FORM, lambda value: None if value is None else Url.parse(value)),
-        "The database to connect to. Values in the query are the driver's own options and are converted to its types.",
+        "The database to connect to. Several hosts have commas between them, and are tried in that order; "
+        "target_session_attrs and load_balance_hosts in the query choose among them (docs/drivers.md). Other values in "
+        "the query are the driver's own options and are converted to its types.",
     )
     driver: Any = option(
         None,
@@ -113,7 +115,8 @@ class ConnectionOptions:
         True,
         values.flag,
         "Whether a connection is discarded at the end of its lease after an error which means that the server is "
-        "read-only or not ready, as after a failover. The next request then connects again.",
+        "read-only or not ready, as after a failover. The next request then connects again, and each other connection "
+        "is asked by one round trip whether its server is fit, before it is used again.",
     )
     leak_after: float | None = option(
         None,

@@ -11,6 +11,7 @@ from .values import nearest
 IN_URL = "it is a part of the {url}: driver://user:password@host:port/name"
 IN_QUERY = "options of the driver go into the query of the {url}, or into {connect_args}"
 CHECKED = "every connection is checked before it is used; {ping_after} says when that takes a round trip"
+SEVERAL = "several hosts go into the {url}, with commas between them: host1:port1,host2:port2"
 BY_STATEMENT = "use {init_sql} with a statement that sets it"
 LOG = "wsgidb logs to the logger wsgidb, whose level is set by Python's logging"
 NO_ENGINE = "it is about statements that SQLAlchemy makes; wsgidb hands out the driver's own connections"
@@ -59,7 +60,8 @@ ELSEWHERE = {
     **dict.fromkeys(("uri", "dsn", "conninfo", "database_url"), "use {url}"),
     **dict.fromkeys(("username", "passwd", "database", "db", "dbname"), IN_URL),
     **dict.fromkeys(("charset", "client_encoding", "cursorclass", "row_factory"), IN_QUERY),
-    **dict.fromkeys(("unix_socket", "local_infile"), IN_QUERY),
+    **dict.fromkeys(("unix_socket", "local_infile", "target_session_attrs", "load_balance_hosts"), IN_QUERY),
+    **dict.fromkeys(("hosts", "servers", "failover", "failover_hosts"), SEVERAL),
     "init_command": "use {init_sql}",
     **dict.fromkeys(("ssl", "sslmode", "ssl-mode", "ssl_disabled", "usessl", "sslaccept"), "use {ssl_mode}"),
     **dict.fromkeys(("reconnect", "autoreconnect", "auto_reconnect"), "wsgidb connects again by itself"),
@@ -95,3 +97,10 @@ def unknown_to_driver(name: str, known: set[str], driver: str) -> ConfigError:
     encoding = next((each for each in ("charset", "client_encoding") if each in known), None)
     ours = {} if encoding is None else dict.fromkeys({"charset", "client_encoding", "encoding"} - {encoding}, encoding)
     return ConfigError(f"{name}: {driver} has no such option{nearest(name, known, ours)}")
+
+
+def refuse_owned(name: str, owned: dict[str, str]) -> None:
+    """Raise ConfigError for an option of the driver for which wsgidb has an option of its own."""
+    if name in owned:
+        instead = f"use wsgidb's option {owned[name]}" if owned[name] else "wsgidb needs it for itself"
+        raise ConfigError(f"{name}: cannot be given in the url or connect_args; {instead}")

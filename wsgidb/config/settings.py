@@ -92,9 +92,7 @@ class Settings(Options):
             return self.name
         if self.url is None:
             return "creator"
-        port = f":{self.url.port}" if self.url.port else ""
-        server = f"{self.url.host or ''}{port}"
-        return f"{server}/{self.url.name}" if server else self.url.name
+        return f"{self.url.server}/{self.url.name}" if self.url.server else self.url.name
 
     @property
     def most_connections(self) -> int | None:

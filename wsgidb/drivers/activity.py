@@ -36,8 +36,8 @@ class Activity:
     """
 
     __slots__ = (
-        *("began", "busy", "closing", "classify", "errors", "lease", "lost", "outside", "seconds", "statements"),
-        *("touched", "unfit", "unknown", "used", "users", "written"),
+        *("began", "busy", "closing", "classify", "errors", "host", "lease", "lost", "outside", "seconds"),
+        *("statements", "touched", "unfit", "unknown", "used", "users", "written"),
     )
 
     def __init__(self) -> None:
@@ -62,6 +62,8 @@ class Activity:
         """Why the server has ended the transaction without the handler asking for it, if it has."""
         self.classify: Callable[[BaseException], str | None] | None = None
         """A function that tells why a connection must not be kept after an error, if so; see `Driver.unfit`."""
+        self.host = ""
+        """The server's host, if the url has several."""
         self.unfit: str | None = None
         """Why the connection must not serve another lease, if so, whatever becomes of this one's transaction."""
         self.written = 0

@@ -37,6 +37,9 @@ class State(Enum):
 CLEAN: Final = State.CLEAN
 DIRTY: Final = State.DIRTY
 
+NOT_WRITABLE: Final = "server read-only or not ready"
+"""The reason for which a connection is discarded after an error of `Driver.is_read_only`."""
+
 MISSING: Final = object()
 """Stands for the former value of an attribute that did not exist."""
 
@@ -83,6 +86,10 @@ class Driver(ABC):
     when_returned: ClassVar[Mapping[str, Any]] = {}
     """What applications ask of a connection to find out whether it is closed, where its class has it, and the answers
     after the lease; a callable where the driver's is a method."""
+    takes_hosts: ClassVar[bool] = False
+    """Whether its url may have several hosts."""
+    can_ask: ClassVar[bool] = False
+    """Whether `fitness` can tell what has become of a server after an error that `is_read_only` knows."""
     clears_sessions: ClassVar[bool] = False
     """Whether `reset` can do what reset=session promises."""
     connection_class: Any = object
@@ -95,6 +102,8 @@ class Driver(ABC):
         self.autocommit = settings.transaction == "autocommit"
         for name in SERVER_OPTIONS & settings.given - self.options:
             raise ConfigError(f"{name}: {self.name} has no such option")
+        if settings.url is not None and len(settings.url.hosts) > 1 and not self.takes_hosts:
+            raise ConfigError(f"url: {self.name} takes no list of hosts")
         if settings.reset == "session" and not self.clears_sessions:
             raise ConfigError(f"reset: {self.name} cannot clear a session; a fresh one takes strategy=per-request")
 
@@ -109,6 +118,11 @@ class Driver(ABC):
     def ping(self, conn: Any, deadline: float) -> None:
         """Prove by one round trip that the connection works. May block until the deadline. Any exception means that it
         does not."""
+
+    def fitness(self, conn: Any, deadline: float) -> str | None:
+        """Ask by one round trip whether the server is still fit: ready, and what the settings ask for. Returns why it
+        is not, or None. May block until the deadline. Any exception means that the connection must be discarded."""
+        raise NotImplementedError("only where can_ask")
 
     @abstractmethod
     def rollback(self, conn: Any, deadline: float) -> None:
@@ -185,12 +199,20 @@ class Driver(ABC):
         statement. After a failover another server may be. Never blocks."""
         return False
 
+    def is_not_ready(self, error: BaseException) -> bool:
+        """Whether this error, which `is_read_only` knows, means that the server is not ready for any statement. Never
+        blocks."""
+        return False
+
+    def doubt(self, error: BaseException) -> None:
+        """Note that the server may have become unfit, by an error that `is_read_only` knows. Never blocks."""
+
     def unfit(self, error: BaseException) -> str | None:
         """Why a connection must not be kept after this error of a statement, or None if it may be. Never blocks."""
         if self.is_disconnect(error):
             return "connection lost"
         if self.settings.discard_read_only and self.is_read_only(error):
-            return "server read-only or not ready"
+            return NOT_WRITABLE
         return None
 
     # -- for the handler
@@ -242,10 +264,3 @@ class Driver(ABC):
                 cursor.execute(statement)
             finally:
                 cursor.close()
-
-
-def refuse_owned(name: str, owned: dict[str, str]) -> None:
-    """Raise ConfigError for an option of the driver for which wsgidb has an option of its own."""
-    if name in owned:
-        instead = f"use wsgidb's option {owned[name]}" if owned[name] else "wsgidb needs it for itself"
-        raise ConfigError(f"{name}: cannot be given in the url or connect_args; {instead}")

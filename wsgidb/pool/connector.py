@@ -15,7 +15,7 @@ from ..drivers.base import Driver
 from ..errors import ConfigError, DatabaseUnavailable
 from ..strategies import Slot, named
 from .backoff import Attempt
-from .process import Process
+from .process import Process, doubtful
 
 log = logging.getLogger("wsgidb")
 
@@ -89,6 +89,8 @@ class Connector:
             raise
         with process.lock:
             process.open.add(slot)
+            if slot.born < process.doubted:
+                slot.check = doubtful
             process.totals.connects += 1
             if self._settings.telemetry:
                 process.creates.add(now - began)
@@ -130,7 +132,7 @@ class Connector:
 
     # -- close
 
-    def discard(self, slot: Slot, reason: str, error: BaseException | None = None) -> None:
+    def discard(self, slot: Slot, reason: str, error: BaseException | str | None = None) -> None:
         """Close a connection, if there is one, because it is broken or may be. Never blocks."""
         if slot.raw is None:
             return

@@ -27,7 +27,7 @@ from os import getpid
 from threading import get_ident
 
 from ..config.settings import Settings
-from ..drivers.base import CLEAN, Driver
+from ..drivers.base import CLEAN, NOT_WRITABLE, Driver
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from ..forks import tell_of_forks
 from ..strategies import Request, Slot, named
@@ -61,7 +61,7 @@ class Engine:
         cleaner = Cleaner(settings, driver, clock)
         self._end_cursors = cleaner.end_cursors
         self._clean = cleaner.clean
-        self.classify = driver.unfit
+        self.classify = self._classify if driver.can_ask else driver.unfit
         """What each connection's record asks of an error: one bound method for all of them."""
         self.commits = settings.transaction == "request"
         """Whether leases that end well are committed."""
@@ -167,6 +167,14 @@ class Engine:
             with process.lock:
                 process.totals.waits += 1
                 process.totals.seconds_waited += self.clock() - waiting.since
+
+    def _classify(self, error: BaseException) -> str | None:
+        """What `Driver.unfit` says of an error. Where that is a sign for all connections, they are to be asked."""
+        reason = self.driver.unfit(error)
+        if reason == NOT_WRITABLE:
+            self.driver.doubt(error)
+            self._process.doubt()
+        return reason
 
     # -- settle and release
 

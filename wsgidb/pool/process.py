@@ -24,6 +24,11 @@ EVENTS = 50
 """How many of the latest events are kept."""
 
 
+def doubtful(_timeout: int) -> object:
+    """In place of the free check of a connection whose server is to be asked whether it is still fit."""
+    return True
+
+
 class Notice(NamedTuple):
     """Something that an operator may want to know of."""
 
@@ -79,8 +84,8 @@ class Process:
         clock: Callable[[], float],
     ) -> None:
         self.pid = os.getpid()
-        # `lock` guards `open`, `totals`, `backoff`, the log limits, and setting `unanswered`. Nothing that may block
-        # happens under it. It is reentrant, as garbage collection may put back a slot while it is held.
+        # `lock` guards `open`, `totals`, `backoff`, the log limits, and setting `unanswered` and `doubted`. Nothing
+        # that may block happens under it. It is reentrant, as garbage collection may put back a slot while it is held.
         self.lock = threading.RLock()
         self.open: set[Slot] = set()  # the slots that have a connection
         self.totals = Totals()
@@ -93,6 +98,7 @@ class Process:
         self.backoff = Backoff(clock)
         self.drain: Any = None  # the latest drain; it is replaced in one step, under no lock
         self.unanswered = -inf  # when the latest ping began that was not answered for all of ping_timeout
+        self.doubted = -inf  # when a statement's error last said that its server may have become unfit
         self.exhaustion_log, self.connect_log = LogLimit(), LogLimit()
         self.held: dict[Slot, Any] = {}  # with leak_after: who has each lease; each step on it is atomic
         self.page: Any = None  # with the option board: what writes this process's row
@@ -101,6 +107,14 @@ class Process:
     def note(self, kind: str, text: str) -> None:
         """Note an event. Never blocks."""
         self.events.append(Notice(self._clock(), kind, text))
+
+    def doubt(self) -> None:
+        """Let the server of each connection that is open now be asked whether it is still fit, when the connection is
+        acquired next. Never blocks."""
+        with self.lock:
+            self.doubted = self._clock()
+            for slot in self.open:
+                slot.check = doubtful
 
     def held_until(self) -> float:
         """The time until which no connection can be opened, if one that is open may come back meanwhile; else 0."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
+from typing import Any
 
 from ..config.settings import Settings
 from ..drivers.base import Driver
 from ..strategies import Slot
 from .connector import Connector
-from .process import Process
+from .process import Process, doubtful
 
 
 class Validator:
@@ -29,7 +30,8 @@ class Validator:
         """Check a connection for which the free check alone is not enough. Leaves the slot empty if it must not be
         used.
 
-        May ping, and does so in any case with `ping`, which blocks up to ping_timeout, but not beyond the deadline."""
+        May ping, and does so in any case with `ping`. Where it is in doubt whether the server is fit, asks for that
+        instead. Either blocks up to ping_timeout, but not beyond the deadline."""
         process: Process = slot.process
         now = self._clock()
         outlived = slot.outlived(now)
@@ -37,6 +39,9 @@ class Validator:
             return self._connector.retire(slot, outlived)
         if now >= slot.used + self._max_idle:
             return self._connector.retire(slot, "unused")
+        in_doubt = slot.check is doubtful
+        if in_doubt:  # before the server is asked, so that what comes meanwhile counts
+            slot.check = self._driver.watch(slot.raw)
         readable = slot.check(0)
         if readable and self._driver.readable_is_dead(slot.raw):
             with process.lock:
@@ -44,15 +49,20 @@ class Validator:
             return self._connector.discard(slot, "check failed")
         if slot.used < process.unanswered:
             return self._connector.discard(slot, "idle when a ping was not answered")
-        if ping or readable or now >= slot.used + self._ping_after:
-            self._ping(slot, process, now, deadline)
+        if in_doubt:
+            self._ask(slot, process, now, deadline, self._driver.fitness)
+        elif ping or readable or now >= slot.used + self._ping_after:
+            self._ask(slot, process, now, deadline, self._driver.ping)
 
-    def _ping(self, slot: Slot, process: Process, now: float, deadline: float) -> None:
+    def _ask(
+        self, slot: Slot, process: Process, now: float, deadline: float, question: Callable[[Any, float], str | None]
+    ) -> None:
+        """Make one round trip, which proves the connection alive, and may tell why its server is not fit any more."""
         limit = now + self._settings.ping_timeout
         with process.lock:
             process.totals.pings += 1
         try:
-            self._driver.ping(slot.raw, min(limit, deadline))
+            unfit = question(slot.raw, min(limit, deadline))
         except Exception as error:  # noqa: BLE001 - whatever it is, the ping did not prove the connection alive
             with process.lock:
                 process.totals.pings_failed += 1
@@ -60,4 +70,6 @@ class Validator:
                 # discarded without a ping each, which would take as long.
                 if self._clock() >= limit:
                     process.unanswered = now
-            self._connector.discard(slot, "ping failed", error)
+            return self._connector.discard(slot, "ping failed", error)
+        if unfit is not None:
+            self._connector.discard(slot, "no longer fit", unfit)

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from ...config import values
-from ...config.hints import unknown_to_driver
+from ...config.hints import refuse_owned, unknown_to_driver
 from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from ..activity import Activity
-from ..base import SERVER_OPTIONS, Clock, Driver, State, refuse_owned
+from ..base import SERVER_OPTIONS, Clock, State
+from ..hosts import CHOICES, Server, chosen, in_arguments
+from ..networked import Networked
 from .charsets import character_set
-from .observed import DISCONNECTS, READ_ONLY, UNKNOWN, ends_transaction
+from .observed import DISCONNECTS, NOT_READY, READ_ONLY, UNKNOWN, ends_transaction
 
 IN_URL = frozenset(("user", "password", "passwd", "host", "port", "database", "db"))
 OWNED = {
@@ -37,10 +39,18 @@ OWNED = {
 ALIASES = {"db": "database", "passwd": "password"}
 """Older names of options, which some drivers take."""
 
+QUESTION = "SELECT @@read_only, @@innodb_read_only FROM (SELECT 1) AS one"
+"""What a server is asked about itself. The second variable is that of a reader of Aurora. A Galera node that is not
+ready answers pings and statements without a table, also those on information_schema; this one is refused, although it
+reads nothing, opens no transaction and takes no privilege."""
 
-class MySQLDriver(Driver):
+
+class MySQLDriver(Networked):
     """A driver whose connections are `Observed`."""
 
+    usual_port = 3306
+    socket_argument = "unix_socket"
+    login_proves_ready = False
     clears_sessions = True
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     owned: ClassVar[dict[str, str]] = OWNED
@@ -59,26 +69,29 @@ class MySQLDriver(Driver):
         given = {
             "user": url.user,
             "password": url.password,
-            "host": url.host,
-            "port": url.port,
+            **in_arguments(url),
             "database": url.name or None,
             **{name: self._converted(name, text) for name, text in url.query.items()},
         }
         self._arguments: dict[str, Any] = given
         if not callable(settings.connect_args):
             self._checked(settings.connect_args)
+        self._check_hosts(given)
         self._whole_session = settings.reset == "session"
         self._tls_required = settings.ssl_mode not in ("disabled", "preferred")
-        # Nobody listens in on a Unix socket.
-        self._tls_off = settings.ssl_mode == "disabled" or (
-            settings.ssl_mode == "preferred" and "unix_socket" in url.query
-        )
+
+    def _tls_off(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether a connection with these arguments does without TLS: nobody listens in on a Unix socket."""
+        mode = self.settings.ssl_mode
+        return mode == "disabled" or (mode == "preferred" and bool(arguments.get("unix_socket")))
 
     def _converted(self, name: str, text: str) -> Any:
         """A url query's value as the driver wants it."""
         if name in IN_URL:
             raise ConfigError(f"{name}: belongs before the url's question mark")
         self._check_name(name)
+        if name in CHOICES:
+            return chosen(name, text)
         convert = self.parameters[name]
         if convert is None:
             raise ConfigError(f"{name}: is no text; give it by connect_args")
@@ -92,8 +105,9 @@ class MySQLDriver(Driver):
 
     def _check_name(self, name: str) -> None:
         refuse_owned(name, self.owned)
-        if name not in self.parameters and name not in IN_URL:
-            raise unknown_to_driver(name, {*self.parameters, *IN_URL}, self.name)
+        known = {*self.parameters, *IN_URL, *CHOICES}
+        if name not in known:
+            raise unknown_to_driver(name, known, self.name)
 
     def _checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
         for name, value in arguments.items():
@@ -117,6 +131,12 @@ class MySQLDriver(Driver):
         self.run(conn, self.settings.init_sql)
         if self.settings.init_sql and not self.autocommit:
             conn.commit()
+
+    def _look(self, conn: Any, deadline: float, new: bool) -> Server:
+        with self._own_work(conn, deadline):
+            ((*told,),) = conn._ask(QUESTION)
+        read_only = any(_text(value) not in ("0", "OFF") for value in told)
+        return Server(read_only, read_only)
 
     def ping(self, conn: Any, deadline: float) -> None:
         seen = conn._seen
@@ -196,6 +216,13 @@ class MySQLDriver(Driver):
             return False
         sign = READ_ONLY.get(error.args[0])
         return sign is not None and sign.search(str(error.args[1])) is not None
+
+    def is_not_ready(self, error: BaseException) -> bool:
+        return self.is_read_only(error) and error.args[0] in NOT_READY
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, (bytes, bytearray)) else str(value)
 
 
 def cursor_class(driver: str, module: Any, base: type) -> Callable[[str], Any]:

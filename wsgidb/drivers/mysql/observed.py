@@ -46,6 +46,8 @@ READ_ONLY = {
 }
 """Errors of a server that takes no writes, each with a pattern for its text, as some numbers have several meanings.
 1792 is not one of them: it is raised by a READ ONLY transaction of the application's own."""
+NOT_READY = frozenset((1047, 1180))
+"""Those of them that mean that no statement is executed."""
 ENDS_TRANSACTION = {
     1020: ANY,  # a row was changed since the snapshot (MariaDB's innodb_snapshot_isolation)
     1213: ANY,  # deadlock; on Galera also a conflict with another node, at COMMIT

@@ -58,21 +58,21 @@ class MySQLClient(MySQLDriver):
             seconds = getattr(settings, name)
             if seconds is not None and seconds != int(seconds):
                 raise ConfigError(f"{name}: {self.name} takes whole seconds, got {seconds:g}")
-        if not self._tls_off:
+        if not self._tls_off(self._arguments):
             tls.context(settings)  # the library would find out about unusable files when it connects
 
     def operational_error(self, code: int, text: str) -> Exception:
         return OperationalError(code, text)
 
-    def connect(self, deadline: float) -> Connection:
-        arguments = {name: value for name, value in self._given(deadline).items() if value is not None}
+    def _open(self, arguments: dict[str, Any], deadline: float) -> Connection:
+        arguments = {name: value for name, value in arguments.items() if value is not None}
         arguments.setdefault("charset", CHARSET)
         if arguments.get("host") == "localhost" and "port" in arguments and "unix_socket" not in arguments:
             arguments["host"] = "127.0.0.1"  # else the library takes its default Unix socket, whatever the port
         if self.clock() >= deadline:  # else it would be another second
             raise OperationalError(LOST, "no time is left to connect")
         seconds = max(round(sockets.remaining(deadline, self.clock)), 1)
-        conn = Connection(deadline, self.clock, **arguments, **self._options(), connect_timeout=seconds)
+        conn = Connection(deadline, self.clock, **arguments, **self._options(arguments), connect_timeout=seconds)
         try:
             with self._own_work(conn, deadline):
                 if self._tls_required and not self._over_tls(conn):
@@ -86,10 +86,10 @@ class MySQLClient(MySQLDriver):
         conn._seen.used = False
         return conn
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, arguments: dict[str, Any]) -> dict[str, Any]:
         settings = self.settings
         made: dict[str, Any] = {"autocommit": None, "ssl_mode": settings.ssl_mode.upper()}
-        if not self._tls_off:
+        if not self._tls_off(arguments):
             files = {"ca": settings.ssl_ca, "cert": settings.ssl_cert, "key": settings.ssl_key}
             made["ssl"] = {name: path for name, path in files.items() if path}
             if settings.ssl_mode == "preferred":  # MariaDB's library asks for no TLS unless told something of it

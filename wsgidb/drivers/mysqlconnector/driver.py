@@ -67,21 +67,22 @@ class MySQLConnector(MySQLDriver):
 
     def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
         super().__init__(settings, clock)
-        self._context = None if self._tls_off else tls.context(settings)
+        self._context = None if self._tls_off(self._arguments) else tls.context(settings)
 
     def operational_error(self, code: int, text: str) -> Exception:
         return OperationalError(errno=code, msg=text)
 
-    def connect(self, deadline: float) -> Connection:
+    def _open(self, arguments: dict[str, Any], deadline: float) -> Connection:
         """Connect, log in and run init_sql before the deadline, which does not cover looking up the host's name."""
-        arguments = {name: value for name, value in self._given(deadline).items() if value is not None}
+        arguments = {name: value for name, value in arguments.items() if value is not None}
         conn = Connection()
         conn._begin_record(self.clock)
-        conn._tls, conn._tls_required = self._context, self._tls_required
+        conn._tls = None if self._tls_off(arguments) else self._context
+        conn._tls_required = self._tls_required
         conn._cursorclass = arguments.pop("cursorclass", None)
         try:
             with self._own_work(conn, deadline):
-                conn.connect(**arguments, autocommit=self.autocommit, ssl_disabled=self._context is None)
+                conn.connect(**arguments, autocommit=self.autocommit, ssl_disabled=conn._tls is None)
                 if self._tls_required and not isinstance(conn._socket.sock, ssl.SSLSocket):
                     raise self.operational_error(NO_TLS, f"{self.name} connected without TLS, but ssl_mode requires it")
                 self._run_init_sql(conn)

@@ -19,11 +19,14 @@ from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from .. import sockets, tls
 from ..activity import Activity
-from ..base import SERVER_OPTIONS, Check, Clock, Driver, State
+from ..base import SERVER_OPTIONS, Check, Clock, State
+from ..hosts import Server, in_arguments
+from ..networked import Networked
 from ..tracing import traced
 from .connection import Connection
 from .options import PYTHON, SSL_MODES, checked, converted
 from .pooler import Pooler
+from .session import QUESTION
 from .wire import WRITE, Limit, connect
 
 DISCONNECTS = frozenset(
@@ -46,10 +49,11 @@ UNHARMED = (psycopg.errors.PipelineAborted, getattr(psycopg.errors, "_WaitTimeou
 notifies(timeout=…)."""
 
 
-class Psycopg(Driver):
+class Psycopg(Networked):
     """The driver for PostgreSQL, by way of psycopg 3 and libpq."""
 
     name = "psycopg"
+    usual_port = 5432
     clears_sessions = True
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     connection_class = Connection
@@ -79,8 +83,7 @@ class Psycopg(Driver):
         given = {
             "user": url.user,
             "password": url.password,
-            "host": url.host,
-            "port": url.port,
+            **in_arguments(url),
             "dbname": url.name or None,
             "sslmode": SSL_MODES[settings.ssl_mode],
             "sslrootcert": settings.ssl_ca,
@@ -91,6 +94,7 @@ class Psycopg(Driver):
         self._arguments.update((name, converted(name, text)) for name, text in url.query.items())
         if not callable(settings.connect_args):
             checked(settings.connect_args)
+        self._check_hosts(self._arguments)
         self._whole_session = settings.reset == "session"
         self._tls_required = settings.ssl_mode not in ("disabled", "preferred")
         self._limit = self._statement_limit()
@@ -104,9 +108,12 @@ class Psycopg(Driver):
 
     # -- may block
 
-    def connect(self, deadline: float) -> Connection:
+    def _given(self, deadline: float) -> dict[str, Any]:
+        return {**self._arguments, **checked(self.connect_args(deadline))}
+
+    def _open(self, arguments: dict[str, Any], deadline: float) -> Connection:
         """Connect, log in and run init_sql, all before the deadline, except for looking up the host's name."""
-        arguments = {**self._arguments, **checked(self.connect_args(deadline))}
+        arguments = dict(arguments)
         own = {name: arguments.pop(name) for name in PYTHON if name in arguments}
         conn = Connection(connect(arguments, deadline, self.clock))
         try:
@@ -125,6 +132,14 @@ class Psycopg(Driver):
             conn.close()
             raise
         return conn
+
+    def _look(self, conn: Connection, deadline: float, new: bool) -> Server:
+        """A server of version 14 or newer tells at the login."""
+        told = conn.told_at_login() if new else None
+        if told is None:
+            told = conn.own(conn.ask(QUESTION), deadline, self.clock)
+        read_only, standby = (each == b"on" for each in told)
+        return Server(read_only or standby, standby)
 
     def ping(self, conn: Connection, deadline: float) -> None:
         conn.own(conn.ask(self.settings.ping_query or ""), deadline, self.clock)

@@ -8,9 +8,9 @@ import psycopg
 from psycopg import pq
 
 from ...config import values
-from ...config.hints import unknown_to_driver
+from ...config.hints import refuse_owned, unknown_to_driver
 from ...errors import ConfigError
-from ..base import refuse_owned
+from ..hosts import CHOICES, chosen
 
 SSL_MODES = {
     "disabled": "disable",
@@ -41,6 +41,8 @@ def converted(name: str, text: str) -> Any:
     if name in IN_URL:
         raise ConfigError(f"{name}: belongs before the url's question mark")
     checked({name: text})
+    if name in CHOICES:
+        return text
     if name == "prepare_threshold":
         try:
             return None if values.is_none(text) else int(text)
@@ -65,6 +67,8 @@ def checked(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments themselves. Raises ConfigError for one that is wsgidb's own, or unknown."""
     for name in arguments:
         refuse_owned(name, OWNED)
-        if name not in PARAMETERS:
-            raise unknown_to_driver(name, PARAMETERS - OWNED.keys(), "psycopg")
+        if name not in PARAMETERS and name not in CHOICES:
+            raise unknown_to_driver(name, {*PARAMETERS, *CHOICES} - OWNED.keys(), "psycopg")
+        if name in CHOICES:
+            chosen(name, arguments[name])
     return arguments

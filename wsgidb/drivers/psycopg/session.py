@@ -15,6 +15,10 @@ from ..sockets import shutdown, watch
 from .wire import Work, before, drive
 
 IDLE, ACTIVE = pq.TransactionStatus.IDLE, pq.TransactionStatus.ACTIVE
+QUESTION = "SELECT current_setting('transaction_read_only'), CASE WHEN pg_is_in_recovery() THEN 'on' ELSE 'off' END"
+"""Whether the server is read-only, and whether it is a standby."""
+TOLD_AT_LOGIN = (b"default_transaction_read_only", b"in_hot_standby")
+"""The same, as a server of version 14 or newer tells it by itself."""
 AT_MOST = 10
 """How often an idle socket is read. If there is still more to read, a ping decides."""
 
@@ -50,6 +54,11 @@ class Session(_Base):  # type: ignore[misc]
             return True
         return False
 
+    def told_at_login(self) -> list[bytes] | None:
+        """The server's answers to `QUESTION`, if it has told them at the login."""
+        told = [self.pgconn.parameter_status(name) for name in TOLD_AT_LOGIN]
+        return None if None in told else told
+
     def shut_down(self) -> None:
         """Shut the socket down, so that a thread that waits for the server gets an error. Never blocks."""
         try:
@@ -70,8 +79,9 @@ class Session(_Base):  # type: ignore[misc]
 
     # -- may block until a deadline
 
-    def own(self, work: Work, deadline: float, clock: Clock) -> None:
-        """Do wsgidb's own work before the deadline. Any exception means that the connection must be discarded."""
+    def own(self, work: Work, deadline: float, clock: Clock) -> Any:
+        """Do wsgidb's own work before the deadline, and return its result. Any exception means that the connection must
+        be discarded."""
         limit = before(deadline, clock)
         try:
             if not self.lock.acquire(timeout=limit(0) or 0):
@@ -80,19 +90,23 @@ class Session(_Base):  # type: ignore[misc]
             work.close()
             raise
         try:
-            drive(work, limit, self.pgconn.socket)
+            return drive(work, limit, self.pgconn.socket)
         finally:
             self.lock.release()
 
     def ask(self, command: str) -> Work:
-        """Send one command without a BEGIN before it, and read all of its results. Raises psycopg.Error."""
+        """Send one command without a BEGIN before it, and read all of its results. Returns the first row of the last
+        one, as bytes. Raises psycopg.Error."""
         self._check_connection_ok()
         self.pgconn.send_query(command.encode(self.info.encoding))
+        row: list[Any] = []
         for result in (yield from generators.execute(self.pgconn)):
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise psycopg.errors.error_from_result(result, encoding=self.info.encoding)
+            row = [result.get_value(0, column) for column in range(result.nfields)] if result.ntuples else []
         if self.pgconn.transaction_status == ACTIVE:
             raise psycopg.OperationalError(f"COPY cannot be used here: {command}")
+        return row
 
     def read_rest(self) -> Work:
         """Read the rows that the handler has left unread. If there is an error among them, it has ended the

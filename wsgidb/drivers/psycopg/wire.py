@@ -5,7 +5,6 @@ psycopg does its work in generators that yield when they have to wait for the so
 
 from __future__ import annotations
 
-import random
 import socket
 from collections.abc import Callable, Generator
 from typing import Any
@@ -62,16 +61,16 @@ def before(deadline: float, clock: Clock) -> Limit:
 def connect(arguments: dict[str, Any], deadline: float, clock: Clock) -> Any:
     """Make libpq's connection before the deadline. Raises psycopg.OperationalError.
 
-    libpq knows only a time limit for each address. So the addresses are tried here, each with its share of the time,
-    and one that does not answer leaves time for the next."""
+    libpq knows only a time limit for each address. So a host's addresses are tried here, each with its share of the
+    time, and one that does not answer leaves time for the next."""
     failure = psycopg.OperationalError("no time left to connect")
-    places = _places(arguments)
-    for position, place in enumerate(places):
+    addresses = _addresses(arguments)
+    for position, address in enumerate(addresses):
         left = deadline - clock()
         if left <= 0:
             break
-        share = left / (len(places) - position)
-        conninfo = make_conninfo("", **{**arguments, **place})
+        share = left / (len(addresses) - position)
+        conninfo = make_conninfo("", **{**arguments, **address})
         try:
             return drive(generators.connect(conninfo), before(deadline - left + share, clock))
         except psycopg.OperationalError as error:
@@ -79,27 +78,13 @@ def connect(arguments: dict[str, Any], deadline: float, clock: Clock) -> Any:
     raise failure.with_traceback(None)
 
 
-def _places(arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each address of each host, as parameters of libpq. Looking up names may take longer than the deadline."""
-    if "hostaddr" in arguments:
+def _addresses(arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each address of the host, as a parameter of libpq. Looking up its name may take longer than the deadline."""
+    host = arguments.get("host")
+    if "hostaddr" in arguments or host is None or host.startswith(("/", "@")):  # a Unix socket
         return [{}]
-    hosts = str(arguments["host"]).split(",")
-    ports = str(arguments.get("port", "")).split(",")
-    found: list[dict[str, Any]] = []
-    failure: OSError | None = None
-    for position, host in enumerate(hosts):
-        place = {"host": host, "port": ports[min(position, len(ports) - 1)] or None}
-        if host.startswith(("/", "@")):  # a Unix socket
-            found.append(place)
-            continue
-        try:
-            addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError as error:
-            failure = error
-            continue
-        found += [{**place, "hostaddr": address[4][0]} for address in addresses]
-    if failure is not None and not found:
-        raise psycopg.OperationalError(f"cannot find {arguments['host']} ({failure})") from failure
-    if arguments.get("load_balance_hosts") == "random":
-        random.shuffle(found)
-    return found
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise psycopg.OperationalError(f"cannot find {host} ({error})") from error
+    return [{"hostaddr": address[4][0]} for address in found]

@@ -47,16 +47,15 @@ class PyMySQL(MySQLDriver):
 
     def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
         super().__init__(settings, clock)
-        self._context = None if self._tls_off else tls.context(settings)
+        self._context = None if self._tls_off(self._arguments) else tls.context(settings)
 
     def operational_error(self, code: int, text: str) -> Exception:
         return OperationalError(code, text)
 
     # -- may block
 
-    def connect(self, deadline: float) -> Connection:
+    def _open(self, arguments: dict[str, Any], deadline: float) -> Connection:
         """TCP, greeting, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
-        arguments = self._given(deadline)
         if isinstance(arguments["password"], str):
             arguments["password"] = arguments["password"].encode()  # PyMySQL itself would take Latin-1
         conn = Connection(
@@ -68,7 +67,8 @@ class PyMySQL(MySQLDriver):
             ssl_disabled=True,
         )
         conn._begin_record(self.clock)
-        conn._tls, conn._tls_required = self._context, self._tls_required
+        conn._tls = None if self._tls_off(arguments) else self._context
+        conn._tls_required = self._tls_required
         try:
             with self._own_work(conn, deadline):
                 conn.connect(self._socket(conn, deadline))

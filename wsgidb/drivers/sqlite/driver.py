@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from ...config import values
-from ...config.hints import unknown_to_driver
+from ...config.hints import refuse_owned, unknown_to_driver
 from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from ..activity import Activity
-from ..base import CLEAN, DIRTY, Check, Clock, Driver, State, refuse_owned
+from ..base import CLEAN, DIRTY, Check, Clock, Driver, State
 from ..tracing import traced
 from .connection import Connection
 from .cursor import Cursor
