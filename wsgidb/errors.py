@@ -30,7 +30,8 @@ class PoolTimeout(DatabaseUnavailable):
 
 
 class PoolOverloaded(DatabaseUnavailable):
-    """The request was refused at once because ``max_waiting`` requests were already waiting."""
+    """The request was refused before its deadline: ``max_waiting`` requests were waiting already, or the pool is
+    overloaded (``queue_target``)."""
 
 
 class ConnectionReturned(WsgiDBError):

@@ -68,6 +68,13 @@ class ConnectionOptions(TypedDict, total=False):
     """The driver's time limit for each write of a statement. Unit: seconds. Default: None."""
     max_waiting: int | None
     """How many requests may wait for a connection. Further ones are refused at once. Unit: requests. Default: None."""
+    queue_target: float | None
+    """The pool is overloaded when all requests have waited longer than this for a connection, for all of
+    queue_interval. While it is, only as many requests may wait as are served soon, and further ones are refused at
+    once. none means never. It has no effect with strategies that have no limit. Unit: seconds. Default: 0.1."""
+    queue_interval: float
+    """How long requests must have waited longer than queue_target before any is refused for it. A burst that is shorter
+    than this costs nobody a refusal. Unit: seconds. Default: 5."""
     ping_timeout: float
     """The time limit for a ping, a rollback or a reset. The connection is discarded when it is exceeded. Unit: seconds.
     Default: 2."""

@@ -16,7 +16,7 @@ import pytest
 from drivers.cases import ERRORS
 from drivers.deadlines import driver_of
 from drivers.world import Site
-from strategies.kit import Worker
+from strategies.kit import Worker, overload
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
@@ -219,6 +219,13 @@ class TestExhausted:
             with database.connection(), pytest.raises(PoolOverloaded) as caught:
                 Worker(database.lease).outcome()
             shown("no connection is free (max_waiting): <n>", caught.value)
+
+    def test_an_overload(self, fakedb: FakeDB, clock: Clock) -> None:
+        """All have waited too long, for long enough."""
+        with Database(creator=fakedb.connect, pool_size=1, clock=clock) as database, overload(database, clock):
+            with pytest.raises(PoolOverloaded) as caught:
+                database.lease()
+            shown("the pool has been overloaded for <seconds> s (queue_target): <n>", caught.value)
 
     def test_the_thread_itself_has_one(self, database: Database) -> None:
         """A second connection within a request."""

@@ -17,7 +17,7 @@ import pytest
 from drivers.cases import ERRORS, soon
 from drivers.deadlines import driver_of
 from drivers.world import Site
-from strategies.kit import Worker
+from strategies.kit import Worker, overload
 from support import quoted
 from support.clock import Clock
 from support.fakedb import FakeDB
@@ -179,6 +179,14 @@ def test_an_exhausted_pool(fakedb: FakeDB, logged: Logged) -> None:
             with database.connection(), pytest.raises((PoolTimeout, PoolOverloaded)):
                 Worker(database.lease).outcome()
             logged("no connection became free" if "acquire_timeout" in options else "no connection is free")
+
+
+def test_an_overload(fakedb: FakeDB, clock: Clock, logged: Logged) -> None:
+    """Likewise."""
+    with Database(creator=fakedb.connect, pool_size=1, clock=clock) as database:
+        with overload(database, clock), pytest.raises(PoolOverloaded):
+            database.lease()
+        logged("the pool has been overloaded")
 
 
 def test_a_lost_write(tmp_path: Path, logged: Logged) -> None:

@@ -9,10 +9,11 @@ import sqlite3
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 from wsgiref.validate import validator
 
 import mysql.connector
@@ -27,9 +28,11 @@ from pymysql.constants.CLIENT import MULTI_STATEMENTS
 from werkzeug.test import Client, TestResponse
 
 from support.client import connect
+from support.clock import Clock
 from support.mariadb import MariaDB
 from support.postgresql import PostgreSQL
 from support.proxy import TCPProxy
+from support.waiting import until
 
 STRATEGIES = ("per-request", "thread-local", "pooled", "dbutils-persistent", "dbutils-pooled", "sqlalchemy")
 KEEPING = tuple(name for name in STRATEGIES if name != "per-request")
@@ -377,6 +380,26 @@ class Worker(threading.Thread):
         if self._error is not None:
             raise self._error
         return self._result
+
+
+@contextmanager
+def overload(database: Any, clock: Clock) -> Iterator[None]:
+    """Let the only connection of a pool be overloaded, by a test's own clock. One caller is waiting then."""
+    lease = Worker(database.lease).outcome()
+    waiting = []
+    for number in range(3):
+        waiting.append(Worker(database.lease))
+        until(lambda number=number: database.stats().waiting == number + 1, what="it to wait")  # type: ignore[misc]
+    with patch("wsgidb.strategies.overload.SERVED", 2):
+        for seconds in (0.2, 5.0):
+            clock.advance(seconds)
+            lease.close()
+            lease = waiting.pop(0).outcome()
+    try:
+        yield
+    finally:
+        lease.close()
+        waiting.pop().outcome().close()
 
 
 def together(functions: Iterable[Callable[[], Any]], timeout: float = 30) -> list[Any]:

@@ -84,6 +84,21 @@ class ConnectionOptions:
         "How many requests may wait for a connection. Further ones are refused at once.",
         unit="requests",
     )
+    queue_target: float | None = option(
+        0.1,
+        values.number(above=0, most=WEEK, none=True),
+        "The pool is overloaded when all requests have waited longer than this for a connection, for all of "
+        "queue_interval. While it is, only as many requests may wait as are served soon, and further ones are refused "
+        "at once. none means never. It has no effect with strategies that have no limit.",
+        unit="seconds",
+    )
+    queue_interval: float = option(
+        5.0,
+        values.number(above=0, most=WEEK),
+        "How long requests must have waited longer than queue_target before any is refused for it. A burst that is "
+        "shorter than this costs nobody a refusal.",
+        unit="seconds",
+    )
     ping_timeout: float = option(
         2.0,
         values.number(above=0, most=WEEK),

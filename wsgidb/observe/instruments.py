@@ -60,7 +60,7 @@ INSTRUMENTS = (
     Instrument(NOW, f"{POOLS}.idle.min", "{connection}", "The fewest idle connections kept.", lambda _: _one(0)),
     Instrument(NOW, f"{POOLS}.pending_requests", "{request}", "Waiting requests.", lambda s: _one(s.waiting)),
     Instrument(TOTAL, f"{POOLS}.timeouts", "{timeout}", "Requests that waited in vain.", lambda s: _one(s.timeouts)),
-    Instrument(TOTAL, "wsgidb.refusals", "{request}", "Refused because of max_waiting.", lambda s: _one(s.refusals)),
+    Instrument(TOTAL, "wsgidb.refusals", "{request}", "Refused, as too many were waiting.", lambda s: _one(s.refusals)),
     Instrument(TOTAL, "wsgidb.connects", "{connection}", "Connections opened.", lambda s: _one(s.connects)),
     Instrument(
         *(TOTAL, "wsgidb.connect_failures", "{failure}", "Failures to open one.", lambda s: _one(s.connect_failures))

@@ -44,7 +44,7 @@ def describe(
     if isinstance(error, PoolTimeout):
         parts = [f"no connection became free within {waited:.1f} s (acquire_timeout): {error}"]
     else:
-        parts = [f"no connection is free (max_waiting): {error}"]
+        parts = [str(error)]
     if leases:
         names = [f"{named(slot.request)} for {now - since:.1f} s" for since, slot in leases[:NAMED]]
         more = f", and {len(leases) - NAMED} more" if len(leases) > NAMED else ""

@@ -81,7 +81,8 @@ class Stats:
     timeouts: int
     """How many acquires queued in vain until their deadline (PoolTimeout)."""
     refusals: int
-    """How many acquires were refused at once because max_waiting requests were waiting already (PoolOverloaded)."""
+    """How many acquires were refused because max_waiting requests were waiting already, or because the pool was
+    overloaded (PoolOverloaded)."""
     checks_failed: int
     """How many idle connections the free check found dead."""
     pings: int

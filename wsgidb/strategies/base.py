@@ -148,8 +148,8 @@ class Store(ABC):
     def wait(self, deadline: float) -> Slot:
         """Wait for a slot and take it. Callers are served in the order in which they came. Blocks up to the deadline.
 
-        Raises PoolTimeout at the deadline, PoolOverloaded at once if too many are waiting already, and
-        DatabaseUnavailable if the store is closed, or is closed meanwhile."""
+        Raises PoolTimeout at the deadline, PoolOverloaded if too many are waiting, and DatabaseUnavailable if the
+        store is closed, or is closed meanwhile. The text of a PoolOverloaded begins with the reason."""
         raise NotImplementedError("this store's take() always has a slot")
 
     @abstractmethod

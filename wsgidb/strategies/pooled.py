@@ -10,17 +10,20 @@ from typing import Any, ClassVar
 
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout
 from .base import CLOSED, Slot, Store
+from .overload import Overload
 
 
 class Waiter:
-    """A waiting caller. `turn` is released to wake it: when `slot` was set, when the store was closed, and when it
-    should look whether a connection can be opened now."""
+    """A waiting caller. `turn` is released to wake it: when `slot` or `refused` was set, when the store was closed, and
+    when it should look whether a connection can be opened now."""
 
-    __slots__ = ("deadline", "slot", "turn")
+    __slots__ = ("deadline", "refused", "since", "slot", "turn")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
+        self.since = 0.0  # when it began to wait
         self.slot: Slot | None = None
+        self.refused = False  # because of an overload
         self.turn = threading.Lock()
         self.turn.acquire()
 
@@ -41,6 +44,7 @@ class Pooled(Store):
         self._idle: Any = deque()  # the most recently used slot at the right
         self._made = 0  # how many slots are idle, leased or connecting: never more than `_size`
         self._waiters: deque[Waiter] = deque()  # the first to be served at the left
+        self._overload = Overload(self._settings.queue_target, self._settings.queue_interval)
 
     def take(self) -> Slot | None:
         try:
@@ -103,7 +107,11 @@ class Pooled(Store):
                 if slot is not None:
                     return slot
                 if self._max_waiting is not None and len(self._waiters) >= self._max_waiting:
-                    raise PoolOverloaded(f"{self._use()}; requests waiting already: {len(self._waiters)}")
+                    already = f"requests waiting already: {len(self._waiters)}"
+                    raise PoolOverloaded(f"no connection is free (max_waiting): {self._use()}; {already}")
+                waiter.since = now = self._clock()
+                if self._overload.shedding and self._overload.refuses(len(self._waiters), now, self._made):
+                    raise self._refusal()
                 self._queue(waiter)
             while True:
                 with self._lock:
@@ -120,6 +128,12 @@ class Pooled(Store):
             self._give_up(waiter)
             raise
 
+    def _refusal(self) -> PoolOverloaded:
+        """The error of a caller that may not wait in an overload. The caller holds the lock."""
+        lasted = f"{self._clock() - self._overload.began:.1f}"
+        use = f"{self._use()}; requests waiting already: {len(self._waiters)}"
+        return PoolOverloaded(f"the pool has been overloaded for {lasted} s (queue_target): {use}")
+
     def _use(self) -> str:
         """How the pool is used, for the error of a caller that gets nothing. The caller holds the lock."""
         return f"{self._made} of {self._size} connections are leased or being opened"
@@ -128,6 +142,8 @@ class Pooled(Store):
         """Queue by deadline, which is the order of arrival. So a caller that got an empty slot, could not connect and
         waits again keeps its turn. The caller holds the lock."""
         place = len(self._waiters)
+        if not place:
+            self._overload.was_empty()
         while place and self._waiters[place - 1].deadline > waiter.deadline:
             place -= 1
         self._waiters.insert(place, waiter)
@@ -136,8 +152,10 @@ class Pooled(Store):
             if not self._hand(slot):
                 self._idle.append(slot)
 
-    @staticmethod
-    def _served(waiter: Waiter) -> Slot:
+    def _served(self, waiter: Waiter) -> Slot:
+        """What a caller got that is no longer in the queue. The caller holds the lock."""
+        if waiter.refused:
+            raise self._refusal()
         if waiter.slot is None:
             raise DatabaseUnavailable(CLOSED)
         return waiter.slot
@@ -157,6 +175,8 @@ class Pooled(Store):
 
     def put(self, slot: Slot) -> tuple[Slot, str] | None:
         with self._lock:
+            if self._overload.shedding and not self._waiters:
+                self._overload.unawaited()
             if slot.raw is None:
                 self._free(slot)
             elif self.closed:
@@ -201,7 +221,19 @@ class Pooled(Store):
             return False
         waiter.slot = slot
         self._wake(waiter)
+        now = self._clock()
+        if self._overload.handed(now - waiter.since, now, self._made):
+            self._shed()
         return True
+
+    def _shed(self) -> None:
+        """Refuse the callers that are too many in the overload that begins: those which have waited longest, as their
+        clients may be gone already. The caller holds the lock."""
+        with suppress(IndexError):  # a finalizer may serve some of them meanwhile
+            while len(self._waiters) > self._overload.places(self._made):
+                waiter = self._waiters.popleft()
+                waiter.refused = True
+                self._wake(waiter)
 
     def _wake_first(self) -> None:
         """Wake the first waiting caller, which looks whether connections can be opened now, and serves the others, too.
