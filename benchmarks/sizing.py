@@ -85,7 +85,7 @@ def measure(url: str, seconds: float) -> dict[str, dict[str, tuple[float, float]
     for load, (arrivals, times) in LOADS.items():
         figures[load] = {}
         for name, options in sources.items():
-            with Database(url, transaction="autocommit", acquire_timeout=60, **options) as made:
+            with Database(url, transaction="autocommit", acquire_timeout=60, queue_target=None, **options) as made:
                 figures[load][name] = run(made, arrivals, seconds * times, seconds / 2)
     return figures
 
