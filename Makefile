@@ -11,7 +11,7 @@ BENCH := .venv-bench
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest matrix mutants bench clean
+.PHONY: help demo test lint types pytest matrix mutants bench cluster clean
 
 help:
 	@echo "make demo    serves the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change that"
@@ -19,6 +19,7 @@ help:
 	@echo "make matrix  tests the built wheel with every Python, each framework and the oldest drivers (tox)"
 	@echo "make mutants changes the code in many small ways, and sees whether a test fails; MODULES='pool/backoff pool/leaks' for some"
 	@echo "make bench   compares wsgidb with other pools in under half an hour; with BENCH_ARGS=--quick in four minutes"
+	@echo "make cluster lets several servers fail under load, in ten minutes, and writes the table of docs/scale.md"
 	@echo "make lint | types | pytest   run one part of make test"
 	@echo "make clean   removes everything that these commands created"
 
@@ -81,6 +82,10 @@ mutants: $(VENV)/test.stamp
 bench: $(BENCH).stamp
 	PYTHON="$(PYTHON)" tools/system-packages python mariadb load
 	$(BENCH)/bin/python benchmarks/bench.py $(BENCH_ARGS)
+
+cluster: $(VENV)/test.stamp
+	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql cluster
+	$(BIN)/python benchmarks/failovers.py --write-docs
 
 $(BENCH).stamp: benchmarks/requirements.txt setup.cfg
 	PYTHON="$(PYTHON)" tools/system-packages python compiler

@@ -94,12 +94,12 @@ class Site:
         self.answers: list[Answer] = []
         self._numbers = itertools.count(1)
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str, method: str = "GET") -> Answer:
         """One request, on a connection of its own."""
         began = time.monotonic()
         client = HTTPConnection("127.0.0.1", self.server.port, timeout=LIMIT)
         try:
-            client.request("GET", path, headers={"Connection": "close"})
+            client.request(method, path, headers={"Connection": "close"})
             response = client.getresponse()
             body, retry = response.read().decode(), response.headers["Retry-After"]
             answer = Answer(path, began, time.monotonic() - began, response.status, body, retry)
@@ -115,13 +115,13 @@ class Site:
         return stats
 
     @contextmanager
-    def load(self, handler: str = "pay", clients: int = 4) -> Iterator[Seen]:
+    def load(self, handler: str = "pay", clients: int = 4, method: str = "GET") -> Iterator[Seen]:
         """So many clients ask all the time, each for one thing after the other, until the end of the block."""
         seen = Seen()
 
         def client() -> None:
             while not seen.stopped:
-                seen.append(self.get(f"/{handler}/{next(self._numbers)}"))
+                seen.append(self.get(f"/{handler}/{next(self._numbers)}", method))
 
         threads = [threading.Thread(target=client, daemon=True) for _ in range(clients)]
         for thread in threads:

@@ -215,13 +215,21 @@ class Galera:
         self.settle(3)
 
     def settle(self, size: int) -> None:
-        """Wait until so many nodes, all that run, take statements and know of each other."""
+        """Wait until so many nodes, all that run, take statements, know of each other, and have the same data. Nobody
+        may write meanwhile."""
         running = [node for node in self.nodes if node.running]
 
         def settled() -> bool:
-            return all(node.ready and node.status("wsrep_cluster_size") == size for node in running)
+            if not all(node.ready and node.status("wsrep_cluster_size") == size for node in running):
+                return False
+            return len({node.status("wsrep_last_committed") for node in running}) == 1
 
         until(settled, 60, f"a cluster of {size} nodes")
+
+    def bootstrap(self, node: Node) -> None:
+        """Make the node, which has lost the others, a cluster of its own that they may join."""
+        node.execute("SET GLOBAL wsrep_provider_options='pc.bootstrap=YES'")
+        until(lambda: node.ready, 30, f"{node.name} to be ready")
 
     def url(self, user: str = "guest", nodes: list[Node] | None = None, query: str = "") -> str:
         """The url with several hosts, all of them or `nodes`."""

@@ -62,8 +62,9 @@ listen database
     tcp-check expect binary {synced}
     tcp-check send-binary {quit}
     timeout check 2s
-    # One writer at a time; clients of a node that failed are told so at once.
-    default-server check inter 500ms fall 2 rise 2 on-marked-down shutdown-sessions
+    # One writer at a time. It is given up when connecting to it fails, too, and its clients are told so at once.
+    default-server check inter 500ms fastinter 100ms fall 2 rise 2 observe layer4 error-limit 2 on-error mark-down
+    default-server on-marked-down shutdown-sessions
 {servers}
 """
 

@@ -11,8 +11,6 @@ SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import psycopg
@@ -28,8 +26,8 @@ from ..tracing import traced
 from .connection import Connection
 from .options import PYTHON, SSL_MODES, checked, converted
 from .pooler import Pooler
-from .session import IDLE, NOTHING, QUESTION
-from .wire import WRITE, Limit, before, connect
+from .session import QUESTION
+from .wire import WRITE, Limit, connect
 
 DISCONNECTS = frozenset(
     (
@@ -93,9 +91,7 @@ class Psycopg(Networked):
             "sslkey": settings.ssl_key or settings.ssl_cert,  # one file may hold both
         }
         self._arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        for name, text in url.query.items():
-            belongs_to_hosts = name == "port" and "host" in url.query
-            self._arguments[name] = text if belongs_to_hosts else converted(name, text)
+        self._arguments.update((name, converted(name, text)) for name, text in url.query.items())
         if not callable(settings.connect_args):
             checked(settings.connect_args)
         self._check_hosts(self._arguments)
@@ -132,7 +128,6 @@ class Psycopg(Networked):
                 work = self._pooler.prepare(conn, chosen="prepare_threshold" in own)
                 conn.own(work, deadline, self.clock)
             conn.own(conn.initialize(self.settings.init_sql, self.autocommit), deadline, self.clock)
-            self.call_on_connect(conn, deadline)
         except BaseException:
             conn.close()
             raise
@@ -153,30 +148,7 @@ class Psycopg(Networked):
         conn.own(conn.clean(self.autocommit), deadline, self.clock)
 
     def reset(self, conn: Connection, deadline: float) -> None:
-        conn._ours = NOTHING  # on_connect makes its settings again
         conn.own(conn.renew(self.settings.init_sql, self.autocommit), deadline, self.clock)
-        self.call_on_connect(conn, deadline)
-
-    def call_on_connect(self, conn: Connection, deadline: float) -> None:
-        super().call_on_connect(conn, deadline)
-        if self.settings.on_connect is not None:
-            conn.keep_settings()
-
-    @contextmanager
-    def limited(self, conn: Connection, deadline: float) -> Iterator[None]:
-        usual, conn._limit = conn._limit, before(deadline, self.clock)
-        try:
-            yield
-        finally:
-            conn._limit = usual
-
-    def end_hook(self, conn: Connection) -> None:
-        if conn.pgconn.transaction_status != IDLE:
-            conn.commit()
-        reason = conn.unusable()
-        if reason is not None:
-            raise psycopg.OperationalError(reason)
-        conn._autocommit = self.autocommit
 
     def commit(self, conn: Connection) -> None:
         """PostgreSQL accepts no COMMIT before all rows are read; what stream() or COPY TO has left is read, for up to

@@ -1,0 +1,90 @@
+"""All scenarios, in the order of the table, and the table itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import postgres
+from cluster import scenarios as faults
+from cluster.ledger import Row
+from cluster.scenarios import Fault, behind, hosts_of, run
+from support.galera import Galera
+from support.haproxy import HAProxy
+
+BEGIN, END = "<!-- figures: written by benchmarks/failovers.py --write-docs -->", "<!-- end of the figures -->"
+HEAD = (
+    *("what happens", "servers", "`retry`", "requests", "503", "500", "in doubt", "longest"),
+    *("acknowledged but lost", "done twice", "refused but written", "money"),
+)
+RETRIES = (0,)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A scenario of a Galera cluster."""
+
+    name: str
+    fault: Fault
+    query: str | None = "target_session_attrs=read-write"
+    """The end of the url that has all nodes, or None for the address of HAProxy."""
+
+
+RANDOM = "target_session_attrs=read-write&load_balance_hosts=random"
+GALERA = (
+    Planned("kill -9 of the node that is written to; it rejoins", faults.killed),
+    Planned("the same node is shut down and rejoins", faults.stopped),
+    Planned("it freezes, thaws and rejoins", faults.frozen),
+    Planned("two of three nodes are killed: no quorum, until they are back", faults.no_quorum),
+    Planned("all nodes are written to, 20 hot rows", faults.nothing, RANDOM),
+    Planned("kill -9 of the node that is written to; it rejoins", faults.killed, None),
+    Planned("the same node is shut down and rejoins", faults.stopped, None),
+    Planned("it freezes, thaws and rejoins", faults.frozen, None),
+    Planned("planned switch-over with `drain()`", faults.switched, None),
+    Planned("switch-over and back to the first node", faults.failed_back, None),
+)
+
+
+def rows(only: str = "") -> Iterator[Row]:
+    """Run all scenarios in whose name or servers `only` is found."""
+    yield from galera_rows(only)
+    yield from postgres.rows(only, RETRIES)
+
+
+def galera_rows(only: str) -> Iterator[Row]:
+    chosen = [
+        each for each in GALERA if only.lower() in f"{each.name} galera {'haproxy' if each.query is None else 'hosts'}"
+    ]
+    if not chosen:
+        return
+    with Galera() as cluster, HAProxy(cluster.nodes, galera=True) as proxy:
+        for each in chosen:
+            stage = behind(proxy, cluster) if each.query is None else hosts_of(cluster, each.query)
+            for retry in RETRIES:
+                yield run(each.name, stage, each.fault, retry)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    return (
+        *(row.scenario, row.servers, str(row.retry), str(row.requests)),
+        f"{row.unavailable} in {row.outage:.1f} s" if row.unavailable else "0",
+        str(row.failed),
+        *(str(row.in_doubt), f"{row.longest:.1f} s", str(row.lost), str(row.twice), str(row.refused_written)),
+        "exact" if row.exact else "**wrong**",
+    )
+
+
+def table(found: Iterable[Row]) -> str:
+    lines = [HEAD, ("---",) * len(HEAD), *map(cells, found)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write(page: Path, text: str) -> None:
+    """Put the text between the page's marks."""
+    old = page.read_text()
+    between = re.compile(f"(?<={re.escape(BEGIN)}\n).*(?={re.escape(END)})", re.DOTALL)
+    new, count = between.subn(lambda _: f"\n{text}\n", old)
+    assert count == 1, f"{page} has no place for the table"
+    page.write_text(new)
