@@ -46,7 +46,7 @@ ORDER = [
     *("pool.validation", "pool.cleaner", "pool.probe", "pool.renewal"),
     *("pool.engine", "pool.leaks", "pool.stats", "pool.snapshot"),
     "pool",
-    *("lease.state", "lease.proxy", "lease.classes", "lease"),
+    *("lease.state", "lease.proxy", "lease.classes", "lease.hooks", "lease"),
     *("observe.instruments", "observe.total", "observe.recent", "observe.rows", "observe.board"),
     *("observe.publish", "observe.opentelemetry", "observe.telemetry", "observe"),
     *("keywords", "database", "observe.sources", "observe.server", "prometheus"),

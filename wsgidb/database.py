@@ -6,13 +6,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from .config.settings import Settings
 from .dbapi import Connection
 from .drivers import Driver, make_driver
 from .errors import ConfigError, DatabaseUnavailable
 from .lease.classes import ProxyClasses
+from .lease.hooks import LeaseHook
 from .lease.proxy import ConnectionProxy, interrupt, settle
 from .lease.state import begin, lazy, new
 from .observe import telemetry
@@ -135,6 +136,10 @@ class Database:
         """The name of the pool in metrics and on the status page. No other Database in this process has the same: of
         two with the same option `name` the second one gets a number, as in shop#2."""
         return self._engine.name
+
+    def lease_hook(self, on_lease: Callable[[Any, dict[str, Any]], Any]) -> LeaseHook:
+        """What calls the option on_lease of a middleware for leases of this Database."""
+        return LeaseHook(on_lease, self._proxies)
 
     def owns(self, lease: Engine | None) -> bool:
         """Whether this engine, which is a lease's, belongs to this Database."""

@@ -89,6 +89,10 @@ class ConnectionOptions(TypedDict, total=False):
     variables, temporary tables and locks. Default: rollback."""
     init_sql: str | Iterable[str] | None
     """Statements that are run on each new connection, and again after the session was cleared. Default: None."""
+    on_connect: Callable[[Any], object] | None
+    """A callable that gets each new connection, the driver's own, after init_sql, and may register types on it or set
+    what SQL cannot. It is called again after the session was cleared. What it raises is a failure to connect
+    (docs/hooks.md). Default: None."""
     discard_read_only: bool
     """Whether a connection is discarded at the end of its lease after an error which means that the server is read-only
     or not ready, as after a failover. The next request then connects again, and each other connection is asked by one
@@ -139,6 +143,10 @@ class MiddlewareOptions(TypedDict, total=False):
     """When the connection is acquired. request: before the application is called; a client that sends the body of its
     request slowly then holds a connection meanwhile, unless the server reads the body first. first-use: when the
     application first uses it. Default: request."""
+    on_lease: Callable[[Any, Environ], object] | None
+    """A callable that gets the connection and environ when the lease of a request begins, and may set what belongs to
+    the request, such as its tenant. If it is a generator function, what follows its yield is run at the end of the
+    lease (docs/hooks.md). Default: None."""
     exclude: str | Iterable[str] | Callable[[Environ], object] | None
     """The requests that get no connection: path prefixes, which match whole segments of PATH_INFO, or a callable that
     gets environ and returns true for them. Default: None."""

@@ -14,8 +14,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +179,13 @@ class _Sandbox(Driver):
 
     def commit(self, conn: Any) -> None:
         self._run(conn, f"RELEASE SAVEPOINT {SAVEPOINT}", f"SAVEPOINT {SAVEPOINT}")
+
+    def run_hook(self, conn: Any, hook: Callable[[], object], deadline: float) -> None:
+        super().run_hook(conn, hook, deadline)
+        self._settled_rows = self._inner.rows_written(conn)
+
+    def limited(self, conn: Any, deadline: float) -> AbstractContextManager[Any]:
+        return self._inner.limited(conn, deadline)
 
     def rollback(self, conn: Any, deadline: float) -> None:
         if self.autocommit:  # each statement was a transaction of its own

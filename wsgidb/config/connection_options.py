@@ -126,6 +126,13 @@ class ConnectionOptions:
         values.statements,
         "Statements that are run on each new connection, and again after the session was cleared.",
     )
+    on_connect: Any = option(
+        None,
+        values.function(),
+        "A callable that gets each new connection, the driver's own, after init_sql, and may register types on it or "
+        "set what SQL cannot. It is called again after the session was cleared. What it raises is a failure to connect "
+        "(docs/hooks.md).",
+    )
     discard_read_only: bool = option(
         True,
         values.flag,

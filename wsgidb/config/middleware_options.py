@@ -43,6 +43,13 @@ class MiddlewareOptions:
         "its request slowly then holds a connection meanwhile, unless the server reads the body first. first-use: when "
         "the application first uses it.",
     )
+    on_lease: Any = option(
+        None,
+        values.function(),
+        "A callable that gets the connection and environ when the lease of a request begins, and may set what belongs "
+        "to the request, such as its tenant. If it is a generator function, what follows its yield is run at the end "
+        "of the lease (docs/hooks.md).",
+    )
     exclude: Any = option(
         (),
         values.paths,

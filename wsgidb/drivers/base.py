@@ -10,7 +10,9 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from ..config.settings import Settings
@@ -42,6 +44,10 @@ NOT_WRITABLE: Final = "server read-only or not ready"
 
 MISSING: Final = object()
 """Stands for the former value of an attribute that did not exist."""
+
+
+class HookError(Exception):
+    """The option on_connect has failed. The text names the error, which is the cause of this one."""
 
 
 def silent(_timeout: int) -> object:
@@ -111,8 +117,8 @@ class Driver(ABC):
 
     @abstractmethod
     def connect(self, deadline: float) -> Any:
-        """Open a connection: log in, set autocommit, run init_sql. May block until the deadline. Any exception means
-        that there is no connection and that nothing was left open."""
+        """Open a connection: log in, set autocommit, run init_sql and `call_on_connect`. May block until the deadline.
+        Any exception means that there is no connection and that nothing was left open."""
 
     @abstractmethod
     def ping(self, conn: Any, deadline: float) -> None:
@@ -131,8 +137,8 @@ class Driver(ABC):
 
     def reset(self, conn: Any, deadline: float) -> None:
         """Roll back, and make the session like a new one: without user variables, temporary tables, changed settings,
-        another current database, or locks. May block until the deadline. Any exception means that the connection must
-        be discarded."""
+        another current database, or locks. Then run init_sql and `call_on_connect`. May block until the deadline. Any
+        exception means that the connection must be discarded."""
         raise NotImplementedError("only where clears_sessions")
 
     def put_back(self, conn: Any, attributes: Mapping[str, Any], deadline: float) -> None:
@@ -143,6 +149,42 @@ class Driver(ABC):
                 delattr(conn, name)
             else:
                 setattr(conn, name, value)
+
+    def call_on_connect(self, conn: Any, deadline: float) -> None:
+        """Call the option on_connect, if there is one, for a new connection or a cleared session. May block until the
+        deadline. Raises HookError."""
+        hook = self.settings.on_connect
+        if hook is None:
+            return
+        try:
+            self.run_hook(conn, partial(hook, conn), deadline)
+        except Exception as error:
+            raise HookError(f"on_connect raised {type(error).__name__}: {error}") from error
+
+    def run_hook(self, conn: Any, hook: Callable[[], object], deadline: float) -> None:
+        """Call what the application does to a connection that no request has, and commit that. Its statements are not
+        counted as a handler's. Each may block until the deadline, if the driver has deadlines.
+
+        Raises what the hook raises, and TimeoutError if it returns after the deadline. Any exception means that the
+        connection must be discarded."""
+        seen = self.activity(conn)
+        before = seen.statements, seen.seconds, seen.errors, seen.used, seen.unfit
+        with self.limited(conn, deadline):
+            hook()
+            if self.clock() >= deadline:
+                raise TimeoutError("it took longer than its time limit")
+            self.end_hook(conn)
+        seen.settled()
+        seen.statements, seen.seconds, seen.errors, seen.used, seen.unfit = before
+
+    def limited(self, conn: Any, deadline: float) -> AbstractContextManager[Any]:
+        """Apply a deadline to all statements that are run inside. A driver that has no deadlines has none here."""
+        return nullcontext()
+
+    def end_hook(self, conn: Any) -> None:
+        """Commit what a hook did, and restore autocommit. May block until the deadline of `limited`. Any exception
+        means that the connection must be discarded."""
+        self.commit(conn)
 
     @abstractmethod
     def commit(self, conn: Any) -> None:

@@ -43,10 +43,13 @@ class Generic(Driver):
             self.run(conn, self.settings.init_sql)
             if self.settings.init_sql and not self.autocommit:
                 conn.commit()
+            known = self._known(conn)
+            self.call_on_connect(conn, deadline)
         except BaseException:
+            self._activities.pop(id(conn), None)
             conn.close()
             raise
-        return self._known(conn)
+        return known
 
     def open(self, deadline: float) -> Any:
         """A new connection, as the driver makes it; what a driver of one's own overrides. May block."""
@@ -89,6 +92,10 @@ class Generic(Driver):
 
     def rollback(self, conn: Any, deadline: float) -> None:
         conn.rollback()
+        self._set_autocommit(conn)
+
+    def end_hook(self, conn: Any) -> None:
+        conn.commit()  # nothing tells whether that is needed
         self._set_autocommit(conn)
 
     def commit(self, conn: Any) -> None:

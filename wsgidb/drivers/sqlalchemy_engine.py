@@ -24,6 +24,8 @@ class SQLAlchemyEngine(Generic):
         super().__init__(*args, **kwargs)
         for name in {"connect_args", "init_sql"} & self.settings.given:
             raise ConfigError(f"{name}: the Engine makes its connections itself; give it to create_engine()")
+        if self.settings.on_connect is not None:
+            raise ConfigError("on_connect: the Engine makes its connections itself; use SQLAlchemy's event connect")
         self._engine: Any = self.settings.creator
         self._checked_out: dict[int, tuple[Any, Any]] = {}  # by connection: SQLAlchemy's proxy, former autocommit
 

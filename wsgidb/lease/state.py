@@ -50,6 +50,8 @@ class FirstUse:
 
     acquire: Callable[[Request | None], Slot] | None = None
     """What acquires in place of the engine, where that is timed."""
+    hook: Callable[[Slot], None] | None = None
+    """What is done with a slot before the lease gets it (option on_lease)."""
 
     def __init__(self, engine: Engine, request: Request | None) -> None:
         self.engine = engine
@@ -99,11 +101,31 @@ def _acquire(proxy: Leased, first: FirstUse) -> None:
         if first.over:  # the lease has ended, or another thread of this request was quicker
             return
         slot = (first.acquire or first.engine.acquire)(first.request)
+        if first.hook is not None:
+            _call_hook(first, slot, first.hook)
         if first.over:  # the lease has ended while it acquired
             return first.engine.release(slot)
         begin(proxy, slot)
         first.over = True
         _drop_first(proxy)
+
+
+def _call_hook(first: FirstUse, slot: Slot, hook: Callable[[Slot], None]) -> None:
+    """Call on_lease. Meanwhile the lease itself is refused, as it would acquire another connection."""
+    acquire, first.acquire = first.acquire, _refuse
+    try:
+        hook(slot)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            slot.fault = "interrupted"
+        first.engine.release(slot, rollback_expected=True)
+        raise
+    finally:
+        first.acquire = acquire
+
+
+def _refuse(_request: Request | None) -> Slot:
+    raise ConnectionReturned("on_lease gets the connection as its argument; the request's own begins after it")
 
 
 def first_use_of(proxy: Leased) -> FirstUse | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from ..config.settings import Settings
 from ..drivers.base import CLEAN, DIRTY, Driver, State
 from ..strategies import Slot, named
+from ..strategies.base import ON_LEASE
 
 log = logging.getLogger("wsgidb")
 
@@ -29,6 +31,11 @@ class Cleaner:
                 slot.process.totals.lost += 1
         if state is not CLEAN and not rollback_expected:
             self._warn_of_loss(slot)
+        if slot.undo is not None and ON_LEASE in slot.undo:
+            return self._clean_after_hook(slot, state, slot.undo.pop(ON_LEASE))
+        return self._restore(slot, state)
+
+    def _restore(self, slot: Slot, state: State | str) -> str | None:
         if isinstance(state, str):
             return state
         if state is DIRTY:
@@ -37,6 +44,22 @@ class Cleaner:
             undo, slot.undo = slot.undo, None
             self._driver.put_back(slot.raw, undo, self._clock() + self._settings.ping_timeout)
         return None
+
+    def _clean_after_hook(self, slot: Slot, state: State | str, ending: Any) -> str | None:
+        """The same where on_lease has a second half: it is run on the clean session, and what it leaves is cleaned."""
+        try:
+            reason = self._restore(slot, state)
+            if reason is not None:
+                return reason
+            try:
+                ending.run(slot, self._clock() + self._settings.ping_timeout)
+            except Exception as error:  # noqa: BLE001 - the application's code may raise anything
+                whose = named(slot.request)
+                log.warning("%s: on_lease failed at the end of %s: %r", self._settings.address, whose, error)
+                return "on_lease failed"
+            return self.end_cursors(slot) or self._restore(slot, CLEAN)
+        finally:
+            ending.close()
 
     def end_cursors(self, slot: Slot) -> str | None:
         """Invalidate the cursors that the lease has left. A str: why the connection cannot be kept."""

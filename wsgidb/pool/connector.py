@@ -11,7 +11,7 @@ from traceback import clear_frames
 from typing import Any
 
 from ..config.settings import Settings
-from ..drivers.base import Driver
+from ..drivers.base import Driver, HookError
 from ..errors import ConfigError, DatabaseUnavailable
 from ..strategies import Slot, named
 from .backoff import Attempt
@@ -196,4 +196,6 @@ def _forget_locals(error: BaseException, handled: BaseException | None) -> None:
 
 
 def _text(error: BaseException) -> str:
+    if isinstance(error, HookError):
+        return str(error)
     return f"{type(error).__name__}: {error}"

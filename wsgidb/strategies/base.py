@@ -21,6 +21,9 @@ LOOK_EVERY = 1.0
 """Seconds between two looks at all idle connections, where the one that was not used for the longest time is not known
 at once."""
 
+ON_LEASE = "on_lease()"
+"""The key in `Slot.undo` of what ends on_lease. No attribute has this name."""
+
 Request = tuple[str, str, str]
 """A request's method, SCRIPT_NAME and PATH_INFO. The environ itself is not kept, as a leaked lease would keep
 everything in it alive."""
@@ -67,7 +70,7 @@ class Slot:
         "seen",  # how many statements were run when the last lease ended
         "since",  # when the present lease began, or None
         "thread",  # the thread that acquired the present lease
-        "undo",  # the attributes that the present lease has changed, with their former values
+        "undo",  # the attributes that the present lease has changed, with their former values; and the end of on_lease
         "used",  # when the last lease ended
         "uses",  # how many leases there were, without the present one
     )

@@ -12,8 +12,9 @@ from ..config.settings import Settings
 from ..database import Database
 from ..dbapi import Connection
 from ..errors import ConfigError, DatabaseUnavailable
+from ..lease.hooks import LeaseHook
 from ..lease.proxy import ConnectionProxy, interrupt
-from ..lease.state import engine_of
+from ..lease.state import engine_of, first_use_of, slot_of
 from ..strategies import Request, named
 from .exchange import CommitFailed, Environ, Exchange, HeldExchange, StartResponse
 from .response import SizedStream, Stream, is_file
@@ -74,7 +75,9 @@ class DatabaseMiddleware:
         self._timed = self.settings.server_timing
         self._held = TimedExchange if self._timed else HeldExchange
         self._holds = self._lazy or self._veto is not None  # because the response may still be replaced
-        self._alters_head = self._timed or self._holds
+        on_lease = self.settings.on_lease
+        self._hook = None if on_lease is None else self.database.lease_hook(on_lease)
+        self._takes_care = self._timed or self._holds or self._hook is not None
         self._status = self._status_app()
 
     def __repr__(self) -> str:
@@ -93,17 +96,17 @@ class DatabaseMiddleware:
             return self._status({**environ, "PATH_INFO": ""}, start_response)
         if (self._excludes is not None and self._excludes(environ)) or (self.key in environ and self._is_held(environ)):
             return self.app(environ, start_response)
-        if self._alters_head:
-            return self._alter_head(environ, start_response)
+        if self._takes_care:
+            return self._take_care(environ, start_response)
         try:
             conn = environ[self.key] = self._lease(_request(environ))
         except DatabaseUnavailable as error:
             return self._refuse(environ, start_response, error)
         return self._respond(Exchange(environ, conn, start_response))
 
-    def _alter_head(self, environ: Environ, start_response: StartResponse) -> Any:
-        """Serve a request whose head does not go out as it is: it gets one more header, or it is held back, so that the
-        response can be replaced if an error comes while nothing was sent."""
+    def _take_care(self, environ: Environ, start_response: StartResponse) -> Any:
+        """Serve a request for whose lease on_lease is called, or whose head does not go out as it is: it gets one more
+        header, or it is held back, so that the response can be replaced if an error comes while nothing was sent."""
         lease = self._lease
         if self._timed:
             start_response = timing = ServerTiming(start_response, self.database.clock)
@@ -112,6 +115,8 @@ class DatabaseMiddleware:
             conn = environ[self.key] = lease(_request(environ))
         except DatabaseUnavailable as error:
             return self._refuse(environ, start_response, error)
+        if self._hook is not None:
+            self._call_hook(self._hook, conn, environ)
         if not self._holds:
             return self._respond(Exchange(environ, conn, start_response))
         exchange = self._held(environ, conn, start_response, self._veto)
@@ -123,6 +128,16 @@ class DatabaseMiddleware:
             return self._refuse(environ, start_response, error)
         except CommitFailed as error:
             return self._fail(environ, start_response, error)
+
+    def _call_hook(self, hook: LeaseHook, conn: ConnectionProxy, environ: Environ) -> None:
+        """Call on_lease now, or let the first use call it. Raises what it raises, as if the application had."""
+        first = first_use_of(conn)
+        if first is not None:
+            first.hook = partial(hook.run, environ=environ)
+            return
+        slot = slot_of(conn)
+        assert slot is not None, "the lease has just begun"
+        hook.begin(conn, slot, environ)
 
     def _respond(self, exchange: Exchange) -> Any:
         """Call the application. A complete body is settled before it is returned; any other body is wrapped, and

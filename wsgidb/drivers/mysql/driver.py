@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 from ...config import values
@@ -158,11 +158,23 @@ class MySQLDriver(Networked):
             conn._reset_session()
             self._restore_autocommit(conn)
             self._run_init_sql(conn)
+        self.call_on_connect(conn, deadline)
         conn._seen.used = False
 
     def put_back(self, conn: Any, attributes: Mapping[str, Any], deadline: float) -> None:
         with self._own_work(conn, deadline):
             super().put_back(conn, attributes, deadline)
+
+    def limited(self, conn: Any, deadline: float) -> AbstractContextManager[Any]:
+        limit: AbstractContextManager[Any] = conn._within(deadline, self.clock)
+        return limit
+
+    def end_hook(self, conn: Any) -> None:
+        if conn._seen.touched:
+            conn.commit()
+        self._restore_autocommit(conn)
+        if conn._still_open():
+            raise self.operational_error(UNKNOWN, "a transaction is still open")
 
     def _roll_back(self, conn: Any) -> None:
         conn.rollback()

@@ -79,6 +79,7 @@ class MySQLClient(MySQLDriver):
                     raise OperationalError(NO_TLS, "mysqlclient connected without TLS, but ssl_mode requires it")
                 conn.autocommit(self.autocommit)
                 self._run_init_sql(conn)
+            self.call_on_connect(conn, deadline)
         except BaseException:
             conn._abandon(busy=False)
             raise
@@ -107,6 +108,10 @@ class MySQLClient(MySQLDriver):
     def _run_init_sql(self, conn: Connection) -> None:
         super()._run_init_sql(conn)
         conn._opaque = False  # what the statements of the settings do is meant
+
+    def end_hook(self, conn: Connection) -> None:
+        super().end_hook(conn)
+        conn._opaque = False
 
     def _roll_back(self, conn: Connection) -> None:
         conn._clean_up()

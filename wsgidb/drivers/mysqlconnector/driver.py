@@ -86,6 +86,8 @@ class MySQLConnector(MySQLDriver):
                 if self._tls_required and not isinstance(conn._socket.sock, ssl.SSLSocket):
                     raise self.operational_error(NO_TLS, f"{self.name} connected without TLS, but ssl_mode requires it")
                 self._run_init_sql(conn)
+            self.call_on_connect(conn, deadline)
+            with self._own_work(conn, deadline):
                 if self._whole_session:
                     conn._own_role = conn._look_at_session()[1]
                 # Under the deadline, because tools read the connection's `database`, which asks the server.
@@ -102,6 +104,13 @@ class MySQLConnector(MySQLDriver):
 
     def _restore_autocommit(self, conn: Connection) -> None:
         conn.autocommit = self.autocommit  # sends nothing if it has that value already
+
+    def end_hook(self, conn: Connection) -> None:
+        if not conn._socket.open:
+            conn.commit()  # raises the driver's error
+        conn._read_rest()
+        super().end_hook(conn)
+        conn._next_set = False  # the COMMIT has ended it
 
     def _roll_back(self, conn: Connection) -> None:
         conn._put_back()

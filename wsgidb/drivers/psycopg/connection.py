@@ -20,7 +20,7 @@ from psycopg import pq
 from ...errors import TransactionLost
 from ..activity import Activity
 from ..base import CLEAN, DIRTY, Clock, State
-from .session import Session
+from .session import NOTHING, Session
 from .statements import COPIED, DECLARE, ENDINGS, NOTIFIES, QUERIES, ROLLBACK, rows_changed, would_commit
 from .wire import Limit, Work, drive
 
@@ -203,12 +203,16 @@ class Connection(Session):
         if (
             self.pgconn.transaction_status != IDLE
             or self._autocommit is not autocommit
-            or self._isolation_level is not None
-            or self._read_only is not None
-            or self._deferrable is not None
             or self._holds
-            or self._notice_handlers
-            or self._notify_handlers
+            or (
+                self.is_altered()
+                if self._ours is not NOTHING
+                else self._isolation_level is not None
+                or self._read_only is not None
+                or self._deferrable is not None
+                or self._notice_handlers
+                or self._notify_handlers
+            )
             or (whole_session and self._seen.used)
         ):
             return DIRTY

@@ -11,6 +11,8 @@ SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import psycopg
@@ -26,8 +28,8 @@ from ..tracing import traced
 from .connection import Connection
 from .options import PYTHON, SSL_MODES, checked, converted
 from .pooler import Pooler
-from .session import QUESTION
-from .wire import WRITE, Limit, connect
+from .session import IDLE, NOTHING, QUESTION
+from .wire import WRITE, Limit, before, connect
 
 DISCONNECTS = frozenset(
     (
@@ -128,6 +130,7 @@ class Psycopg(Networked):
                 work = self._pooler.prepare(conn, chosen="prepare_threshold" in own)
                 conn.own(work, deadline, self.clock)
             conn.own(conn.initialize(self.settings.init_sql, self.autocommit), deadline, self.clock)
+            self.call_on_connect(conn, deadline)
         except BaseException:
             conn.close()
             raise
@@ -148,7 +151,30 @@ class Psycopg(Networked):
         conn.own(conn.clean(self.autocommit), deadline, self.clock)
 
     def reset(self, conn: Connection, deadline: float) -> None:
+        conn._ours = NOTHING  # on_connect makes its settings again
         conn.own(conn.renew(self.settings.init_sql, self.autocommit), deadline, self.clock)
+        self.call_on_connect(conn, deadline)
+
+    def call_on_connect(self, conn: Connection, deadline: float) -> None:
+        super().call_on_connect(conn, deadline)
+        if self.settings.on_connect is not None:
+            conn.keep_settings()
+
+    @contextmanager
+    def limited(self, conn: Connection, deadline: float) -> Iterator[None]:
+        usual, conn._limit = conn._limit, before(deadline, self.clock)
+        try:
+            yield
+        finally:
+            conn._limit = usual
+
+    def end_hook(self, conn: Connection) -> None:
+        if conn.pgconn.transaction_status != IDLE:
+            conn.commit()
+        reason = conn.unusable()
+        if reason is not None:
+            raise psycopg.OperationalError(reason)
+        conn._autocommit = self.autocommit
 
     def commit(self, conn: Connection) -> None:
         """PostgreSQL accepts no COMMIT before all rows are read; what stream() or COPY TO has left is read, for up to

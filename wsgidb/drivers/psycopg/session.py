@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import generators, pq
@@ -22,6 +22,20 @@ TOLD_AT_LOGIN = (b"default_transaction_read_only", b"in_hot_standby")
 AT_MOST = 10
 """How often an idle socket is read. If there is still more to read, a ping decides."""
 
+
+class Kept(NamedTuple):
+    """What on_connect has set on the connection object, for as long as the connection lives."""
+
+    adapters: Any = None
+    isolation_level: Any = None
+    read_only: Any = None
+    deferrable: Any = None
+    notice_handlers: tuple[Any, ...] = ()
+    notify_handlers: tuple[Any, ...] = ()
+
+
+NOTHING = Kept()
+
 _Base: Any = psycopg.Connection
 
 
@@ -36,6 +50,7 @@ class Session(_Base):  # type: ignore[misc]
     _deferrable: Any
     _context: Any
     """The context whose adapters each session begins with, if they are not psycopg's own."""
+    _ours: Kept = NOTHING
     _holds: bool
     """Whether a cursor WITH HOLD was declared, which outlives its transaction."""
 
@@ -149,18 +164,41 @@ class Session(_Base):  # type: ignore[misc]
         self._undo(autocommit)
         self._seen.used = False
 
+    def keep_settings(self) -> None:
+        """Let each lease begin with what is set on the connection object now."""
+        self._ours = Kept(
+            None if self._adapters is None else AdaptersMap(self._adapters),
+            *(self._isolation_level, self._read_only, self._deferrable),
+            *(tuple(self._notice_handlers), tuple(self._notify_handlers)),
+        )
+
     def renew_adapters(self) -> None:
-        """Forget the adapters that were registered on the connection."""
-        self._adapters = None if self._context is None else AdaptersMap(self._context.adapters)
+        """Forget the adapters that were registered on the connection by a handler."""
+        ours = self._ours.adapters
+        if ours is None and self._context is not None:
+            ours = self._context.adapters
+        self._adapters = None if ours is None else AdaptersMap(ours)
+
+    def is_altered(self) -> bool:
+        """Whether a setting of the connection object is not as it was at first. Never blocks."""
+        ours = self._ours
+        return (
+            self._isolation_level is not ours.isolation_level
+            or self._read_only is not ours.read_only
+            or self._deferrable is not ours.deferrable
+            or tuple(self._notice_handlers) != ours.notice_handlers
+            or tuple(self._notify_handlers) != ours.notify_handlers
+        )
 
     def _undo(self, autocommit: bool) -> None:
         """Restore the settings of the connection object, which are not the server's."""
         if self.pgconn.transaction_status != IDLE:
             raise psycopg.OperationalError("a transaction is still open")
+        ours = self._ours
         self._autocommit = autocommit
-        self._isolation_level = self._read_only = self._deferrable = None
+        self._isolation_level, self._read_only, self._deferrable = ours.isolation_level, ours.read_only, ours.deferrable
         self._begin_statement = b""
         self._holds = False
-        self._notice_handlers.clear()
-        self._notify_handlers.clear()
+        self._notice_handlers[:] = ours.notice_handlers
+        self._notify_handlers[:] = ours.notify_handlers
         self._seen.settled()

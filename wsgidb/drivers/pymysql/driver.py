@@ -76,10 +76,11 @@ class PyMySQL(MySQLDriver):
                     raise OperationalError(NO_TLS, "PyMySQL connected without TLS, but ssl_mode requires it")
                 conn._remember_session(self._whole_session)
                 self._run_init_sql(conn)
+            conn._own_socket = conn._sock
+            self.call_on_connect(conn, deadline)
         except BaseException:
             conn._abandon(busy=False)
             raise
-        conn._own_socket = conn._sock
         conn._guarded, conn._shows_all = self.settings.transaction == "request", self.autocommit
         conn._usual = frozenset() if conn.client_flag & CLIENT.MULTI_STATEMENTS else USUAL
         conn._seen.used = False

@@ -92,6 +92,8 @@ class SQLite(Driver):
             conn.file = _identity(self._path)
             self.run(conn, (f"PRAGMA foreign_keys = {int(foreign_keys)}", *self.settings.init_sql))
             conn.commit()
+            self.call_on_connect(conn, deadline)
+            conn.keep_changes()
         except BaseException:
             conn.close()
             raise
@@ -112,6 +114,14 @@ class SQLite(Driver):
             conn.autocommit = LEGACY_TRANSACTION_CONTROL
         sqlite3.Connection.rollback(conn)  # not counted as a handler's
         conn.settled()
+
+    def end_hook(self, conn: Connection) -> None:
+        conn.end_handed_out()
+        conn.commit()
+        if hasattr(conn, "autocommit"):
+            conn.autocommit = LEGACY_TRANSACTION_CONTROL
+        if (conn.isolation_level is None) is not self.autocommit:
+            conn.isolation_level = None if self.autocommit else ""
 
     def commit(self, conn: Connection) -> None:
         conn.end_handed_out()  # a blob that is open for writing would make the COMMIT fail
@@ -135,6 +145,8 @@ class SQLite(Driver):
 
     def inspect(self, conn: Connection) -> State | str:
         conn.end_handed_out()
+        if conn.changes and conn.has_replaced():
+            return "what on_connect had set was replaced"
         try:
             return DIRTY if conn.in_transaction or conn.seen.lost is not None or conn.changes else CLEAN
         except sqlite3.ProgrammingError:

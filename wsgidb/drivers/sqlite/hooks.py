@@ -16,6 +16,9 @@ from ..activity import Activity
 COLLATIONS = ("BINARY", "NOCASE", "RTRIM")
 """SQLite's own. One that was replaced cannot be had back: https://www.sqlite.org/datatype3.html#collation"""
 
+RESTORED = ("setlimit", "setconfig")
+"""Changes whose former values are known, and put back."""
+
 
 @cache
 def _functions() -> frozenset[str]:
@@ -36,7 +39,17 @@ class Hooks(sqlite3.Connection):
         self.seen = Activity()
         self.changes: dict[Any, Callable[[], object]] = {}
         """What takes back each of a lease's changes."""
+        self._kept: frozenset[Any] = frozenset()
         super().__init__(*args, **kwargs)
+
+    def keep_changes(self) -> None:
+        """Let what was set so far last as long as the connection."""
+        self._kept = frozenset(key for key in self.changes if key[0] not in RESTORED)
+        self.changes.clear()
+
+    def has_replaced(self) -> bool:
+        """Whether the lease has replaced something that was to last, and that nobody can put back."""
+        return not self._kept.isdisjoint(self.changes)
 
     def take_back(self) -> None:
         """Take back what the lease has set."""
