@@ -61,6 +61,10 @@ def test_frozen_host_costs_its_share_once(clock: Clock) -> None:
     assert clock() - began == pytest.approx(1)
     assert [world.new() for _ in range(5)] == ["b"] * 5
     assert clock() - began == pytest.approx(1)
+    clock.advance(1)
+    began = clock()
+    assert [world.new() for _ in range(5)] == ["b"] * 5
+    assert clock() - began == pytest.approx(0.5), "to find out whether it works again takes one of them half a second"
 
 
 def test_shares_are_of_what_is_left(clock: Clock) -> None:

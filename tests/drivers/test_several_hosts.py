@@ -175,6 +175,23 @@ def test_unix_sockets(pair: Pair, mariadbs: Replication[Any, Any], postgresqls: 
     assert pair.seen == (0, 0)
 
 
+def test_lists_in_connect_args(pair: Pair) -> None:
+    """connect_args has such lists, too, and may have the ports of the url's hosts; PostgreSQL's url also behind the
+    question mark."""
+    ports = f"{pair.standby.port},{pair.primary.port}"
+    host, listed, query = "127.0.0.1", "127.0.0.1,127.0.0.1", "target_session_attrs=primary"
+    given: list[tuple[str, dict[str, Any]]] = [
+        (f"guest@elsewhere.invalid/test?{query}", {"host": listed, "port": ports}),
+        (f"guest@{listed}/test?{query}", {"port": ports}),
+        (f"guest@{host}/test", {"host": listed, "port": ports, "target_session_attrs": "primary"}),
+    ]
+    if pair.scheme.startswith("postgresql"):
+        given.append((f"guest@/test?host={listed}&port={ports}&{query}", {}))
+    for address, arguments in given:
+        with Database(f"{pair.scheme}://{address}", connect_args=arguments, ssl_mode="disabled") as database:
+            assert pair.where(database) is pair.primary
+
+
 def test_random_order(pair: Pair) -> None:
     """load_balance_hosts=random: both are used."""
     with pair.database(query={"load_balance_hosts": "random"}) as database:

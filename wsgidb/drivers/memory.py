@@ -53,16 +53,9 @@ class Memory:
 
         return sorted(order, key=rank)
 
-    def fails(self, place: Place) -> bool:
-        """Whether the host failed lately."""
-        trouble = self._troubles.get(place.name)
-        return trouble is not None and self._clock() < trouble.until
-
-    def trying(self, place: Place, until: float) -> None:
-        """Note that a host is tried again whose time is over: for others it comes last until that has ended."""
-        trouble = self._troubles.get(place.name)
-        if trouble is not None:
-            trouble.until = until
+    def trouble(self, place: Place) -> Trouble | None:
+        """What is known about a host that has given no connection since it failed."""
+        return self._troubles.get(place.name)
 
     def failed(self, place: Place, cause: str, again: bool) -> None:
         """Note a failure, and log its cause if that is another one. With `again` the host was known to fail, and was

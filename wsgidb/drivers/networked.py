@@ -17,6 +17,9 @@ from .memory import Memory
 FAIR_SHARE = 0.9
 """A time-out after less than this share of the time that a host may be given is not counted as its failure."""
 
+PROBE = 0.5
+"""The most seconds that a connection waits for a host that failed, while there are others."""
+
 OPEN, FOUND, IN_VAIN = "open", "found", "in vain"
 
 
@@ -111,13 +114,17 @@ class Networked(Driver):
             order, start = memory.ordered(found, shuffle) if several else found, self.clock()
             for position, place in enumerate(order):
                 began = self.clock()
-                again = memory.fails(place)
+                trouble = memory.trouble(place)
+                again = trouble is not None and began < trouble.until
                 if (began >= deadline and several) or (again and spare is not None):
                     break
                 share = (deadline - began) / (len(order) - position)
-                until = began + (share if spare is None else min(share, (deadline - start) / len(order)))
-                if several and not again:
-                    memory.trying(place, until)
+                if spare is not None:
+                    share = min(share, (deadline - start) / len(order))
+                if trouble is not None and not again:
+                    share = min(share, PROBE)
+                    trouble.until = began + share  # for others it comes last until this attempt has ended
+                until = began + share
                 try:
                     conn = self._open(place.arguments, until)
                     reason = None if target is None else self._unfit(conn, until, target)
@@ -131,8 +138,8 @@ class Networked(Driver):
                     if not several:
                         raise
                     errors[place.name] = error
-                    fair = until - began >= FAIR_SHARE * self._longest() / len(order)
-                    if fair or self.clock() < until:
+                    fair = share >= FAIR_SHARE * self._longest() / len(order)
+                    if fair or trouble is not None or self.clock() < until:
                         memory.failed(place, f"{type(error).__name__}: {error}", again)
                     continue
                 if several:

@@ -93,7 +93,9 @@ class Psycopg(Networked):
             "sslkey": settings.ssl_key or settings.ssl_cert,  # one file may hold both
         }
         self._arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        self._arguments.update((name, converted(name, text)) for name, text in url.query.items())
+        for name, text in url.query.items():
+            belongs_to_hosts = name == "port" and "host" in url.query
+            self._arguments[name] = text if belongs_to_hosts else converted(name, text)
         if not callable(settings.connect_args):
             checked(settings.connect_args)
         self._check_hosts(self._arguments)
