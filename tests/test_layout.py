@@ -47,7 +47,7 @@ ORDER = [
     *("pool.engine", "pool.leaks", "pool.stats", "pool.snapshot"),
     "pool",
     *("lease.state", "lease.proxy", "lease.classes", "lease.hooks", "lease"),
-    *("observe.instruments", "observe.total", "observe.recent", "observe.rows", "observe.board"),
+    *("observe.instruments", "observe.total", "observe.recent", "observe.rows", "observe.board", "observe.drains"),
     *("observe.publish", "observe.opentelemetry", "observe.telemetry", "observe"),
     *("keywords", "database", "observe.sources", "observe.server", "prometheus"),
     *("status.advice", "status.view", "status.template", "status.app", "status"),
@@ -55,7 +55,7 @@ ORDER = [
     "wsgidb",
     *("health", "testing", "pytest_plugin", "paste"),
     *("cli.log", "cli.boards", "cli.numbers", "cli.report", "cli.erlang", "cli.load", "cli.sizing"),
-    *("cli.options", "cli.check", "cli.status", "cli.advise", "cli.commands", "cli", "__main__"),
+    *("cli.options", "cli.check", "cli.status", "cli.drain", "cli.advise", "cli.commands", "cli", "__main__"),
 ]
 
 # An optional third-party package is imported by one folder or module, and by no other.
@@ -168,7 +168,7 @@ def test_locks_live_where_state_is_shared() -> None:
     assert users(*LOCKS) == {
         *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
         *("pool.process", "pool.names", "pool.leaks", "lease.state", "drivers.psycopg.connection"),
-        *("observe.board", "observe.opentelemetry", "observe.sources", "status.app"),
+        *("observe.board", "observe.drains", "observe.opentelemetry", "observe.sources", "status.app"),
     }
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m wsgidb`` with the commands check, status, advise and options.
+"""The command line: ``python -m wsgidb`` with the commands check, status, drain, advise and options.
 
 Exit codes: 0 for success; 1 where the database cannot be reached or answers with an error, or the board has nothing to
 tell; 2 for a mistake in the command or in an option.
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import ConfigError, DatabaseUnavailable
-from . import advise, check, options, status
+from . import advise, check, drain, options, status
 from .boards import NothingToTell
 
 INTERRUPTED = 130
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit code; prints no traceback."""
     parser = argparse.ArgumentParser(prog="python -m wsgidb", description="Look at a database as wsgidb does.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (check, status, advise, options):
+    for command in (check, status, drain, advise, options):
         command.add_to(commands)
     given = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path in the statistics may have any character

@@ -108,7 +108,7 @@ def read(directory: str) -> tuple[dict[str, list[Row]], dict[str, Stats]]:
     gone: dict[str, Stats] = {}
     with suppress(FileNotFoundError), _reading:  # else no process has written anything yet
         try:
-            with _locked(os.path.join(directory, LOCK)):
+            with locked(os.path.join(directory, LOCK)):
                 gone = _departed(directory)
                 _collect(directory, rows, gone)
         except FileNotFoundError:
@@ -169,24 +169,24 @@ def _write_departed(directory: str, gone: dict[str, Stats]) -> None:
     told = {name: encode(stats, NOTHING, 0.0).decode() for name, stats in gone.items()}
     path = os.path.join(directory, DEPARTED)
     with open(f"{path}.new", "wb") as file:
-        _leave_to_owner(file.fileno(), directory)
+        leave_to_owner(file.fileno(), directory)
         file.write(json.dumps(told).encode())
     os.replace(f"{path}.new", path)
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[None]:
+def locked(path: str) -> Iterator[None]:
     """Hold the lock of all readers, which is held briefly only."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        _leave_to_owner(file, os.path.dirname(path))
+        leave_to_owner(file, os.path.dirname(path))
         fcntl.lockf(file, fcntl.LOCK_EX)
         yield
     finally:
         os.close(file)
 
 
-def _leave_to_owner(file: int, directory: str) -> None:
+def leave_to_owner(file: int, directory: str) -> None:
     """Where root looks at another user's board: give that user the file, or else only root could read the board."""
     owner = os.stat(directory)
     if owner.st_uid != os.geteuid():

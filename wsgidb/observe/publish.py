@@ -1,4 +1,4 @@
-"""An engine that keeps its row of the board up to date."""
+"""An engine that keeps its row of the board up to date, and drains its pool if that is asked for on the board."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from typing import Any
 
 from ..pool.engine import Engine
 from ..pool.process import Process
+from ..pool.renewal import drain
 from ..pool.snapshot import snapshot
 from ..strategies import Request, Slot
 from .board import Page
+from .drains import Reader
 
 EVERY = 1.0
-"""Seconds between two writes, at least."""
+"""Seconds between two writes, and between two looks at the drains, at least."""
 
 
 def published(engine: type[Engine], directory: str) -> type[Engine]:
     """A subclass of the engine that writes its statistics to the board, at most once a second: when leases begin and
-    end, when a caller has to wait, and at health checks. There is no thread for this."""
+    end, when a caller has to wait, and at health checks. It looks for drains as often, before a lease begins. There is
+    no thread for this."""
 
     class Published(engine):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any) -> None:
@@ -26,9 +29,11 @@ def published(engine: type[Engine], directory: str) -> type[Engine]:
         def _new_process(self) -> Process:
             process: Process = super()._new_process()
             process.page = Page(directory)
+            process.asked = Reader(directory)
             return process
 
         def acquire(self, request: Request | None = None) -> Slot:
+            self.__heed()
             slot: Slot = super().acquire(request)
             now: float = slot.since  # type: ignore[assignment]  # a lease has begun
             if now >= self.__next:
@@ -49,6 +54,7 @@ def published(engine: type[Engine], directory: str) -> type[Engine]:
                 self.__publish(slot.used)
 
         def probe(self) -> bool:
+            self.__heed()
             try:
                 free: bool = super().probe()
                 return free
@@ -61,6 +67,13 @@ def published(engine: type[Engine], directory: str) -> type[Engine]:
             if page.written:  # else this process, a forked child perhaps, had nothing to tell
                 page.write(lambda: snapshot(self, self.clock()))
             page.close()
+
+        def __heed(self) -> None:
+            """Drain the pool if that was asked for since the last look."""
+            if self.clock() >= self.__next:
+                for asked in self.process.asked.new():
+                    if asked.name in (None, self.name):
+                        drain(self, asked.over, asked.ago)
 
         def __look(self) -> None:
             now = self.clock()

@@ -102,6 +102,7 @@ class Process:
         self.exhaustion_log, self.connect_log = LogLimit(), LogLimit()
         self.held: dict[Slot, Any] = {}  # with leak_after: who has each lease; each step on it is atomic
         self.page: Any = None  # with the option board: what writes this process's row
+        self.asked: Any = None  # likewise: what reads the drains that were asked for
         self.store: Store = store_class(settings)(settings, self.held_until, partial(lost, self), clock)
 
     def note(self, kind: str, text: str) -> None:
