@@ -59,6 +59,9 @@ def test_the_next_request_does_it(make: Make, directory: str, clock: Clock) -> N
     for _ in range(3):
         clock.advance(5)
         assert use(database) == 2
+    ask(directory, "other", 0)
+    clock.advance(1)
+    assert use(database) == 2
     ask(directory, None, 0)
     ask(directory, None, 0)
     clock.advance(1)
@@ -83,6 +86,25 @@ def test_at_most_once_a_second(make: Make, directory: str, clock: Clock, monkeyp
     for _ in range(5):
         use(database)
     assert looked.count(os.path.join(directory, FILE)) == 2
+
+
+def test_the_file_is_read_once(make: Make, directory: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is another one."""
+    database = make()
+    read: list[str] = []
+
+    def reading(path: str) -> list[drains.Asked]:
+        read.append(path)
+        return []
+
+    monkeypatch.setattr(drains, "_read", reading)
+    for number in (1, 2):
+        Path(directory, f"{FILE}.new").write_text("[]")
+        os.replace(Path(directory, f"{FILE}.new"), Path(directory, FILE))
+        for _ in range(3):
+            clock.advance(1)
+            use(database)
+        assert len(read) == number
 
 
 def test_time_counts_from_the_command(

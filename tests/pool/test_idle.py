@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 
 from strategies.kit import PER_THREAD, Worker
+from strategies.test_interrupts import at_line
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.waiting import until
 from wsgidb import Database
+from wsgidb.strategies.pooled import Pooled
+from wsgidb.strategies.thread_local import ThreadLocal
 
 
 def use(database: Database) -> int:
@@ -95,6 +99,26 @@ def test_library_is_looked_through_once_a_second(fakedb: FakeDB, clock: Clock, s
 
 
 @pytest.mark.parametrize("strategy", PER_THREAD)
+def test_threads_are_looked_through_once_a_second(fakedb: FakeDB, clock: Clock, strategy: Any) -> None:
+    """Likewise."""
+    with Database(creator=fakedb.connect, clock=clock, strategy=strategy, max_idle=60) as database:
+        store: Any = database._engine.process.store
+        looked, unwanted = [], store._unwanted
+
+        def counted(slot: Any, now: float) -> Any:
+            looked.append(now)
+            return unwanted(slot, now)
+
+        store._unwanted = counted
+        for _ in range(5):
+            use(database)
+        clock.advance(1)
+        for _ in range(5):
+            use(database)
+        assert looked == [1000.0, 1001.0]
+
+
+@pytest.mark.parametrize("strategy", PER_THREAD)
 def test_threads_without_requests(fakedb: FakeDB, clock: Clock, strategy: Any) -> None:
     """The connections of threads that serve none are closed by a thread that does, one for each request that ends.
     Such a thread opens another one when it has a request again."""
@@ -122,3 +146,48 @@ def test_threads_without_requests(fakedb: FakeDB, clock: Clock, strategy: Any) -
         told = [other.outcome() for other in others]
         assert {first for first, _ in told} == {1, 2, 3}
         assert {second for _, second in told} == {5, 6, 7}
+
+
+def test_pool_in_use_meanwhile(fakedb: FakeDB, clock: Clock) -> None:
+    """Where another request has replaced the unused connection just before, the new one is not closed."""
+    number, reached = 0, True
+    while reached:
+        number += 1
+        with Database(creator=fakedb.connect, clock=clock, pool_size=3, max_idle=60) as database:
+            burst(database, 2)
+            clock.advance(30)
+            use(database)
+            clock.advance(30)
+            reached = at_line(number, (Pooled._outdated,), partial(burst, database, 2), partial(use, database))
+            assert unused(database) == 1, f"line {number}"
+    assert number > 3, "that many lines were tried"
+
+
+def test_thread_in_use_meanwhile(fakedb: FakeDB, clock: Clock) -> None:
+    """The same with a connection of another thread."""
+    number, reached = 0, True
+    while reached:
+        number += 1
+        with Database(creator=fakedb.connect, clock=clock, strategy="thread-local", max_idle=60) as database:
+            turns, done, ended = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
+
+            def thread(database: Database = database, turns: Any = turns, done: Any = done, ended: Any = ended) -> None:
+                while turns.acquire(timeout=30) and not ended.is_set():
+                    use(database)
+                    done.release()
+
+            def turn(turns: Any = turns, done: Any = done) -> None:
+                turns.release()
+                assert done.acquire(timeout=30)
+
+            other = Worker(thread)
+            turn()
+            clock.advance(30)
+            use(database)
+            clock.advance(30)
+            reached = at_line(number, (ThreadLocal._outdated,), turn, partial(use, database))
+            assert unused(database) == 1, f"line {number}"
+            ended.set()
+            turns.release()
+            other.outcome()
+    assert number > 3, "that many lines were tried"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from contextlib import ExitStack
 from functools import partial
@@ -217,6 +218,28 @@ def test_interrupted(fakedb: FakeDB, make: MakeDatabase, pool: str) -> None:
         database.trim()
     assert database.stats().open == fakedb.open_now == 1
     assert len(numbers(database, 3)) == 3
+
+
+def test_a_thread_that_ends_while_its_connection_is_closed(fake: MakeDatabase, fakedb: FakeDB, per_thread: str) -> None:
+    """Who has taken it closes it, once."""
+    database = fake(strategy=per_thread)
+    steps = [threading.Event(), threading.Event()]
+
+    def thread() -> None:
+        use(database)
+        steps[0].set()
+        assert steps[1].wait(30)
+
+    other = Worker(thread)
+    assert steps[0].wait(30)
+    engine = database._engine
+    (slot,) = engine.process.store.take_idle(0)
+    steps[1].set()
+    other.outcome()
+    gc.collect()
+    assert fakedb.open_now == 1
+    engine.retire(engine.process, slot, "trimmed")
+    assert (fakedb.open_now, database.stats().retirements) == (0, {"trimmed": 1})
 
 
 class Plain(Store):

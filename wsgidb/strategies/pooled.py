@@ -201,15 +201,13 @@ class Pooled(Store):
             now = slot.used
             if now < coldest.expires and now < coldest.used + self._max_idle:
                 return None
-            reason = self._unwanted(coldest, now)
-            if reason is None:
-                return None
-            taken = self._idle.popleft()
+            taken: Slot = self._idle.popleft()
         except IndexError:  # all of them were taken meanwhile
             return None
-        if taken is coldest:
+        reason = self._unwanted(taken, now)
+        if reason is not None:
             return taken, reason
-        self._idle.appendleft(taken)  # another thread has taken the coldest one
+        self._idle.appendleft(taken)  # another thread has used the coldest one meanwhile, or it is to be kept
         return None
 
     def _hand(self, slot: Slot) -> bool:
@@ -249,7 +247,7 @@ class Pooled(Store):
     def claim(self) -> Slot | None:
         with self._lock:
             self._serve()
-            return None if self._waiters or self._full_until() else self._claim()
+            return None if self._full_until() else self._claim()
 
     def take_idle(self, keep: int) -> list[Slot]:
         slots: list[Slot] = []
