@@ -1,6 +1,6 @@
-# `make demo` runs wsgidb's example, `make test` all checks. Each creates the virtual environment .venv and installs the
-# system packages that are missing (tools/system-packages). Variables: PYTHON (the interpreter for .venv), PORT (of the
-# demo).
+# `make demo` runs wsgidb's example, `make quick` the checks that take less than a minute, `make test` all checks. Each
+# creates the virtual environment .venv and installs the system packages that are missing (tools/system-packages).
+# Variables: PYTHON (the interpreter for .venv), PORT (of the demo), WORKERS (processes that run tests).
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -11,12 +11,13 @@ BENCH := .venv-bench
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest matrix mutants bench cluster clean
+.PHONY: help demo quick test lint types pytest matrix mutants bench cluster clean
 
 help:
 	@echo "make demo    serves the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change that"
-	@echo "make test    runs lint, types and all tests, with MariaDB and PostgreSQL servers that the tests start"
-	@echo "make matrix  tests the built wheel with every Python, each framework and the oldest drivers (tox)"
+	@echo "make quick   runs lint, types and the tests that need no server, in under a minute once $(VENV) is made"
+	@echo "make test    runs lint, types and all tests, with MariaDB and PostgreSQL servers that the tests start: fifteen minutes"
+	@echo "make matrix  tests the built wheel with every Python, each framework and the oldest drivers (tox): half an hour"
 	@echo "make mutants changes the code in many small ways, and sees whether a test fails; MODULES='pool/backoff pool/leaks' for some"
 	@echo "make bench   compares wsgidb with other pools in under half an hour; with BENCH_ARGS=--quick in four minutes"
 	@echo "make cluster lets several servers fail under load, in ten minutes, and writes the table of docs/scale.md"
@@ -29,7 +30,9 @@ demo: $(VENV)/demo.stamp $(if $(filter mysql+mysqldb:%,$(WSGIDB_URL)),$(VENV)/my
 	@mkdir -p build/demo
 	@exec $(BIN)/python examples/serve.py --port $(PORT)
 
-test: lint types pytest
+test:
+	@echo "make test: lint, types and all tests, about fifteen minutes on two cores; make quick takes less than one"
+	@$(MAKE) --no-print-directory lint types pytest
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check
@@ -38,9 +41,22 @@ types: $(VENV)/test.stamp
 	$(BIN)/mypy
 
 # The tests choose their databases themselves, so the caller's WSGIDB_ variables are removed from their environment.
+PYTEST = env $$(env | sed -n 's/^\(WSGIDB_[A-Z_]*\)=.*/-u \1/p') $(BIN)/pytest -n $(WORKERS)
+
+# The directories whose tests are quick where they need no server, but for one file.
+QUICK := config drivers lease observe pool transactions wsgi
+quick: $(VENV)/test.stamp
+	@echo "make quick: lint, types, and $(words $(QUICK)) directories of tests without a server; less than a minute on two cores"
+	@echo "1 of 3: ruff (1 s)"
+	@$(BIN)/ruff check
+	@echo "2 of 3: mypy (10 s the first time, then 3 s)"
+	@$(BIN)/mypy
+	@echo "3 of 3: pytest (25 s)"
+	@$(PYTEST) --quiet -m "not slow and not server" $(QUICK:%=tests/%) --ignore tests/wsgi/test_validate.py
+
 pytest: $(VENV)/test.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql strace apache browser cluster
-	env $$(env | sed -n 's/^\(WSGIDB_[A-Z_]*\)=.*/-u \1/p') $(BIN)/pytest -n $(WORKERS)
+	$(PYTEST)
 
 matrix: $(VENV)/matrix.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python compiler mariadb postgresql
