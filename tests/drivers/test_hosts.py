@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from drivers.world import Site
 from support.clock import Clock
+from support.fakedb import FakeDB
 from wsgidb import DatabaseUnavailable
 from wsgidb.drivers import memory
 
@@ -67,6 +69,21 @@ def test_frozen_host_costs_its_share_once(clock: Clock) -> None:
     assert clock() - began == pytest.approx(0.5), "to find out whether it works again takes one of them half a second"
 
 
+def test_failure_while_it_comes_last_does_not_count(clock: Clock) -> None:
+    """A host that is tried only because all others fail, too, comes last for no longer because of that."""
+    world = site(clock, {"a": "refused", "b": "ok"})
+    world.new()
+    world.hosts["b"] = "refused"
+    for _ in range(5):
+        with pytest.raises(Exception, match="refused"):
+            world.database._driver.connect(clock() + 3)
+    clock.advance(1)
+    world.hosts.update(a="ok", b="ok")
+    world.seen()
+    assert world.database._driver.connect(clock() + 3).args[0] == "a"
+    assert world.seen() == (["a"], [])
+
+
 def test_shares_are_of_what_is_left(clock: Clock) -> None:
     """What one host did not need the others have."""
     world = site(clock, {"a": "refused", "b": "frozen", "c": "frozen"})
@@ -105,17 +122,20 @@ def test_one_connection_tries_a_failed_host_again(clock: Clock) -> None:
 
 def test_deadline_that_is_too_short_blames_no_host(clock: Clock) -> None:
     """A time-out within less than a fair share says nothing about a host."""
-    world = site(clock, {"a": "frozen", "b": "frozen"})
+    world = site(clock, {"a": "frozen", "b": "ok"})
     driver = world.database._driver
     for _ in range(2):
-        with pytest.raises(Exception, match="timed out"):
-            driver.connect(clock() + 1)
+        driver.connect(clock() + 1)
     assert world.seen() == (["a", "b"] * 2, [])
+    for _ in range(2):
+        driver.connect(clock() + 3)
+    assert world.seen() == (["a", "b", "b"], [])
+    world.hosts["b"] = "refused"
     with pytest.raises(Exception, match="timed out"):
         driver.connect(clock() + 3)
     world.hosts["a"] = "ok"
     driver.connect(clock() + 3)
-    assert world.seen() == (["a", "b", "a"], []), "both failed, and the failure of a is the older one"
+    assert world.seen() == (["b", "a", "a"], []), "both failed, and the failure of a is the older one"
 
 
 def test_back_off_begins_when_all_have_failed(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
@@ -157,6 +177,23 @@ def test_log_names_the_host_once(clock: Clock, caplog: pytest.LogCaptureFixture)
         "host a:1 works again, after 35.0 s",
         "connecting to host a:1 now, no longer to b:1",
     ]
+
+
+def test_log_names_the_host_of_a_connection(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """If there are several, the lines about a connection that is opened or discarded end with its host."""
+    caplog.set_level(logging.DEBUG, "wsgidb")
+    for hosts, ending in (({"a": "ok", "b": "ok"}, " (host a:1)"), ({"a": "ok"}, "")):
+        world = site(clock, hosts, strategy="pooled")
+        with world.database.connection() as conn:
+            conn.close()
+        world.database._engine._classify(FakeDB.OperationalError("not ready"))
+        world.hosts["a"] = "not ready"
+        with suppress(DatabaseUnavailable):
+            world.new()
+        opened, discarded, *_ = (text for text in caplog.messages if "opened in" in text or "discarded" in text)
+        assert opened.endswith(f" connection opened in 0.000 s{ending}")
+        assert discarded.endswith(f" connection discarded: no longer fit: OperationalError: not ready{ending}")
+        caplog.clear()
 
 
 def test_log_names_another_cause(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
@@ -234,6 +271,14 @@ def test_prefer_standby(clock: Clock) -> None:
     assert world.db.open_now == 0
 
 
+def test_prefer_standby_that_is_frozen(clock: Clock) -> None:
+    """Where a primary was found, a standby is waited for no longer than for its share of all the time."""
+    world = site(clock, {"a": "ok", "b": "frozen"}, "?target_session_attrs=prefer-standby")
+    began = clock()
+    assert world.new() == "a"
+    assert clock() - began == pytest.approx(1.5)
+
+
 def test_prefer_standby_without_one(clock: Clock) -> None:
     """All are asked, one is kept, and no host counts as failed."""
     world = site(clock, {"a": "ok", "b": "ok"}, "?target_session_attrs=prefer-standby")
@@ -250,12 +295,13 @@ def test_prefer_standby_of_one_host(clock: Clock) -> None:
     assert world.seen() == (["a"], [])
 
 
-def test_random_order(clock: Clock) -> None:
+def test_random_order(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """load_balance_hosts=random: each of the hosts is used; one that failed lately comes last all the same."""
     world = site(clock, {"a": "ok", "b": "ok", "c": "refused"}, "?load_balance_hosts=random")
     assert {world.new() for _ in range(50)} == {"a", "b"}
     attempts, _ = world.seen()
     assert attempts.count("c") == 1
+    assert [message.partition(": ")[2] for message in caplog.messages] == ["host c:1 fails: OperationalError: refused"]
 
 
 def test_interrupted(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,9 @@ class World(Networked, Generic):
         host = conn.args[0]
         self.asked.append(host)
         if self.hosts[host] == "not ready":
-            raise FakeDB.OperationalError("not ready")
+            error = FakeDB.OperationalError("not ready")
+            self.activity(conn).failed(error)  # as a driver's observed connection notes it
+            raise error
         return Server(self.hosts[host] in ("read-only", "standby"), self.hosts[host] == "standby")
 
     def is_read_only(self, error: BaseException) -> bool:

@@ -91,6 +91,35 @@ def test_not_ready_is_no_connection_for_anybody(clock: Clock) -> None:
     assert site.seen() == (["a"] * 4, ["a"]), "the first one proves it"
 
 
+def test_answer_of_one_connection_is_no_new_sign(clock: Clock) -> None:
+    """A server that is asked and is not ready says so by the same error; the others are asked once all the same."""
+    where = {"host": "b"}
+    site = Site(clock, {"a": "ok", "b": "ok"}, strategy="pooled", pool_size=4, connect_args=lambda: where)
+    with ExitStack() as stack:
+        for host in ("b", "a", "b", "a"):
+            where["host"] = host
+            stack.enter_context(site.database.connection())
+    site.hosts["a"], where["host"] = "not ready", "b"
+    site.database._engine._classify(FakeDB.OperationalError("not ready"))
+    site.seen()
+    assert lease_all(site) == ["b"] * 4
+    _, asked = site.seen()
+    assert asked.count("a") == 2
+    lease_all(site)
+    assert site.seen() == ([], [])
+    assert site.database.stats().errors == 0
+
+
+def test_two_signs_at_once(clock: Clock) -> None:
+    """One says read-only, and the next one not ready, before anything could be asked: writes are in doubt, too."""
+    where = {"host": "a"}
+    site = filled(clock, {"a": "ok", "b": "ok"}, connect_args=lambda: where)
+    site.hosts["a"], where["host"] = "read-only", "b"
+    for text in ("read-only", "not ready"):
+        site.database._engine._classify(FakeDB.OperationalError(text))
+    assert lease_all(site) == ["b"] * 4
+
+
 def test_hosts_of_which_another_takes_writes(clock: Clock) -> None:
     """target_session_attrs=read-write: the former primary is asked by each connection, and tried once."""
     site = filled(clock, {"a": "ok", "b": "standby"}, "?target_session_attrs=read-write")

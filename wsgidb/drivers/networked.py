@@ -190,19 +190,14 @@ class Networked(Driver):
         except Exception as error:
             if not self.is_not_ready(error):
                 raise
-            return self._at(conn, f"{type(error).__name__}: {error}")
+            return f"{type(error).__name__}: {error}"
         finally:
             seen.classify, seen.errors = classify, errors
         target, doubt = self._target, self._doubt
         if target in (ANY, PREFER_STANDBY):
-            in_doubt = target == ANY and doubt is not None and doubt.writes and doubt.state is not IN_VAIN
+            in_doubt = doubt is not None and doubt.writes and doubt.state is not IN_VAIN
             target = "read-write" if in_doubt else ANY
-        reason = server.unfit(target)
-        return None if reason is None else self._at(conn, reason)
-
-    def _at(self, conn: Any, reason: str) -> str:
-        host = self.activity(conn).host
-        return f"{host}: {reason}" if host else reason
+        return server.unfit(target)
 
     # -- never block
 

@@ -97,7 +97,7 @@ class Connector:
             outage = process.backoff.succeeded()
             if process.drain is not drain:  # it came while this connected, and has perhaps not seen the slot
                 process.drain.mark(slot, random.random())
-        log.debug("%s: connection opened in %.3f s", self._settings.address, now - began)
+        log.debug("%s: connection opened in %.3f s%s", self._settings.address, now - began, _at_host(slot))
         if outage is not None:
             log.warning("%s: connected again, after %.1f s and %d failed attempts", self._settings.address, *outage)
             process.note("recovery", "connected again, after {:.1f} s and {} failed attempts".format(*outage))
@@ -139,6 +139,7 @@ class Connector:
         process: Process = slot.process
         whose = "" if slot.request is None else f" after {named(slot.request)}"
         because = "" if error is None else f": {error}"
+        because += _at_host(slot)
         log.warning("%s: connection discarded%s: %s%s", self._settings.address, whose, reason, because)
         process.note("discard", f"connection discarded{whose}: {reason}{because}")
         self._close(slot, self._driver.abandon)
@@ -177,6 +178,11 @@ class Connector:
             if drained is not None:
                 log.warning("%s: drained: the connections from before are closed (%d)", self._settings.address, drained)
                 process.note("drain", f"drained: the connections from before are closed ({drained})")
+
+
+def _at_host(slot: Slot) -> str:
+    """The end of a log line that names the connection's host, if the url has several."""
+    return f" (host {slot.activity.host})" if slot.activity.host else ""
 
 
 def _forget_locals(error: BaseException, handled: BaseException | None) -> None:
