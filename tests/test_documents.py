@@ -186,25 +186,52 @@ class TestArchitecture:
         assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-class TestTestingYourApp:
-    CODE = blocks(DOCS / "testing-your-app.md")
+APPLICATIONS = blocks(DOCS / "testing-your-app.md")
+SHOWN = {heading[1]: block for block in APPLICATIONS if (heading := re.match(r"# (\w+\.py)\n", block))}
+OTHERS = [block for block in APPLICATIONS if block not in SHOWN.values()]
 
-    def test_its_example_passes(self, pytester: pytest.Pytester) -> None:
+
+class TestTestingYourApp:
+    @pytest.mark.parametrize(
+        ("files", "passed"),
+        [
+            (("shop.py", "conftest.py", "test_shop.py"), 5),
+            (("guests.py", "test_guests.py"), 2),
+            (("factory.py", "test_factory.py"), 1),
+        ],
+        ids=["shop", "Flask", "factory"],
+    )
+    def test_its_examples_pass(self, pytester: pytest.Pytester, files: tuple[str, ...], passed: int) -> None:
         """The files that the page shows pass under a pytest of their own."""
-        for block in self.CODE:
-            name = re.match(r"# (\w+\.py)\n", block)
-            if name is not None:
-                (pytester.path / name[1]).write_text(block)
+        for name in files:
+            (pytester.path / name).write_text(SHOWN[name])
         pytester.syspathinsert()
         result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
-        result.assert_outcomes(passed=5)
+        result.assert_outcomes(passed=passed)
+        assert not (pytester.path / "unused.db").exists()
+
+    @pytest.mark.server
+    def test_its_parallel_example_passes(
+        self, pytester: pytest.Pytester, own_mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two processes insert the same keys at the same time, each into its own database, and nothing is left."""
+        monkeypatch.setenv("TEST_PORT", str(own_mariadb.port))
+        (pytester.path / "test_parallel.py").write_text(SHOWN["test_parallel.py"])
+        result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "-W", "error")
+        result.assert_outcomes(passed=4)
+        for worker in ("gw0", "gw1"):
+            assert own_mariadb.query(f"SELECT COUNT(*) FROM shop_test_{worker}.orders") == [(0,)]
+
+    def test_every_file_is_run(self) -> None:
+        """The page shows no file that the tests above leave out."""
+        assert len(SHOWN) == 8
+        assert len(OTHERS) == 1
 
     def test_its_other_block_runs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The example without pytest runs twice, so it leaves nothing behind."""
         monkeypatch.chdir(tmp_path)
-        (other,) = (block for block in self.CODE if not block.startswith("# "))
         for _ in range(2):
-            exec(other, {})
+            exec(OTHERS[0], {})
 
 
 @pytest.mark.server

@@ -106,6 +106,10 @@ CASES: dict[str, Callable[[], object]] = {
     "url: is missing": lambda: Database(None),
     "url and creator: give only one of them": lambda: Database(MYSQL, creator=FakeDB().connect),
     "url: given twice": lambda: Database(MYSQL, url=MYSQL),
+    "database: takes a Database": lambda: setattr(DatabaseMiddleware(app, SQLITE), "database", SQLITE[:3]),
+    "transaction: this application needs": lambda: setattr(
+        DatabaseMiddleware(app, SQLITE), "database", Database(SQLITE, transaction="request")
+    ),
     "which was made before": lambda: DatabaseMiddleware(app, Database(SQLITE), pool_size=5),
     "key: takes an environ key": options(SQLITE, key="db"),
     "name: takes a short text": options(SQLITE, name=MYSQL),

@@ -53,6 +53,11 @@ class Settings(Options):
         parsed = Settings.of({"url": "sqlite:///", "transaction": self.transaction, **options})
         return replace(self, **{name: getattr(parsed, name) for name in options})
 
+    def of_middleware(self) -> dict[str, Any]:
+        """The options of the middleware that are not at their defaults, as keyword arguments."""
+        found = {name: getattr(self, name) for name in OF_MIDDLEWARE}
+        return {name: value for name, value in found.items() if value != OPTIONS[name].default}
+
     def _check_agreement(self) -> None:
         """Raise ConfigError if options contradict each other."""
         if self.url is None and self.creator is None:

@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Settings
+from ..config.values import quoted
 from ..database import Database
 from ..dbapi import Connection
 from ..errors import ConfigError, DatabaseUnavailable
@@ -79,6 +80,33 @@ class DatabaseMiddleware:
         self._hook = None if on_lease is None else self.database.lease_hook(on_lease)
         self._takes_care = self._timed or self._holds or self._hook is not None
         self._status = self._status_app()
+
+    @property
+    def database(self) -> Database:
+        """The Database that the connections come from. Another may be assigned, as tests do (docs/testing-your-app.md).
+
+        The options that the middleware was given stay. Requests that have begun end with the Database that they began
+        with. Neither Database is closed. Raises ConfigError if the other one has another value of `transaction`, which
+        decides what the application's commits mean, or if it contradicts an option of the middleware.
+
+        >>> middleware = DatabaseMiddleware(application, "sqlite:///shop.db")
+        >>> middleware.database = Database("sqlite:///other.db")
+        >>> middleware
+        <DatabaseMiddleware db.conn <Database sqlite:///other.db strategy=pooled>>
+        """
+        return self._database
+
+    @database.setter
+    def database(self, database: Database) -> None:
+        if "_database" not in vars(self):  # the constructor assigns the first one
+            self._database = database
+            return
+        if not isinstance(database, Database):
+            raise ConfigError(f"database: takes a Database{quoted(database)}")
+        ours, theirs = self.settings.transaction, database.settings.transaction
+        if ours != theirs:
+            raise ConfigError(f"transaction: this application needs a Database with {ours}, and that one has {theirs}")
+        self.__dict__ = vars(type(self)(self.app, database, **self.settings.of_middleware()))
 
     def __repr__(self) -> str:
         return f"<DatabaseMiddleware {self.key} {self.database!r}>"
