@@ -92,6 +92,7 @@ def test_several_hosts(hosts: str, expected: list[tuple[str, int | None]], login
         ("h1,::1", "2 of 2", "malformed"),
         ("h1,[::1", "2 of 2", "malformed"),
         ("[::1]x,h2", "1 of 2", "malformed"),
+        ("h1, h2", "2 of 2", "malformed"),
     ],
 )
 def test_wrong_lists_of_hosts(hosts: str, number: str, what: str) -> None:

@@ -127,7 +127,7 @@ def test_a_command_ends_once(seen: Activity) -> None:
 
 def test_the_first_reason_against_a_connection_stays(seen: Activity) -> None:
     """Here "gone": neither an ordinary error behind it nor another reason makes it a different one."""
-    seen.classify = lambda error: str(error) or None
+    seen.classify = lambda seen, error: str(error) or None
     seen.failed(ValueError())
     assert seen.unfit is None
     seen.failed(ValueError("gone"))

@@ -13,6 +13,7 @@ from support.clock import Clock
 from support.fakedb import FakeDB
 from wsgidb import DatabaseUnavailable
 from wsgidb.drivers import memory
+from wsgidb.drivers.activity import Activity
 
 
 @pytest.fixture(autouse=True)
@@ -186,7 +187,7 @@ def test_log_names_the_host_of_a_connection(clock: Clock, caplog: pytest.LogCapt
         world = site(clock, hosts, strategy="pooled")
         with world.database.connection() as conn:
             conn.close()
-        world.database._engine._classify(FakeDB.OperationalError("not ready"))
+        world.database._engine.classify(Activity(), FakeDB.OperationalError("not ready"))
         world.hosts["a"] = "not ready"
         with suppress(DatabaseUnavailable):
             world.new()

@@ -21,6 +21,7 @@ from support.proxy import TCPProxy
 from support.replication import Replication, mariadb_replication, postgresql_replication
 from support.waiting import until
 from wsgidb import Database, DatabaseUnavailable
+from wsgidb.drivers.activity import Activity
 
 pytestmark = pytest.mark.server
 
@@ -259,7 +260,7 @@ def test_fit_connections_stay(pair: Pair) -> None:
             leases = [stack.enter_context(database.connection()) for _ in range(3)]
             for lease in leases:
                 run(lease, "SELECT 1")
-        database._engine.process.doubt()
+        database._engine.process.doubt(Activity())
         with ExitStack() as stack, pair.primary.counting() as commands:
             for _ in range(3):
                 stack.enter_context(database.connection())

@@ -11,6 +11,7 @@ from drivers.world import Site
 from support.clock import Clock
 from support.fakedb import FakeDB
 from wsgidb import DatabaseUnavailable
+from wsgidb.drivers.activity import Activity
 
 SIGN = "server read-only or not ready"
 
@@ -100,7 +101,7 @@ def test_answer_of_one_connection_is_no_new_sign(clock: Clock) -> None:
             where["host"] = host
             stack.enter_context(site.database.connection())
     site.hosts["a"], where["host"] = "not ready", "b"
-    site.database._engine._classify(FakeDB.OperationalError("not ready"))
+    site.database._engine.classify(Activity(), FakeDB.OperationalError("not ready"))
     site.seen()
     assert lease_all(site) == ["b"] * 4
     _, asked = site.seen()
@@ -116,8 +117,27 @@ def test_two_signs_at_once(clock: Clock) -> None:
     site = filled(clock, {"a": "ok", "b": "ok"}, connect_args=lambda: where)
     site.hosts["a"], where["host"] = "read-only", "b"
     for text in ("read-only", "not ready"):
-        site.database._engine._classify(FakeDB.OperationalError(text))
+        site.database._engine.classify(Activity(), FakeDB.OperationalError(text))
     assert lease_all(site) == ["b"] * 4
+
+
+def test_several_writes_under_way(clock: Clock) -> None:
+    """Each of them fails, and the first one speaks for all: what was opened since is not asked again."""
+    where = {"host": "a"}
+    site = filled(clock, {"a": "ok", "b": "ok"}, connect_args=lambda: where)
+    with ExitStack() as stack:
+        leases: list[Any] = [stack.enter_context(site.database.connection()) for _ in range(3)]
+        site.hosts["a"], where["host"] = "read-only", "b"
+        fail(site)
+        assert lease_all(site, 1) == ["b"]
+        for lease in leases:
+            site.db.fail("execute", FakeDB.OperationalError("read-only"))
+            with suppress(FakeDB.OperationalError):
+                lease.cursor().execute("INSERT")
+    assert site.seen() == (["b"], ["b"])
+    assert lease_all(site) == ["b"] * 4
+    assert site.seen() == (["b"] * 3, [])
+    assert site.database.stats().discards == {SIGN: 4}
 
 
 def test_hosts_of_which_another_takes_writes(clock: Clock) -> None:
@@ -195,7 +215,7 @@ def test_connection_that_is_being_opened(clock: Clock) -> None:
         return conn
 
     def fail_here(site: Site) -> None:
-        site.database._engine._classify(FakeDB.OperationalError("read-only"))
+        site.database._engine.classify(Activity(), FakeDB.OperationalError("read-only"))
 
     clock.advance(10)
     driver._open = slow
@@ -239,7 +259,7 @@ def test_no_answer(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_strategy(clock: Clock, strategy: str) -> None:
     """The connection is asked, whatever keeps it."""
     site = filled(clock, {"a": "ok"}, size=1, strategy=strategy)
-    site.database._engine._classify(FakeDB.OperationalError("read-only"))
+    site.database._engine.classify(Activity(), FakeDB.OperationalError("read-only"))
     lease_all(site, 1)
     assert site.seen() == ([], ["a"])
     lease_all(site, 1)

@@ -103,6 +103,8 @@ def _host(text: str) -> Host | None:
         return None
     try:
         parts = urlsplit(f"//{text}")
+        if any(map(str.isspace, parts.netloc)):
+            return None
         return Host(unquote(parts.hostname or "", errors="strict"), parts.port)
     except ValueError:
         return None

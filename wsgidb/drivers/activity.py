@@ -60,8 +60,8 @@ class Activity:
         stale."""
         self.lost: str | None = None
         """Why the server has ended the transaction without the handler asking for it, if it has."""
-        self.classify: Callable[[BaseException], str | None] | None = None
-        """A function that tells why a connection must not be kept after an error, if so; see `Driver.unfit`."""
+        self.classify: Callable[[Activity, BaseException], str | None] | None = None
+        """A function that tells, of this record's connection, why it must not be kept after an error, if so."""
         self.host = ""
         """The server's host, if the url has several."""
         self.unfit: str | None = None
@@ -142,7 +142,7 @@ class Activity:
         """Note that a command has ended in this error, whether or not the handler lets it propagate."""
         self.errors += 1
         if self.classify is not None and self.unfit is None:
-            self.unfit = self.classify(error)
+            self.unfit = self.classify(self, error)
 
     def observe(self, clock: Callable[[], float], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call what is one statement, from its start to its end."""

@@ -27,6 +27,7 @@ from os import getpid
 from threading import get_ident
 
 from ..config.settings import Settings
+from ..drivers.activity import Activity
 from ..drivers.base import CLEAN, NOT_WRITABLE, Driver
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from ..forks import tell_of_forks
@@ -61,8 +62,6 @@ class Engine:
         cleaner = Cleaner(settings, driver, clock)
         self._end_cursors = cleaner.end_cursors
         self._clean = cleaner.clean
-        self.classify = self._classify if driver.can_ask else driver.unfit
-        """What each connection's record asks of an error: one bound method for all of them."""
         self.commits = settings.transaction == "request"
         """Whether leases that end well are committed."""
         self.name = claim(settings.pool_name, self)
@@ -168,12 +167,14 @@ class Engine:
                 process.totals.waits += 1
                 process.totals.seconds_waited += self.clock() - waiting.since
 
-    def _classify(self, error: BaseException) -> str | None:
-        """What `Driver.unfit` says of an error. Where that is a sign for all connections, they are to be asked."""
+    # -- while it is leased
+
+    def classify(self, activity: Activity, error: BaseException) -> str | None:
+        """What `Driver.unfit` says of an error of this connection. Where it is a sign for all connections, their
+        servers are to be asked. Never blocks."""
         reason = self.driver.unfit(error)
-        if reason == NOT_WRITABLE:
+        if reason == NOT_WRITABLE and self.driver.can_ask and self._process.doubt(activity):
             self.driver.doubt(error)
-            self._process.doubt()
         return reason
 
     # -- settle and release

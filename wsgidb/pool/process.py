@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from ..config.settings import Settings
-from ..drivers.activity import INHERITED
+from ..drivers.activity import INHERITED, Activity
 from ..errors import DatabaseUnavailable
 from ..forks import NOBODY, keep_for_ever
 from ..strategies import Request, Slot, Store, store_class
@@ -109,13 +109,17 @@ class Process:
         """Note an event. Never blocks."""
         self.events.append(Notice(self._clock(), kind, text))
 
-    def doubt(self) -> None:
+    def doubt(self, activity: Activity) -> bool:
         """Let the server of each connection that is open now be asked whether it is still fit, when the connection is
-        acquired next. Never blocks."""
+        acquired next. Returns False if this connection, whose error is the reason, was to be asked already: then the
+        error says nothing new. Never blocks."""
         with self.lock:
+            if any(slot.check is doubtful and slot.activity is activity for slot in self.open):
+                return False
             self.doubted = self._clock()
             for slot in self.open:
                 slot.check = doubtful
+        return True
 
     def held_until(self) -> float:
         """The time until which no connection can be opened, if one that is open may come back meanwhile; else 0."""
