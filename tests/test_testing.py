@@ -355,3 +355,15 @@ class TestPlugin:
         )
         pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error").assert_outcomes(passed=2)
         assert outside.orders == [1]
+
+
+def test_an_application_that_drains(make: Make) -> None:
+    """The sandbox keeps its connection, and with it what the test has done."""
+    database = make(transaction="manual")
+    with database.connection() as conn, closing(conn.cursor()) as cursor:
+        cursor.execute("INSERT INTO orders VALUES (2)")
+        conn.commit()
+    assert (database.warm(), database.drain(over=0), database.trim()) == (1, 0, 0)
+    with database.connection() as conn, closing(conn.cursor()) as cursor:
+        cursor.execute("SELECT COUNT(*) FROM orders")
+        assert cursor.fetchone()[0] == 2

@@ -193,7 +193,7 @@ class Database:
 
         Connections are opened one after another. It begins to open the last one within acquire_timeout seconds, and
         each takes up to connect_timeout or acquire_timeout, whichever is shorter. Raises DatabaseUnavailable if one
-        cannot be opened; those opened before stay open.
+        cannot be opened, while those opened before stay open, and ConfigError for a bad `n`.
 
         >>> with Database("sqlite:///shop.db", pool_size=4) as database:
         ...     database.warm(2), database.warm()
@@ -207,6 +207,7 @@ class Database:
         wsgidb starts no thread, so that without any request nothing else closes them: an application that wants this
         calls `trim` when it knows that it is idle, or from a timer of its own. With DBUtils and SQLAlchemy the library
         decides which ones stay. Blocks briefly for each connection, while the driver tells the server that it closes.
+        Raises ConfigError for a bad `keep`.
 
         >>> with Database("sqlite:///shop.db", pool_size=4) as database:
         ...     database.warm(), database.trim(keep=1), database.stats().open
@@ -224,7 +225,8 @@ class Database:
         connection is never closed. While the server refuses new connections, those that are open are kept.
 
         A signal handler may call it: it takes no lock, sends nothing, writes nothing to the log, and never blocks. What
-        an existing SQLAlchemy Engine keeps is not replaced; call the Engine's dispose().
+        an existing SQLAlchemy Engine keeps is not replaced; call the Engine's dispose(). Raises ConfigError for a bad
+        `over`.
 
         >>> with Database("sqlite:///shop.db", pool_size=4) as database:
         ...     database.warm(3), database.drain(over=0)

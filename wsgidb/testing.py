@@ -114,6 +114,24 @@ class SandboxDatabase(Database):
         finally:
             self._engine.unavailable = False
 
+    def trim(self, keep: int = 0) -> int:
+        """Close nothing, as the sandbox keeps its one connection. Return 0.
+
+        >>> with SandboxDatabase("sqlite:///test.db") as database:
+        ...     database.warm(), database.trim()
+        (1, 0)
+        """
+        return 0
+
+    def drain(self, over: float = 10.0) -> int:
+        """Replace nothing, as the sandbox keeps its one connection. Return 0.
+
+        >>> with SandboxDatabase("sqlite:///test.db") as database:
+        ...     database.warm(), database.drain()
+        (1, 0)
+        """
+        return 0
+
     def undo(self) -> None:
         """Roll back everything that was done so far; the sandbox can be used further.
 

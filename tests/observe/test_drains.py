@@ -18,6 +18,7 @@ from wsgidb import Database
 from wsgidb.observe import drains
 from wsgidb.observe.drains import FILE, KEPT, ask
 
+BAD = '[{"id": "x", "name": null, "over": -1, "at": "noon"}]'
 Make = Callable[..., Database]
 
 
@@ -220,7 +221,7 @@ def test_only_the_user_can_read_it(directory: str) -> None:
     assert {os.stat(entry.path).st_mode & 0o777 for entry in os.scandir(directory)} == {0o600}
 
 
-@pytest.mark.parametrize("content", ["rubbish", "{}", '[{"id": "x"}]', "[1]"])
+@pytest.mark.parametrize("content", ["rubbish", "{}", '[{"id": "x"}]', "[1]", BAD, BAD.replace("-1", "1")])
 def test_a_file_that_cannot_be_read(
     make: Make, directory: str, clock: Clock, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from strategies.kit import KEEPING, Worker, in_child
 from strategies.test_interrupts import at_line
 from support.clock import Clock
 from support.fakedb import FakeDB
-from wsgidb import Database, DatabaseUnavailable
+from wsgidb import ConfigError, Database, DatabaseUnavailable
 from wsgidb.pool.cleaner import Cleaner
 from wsgidb.pool.connector import Connector
 from wsgidb.pool.engine import Engine
@@ -137,6 +138,15 @@ def test_at_once(database: Database) -> None:
     database.drain(over=0)
     assert use_all(database) == {SIZE + number for number in range(1, SIZE + 1)}
     assert drained(database) == SIZE
+
+
+@pytest.mark.parametrize("over", [-1, math.nan, math.inf, "soon"])
+def test_bad_number(database: Database, over: Any) -> None:
+    """It is refused, and nothing is replaced."""
+    use(database)
+    with pytest.raises(ConfigError, match=f"over: takes a number >= 0 and <= .*, got {over!r}"):
+        database.drain(over)
+    assert use(database) == 1
 
 
 def test_connecting_meanwhile(database: Database, fakedb: FakeDB, clock: Clock) -> None:

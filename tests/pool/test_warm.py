@@ -18,7 +18,7 @@ from strategies.test_interrupts import Timeout
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.waiting import until
-from wsgidb import Database, DatabaseUnavailable, WsgiDBError
+from wsgidb import ConfigError, Database, DatabaseUnavailable, WsgiDBError
 from wsgidb.strategies import Slot, Store
 
 DOWN = FakeDB.OperationalError("down")
@@ -159,6 +159,14 @@ def test_warm_in_a_forked_child(fake: MakeDatabase) -> None:
     assert database.warm(2) == 2
     assert in_child(lambda: [database.warm(1), database.trim()]) == [1, 1]
     assert database.stats().open == 2
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, "many"])
+def test_bad_number(fake: MakeDatabase, value: Any) -> None:
+    """It is refused, like a bad option."""
+    for method, name in (("warm", "n"), ("trim", "keep")):
+        with pytest.raises(ConfigError, match=f"{name}: takes a whole number >= 0 and <= 100000, got {value!r}"):
+            getattr(fake(), method)(value)
 
 
 def test_trim_pool(fake: MakeDatabase, fakedb: FakeDB, pool: str) -> None:

@@ -9,10 +9,11 @@ import json
 import logging
 import os
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from secrets import token_hex
 from time import monotonic
 
+from ..pool.renewal import SECONDS
 from .board import LOCK, leave_to_owner, locked
 
 log = logging.getLogger("wsgidb")
@@ -64,7 +65,8 @@ def _read(path: str) -> list[Asked]:
     except FileNotFoundError:
         return []
     with open(file, "rb") as opened:
-        return [Asked(**each) for each in json.loads(opened.read())]
+        told = [Asked(**each) for each in json.loads(opened.read())]
+    return [replace(each, over=SECONDS(each.over), at=float(each.at)) for each in told]
 
 
 class Reader:

@@ -21,8 +21,13 @@ from os import getpid
 from random import random
 from typing import Any
 
-from ..errors import DatabaseUnavailable
+from ..config.option import YEAR
+from ..config.values import Parser, number, quoted
+from ..errors import ConfigError, DatabaseUnavailable
 from ..strategies import Slot
+
+SECONDS = number(least=0, most=YEAR)
+COUNT = number(least=0, most=100_000, whole=True)
 
 
 class Drain:
@@ -47,7 +52,8 @@ class Drain:
 
 def drain(engine: Any, over: float, ago: float = 0.0) -> int:
     """Replace the connections that are open, at moments that are spread over so many seconds. It was asked for `ago`
-    seconds ago. Returns how many there are. Never blocks, and takes no lock."""
+    seconds ago. Returns how many there are. Never blocks, and takes no lock. Raises ConfigError."""
+    over = _checked("over", over, SECONDS)
     process = engine._process
     if process.pid != getpid() or engine.settings.shares_engine:
         return 0  # a forked child has none yet; those of an Engine are the Engine's
@@ -63,6 +69,7 @@ def drain(engine: Any, over: float, ago: float = 0.0) -> int:
 
 def warm(engine: Any, most: int) -> int:
     """Open idle connections until so many are open. Returns how many are. See `Database.warm`."""
+    most = _checked("n", most, COUNT)
     process, settings = engine.process, engine.settings
     deadline = engine.clock() + settings.acquire_timeout
     for _ in range(most):
@@ -87,6 +94,7 @@ def warm(engine: Any, most: int) -> int:
 
 def trim(engine: Any, keep: int) -> int:
     """Close idle connections, except for so many. Returns how many were closed. See `Database.trim`."""
+    keep = _checked("keep", keep, COUNT)
     process = engine.process
     slots = process.store.take_idle(keep)
     closed = 0
@@ -98,6 +106,13 @@ def trim(engine: Any, keep: int) -> int:
         for slot in slots:
             _put_back(engine, process, slot)
     return closed
+
+
+def _checked(name: str, value: Any, takes: Parser) -> Any:
+    try:
+        return takes(value)
+    except ValueError:
+        raise ConfigError(f"{name}: takes {takes.takes}{quoted(value)}") from None
 
 
 def _put_back(engine: Any, process: Any, slot: Slot) -> None:
