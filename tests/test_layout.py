@@ -44,7 +44,7 @@ ORDER = [
     "drivers",
     *("pool.backoff", "pool.durations", "pool.exhausted", "pool.names", "pool.process", "pool.connector"),
     *("pool.validation", "pool.cleaner", "pool.probe", "pool.renewal"),
-    *("pool.engine", "pool.leaks", "pool.stats", "pool.snapshot"),
+    *("pool.engine", "pool.tokens", "pool.sharing", "pool.leaks", "pool.stats", "pool.snapshot"),
     "pool",
     *("lease.state", "lease.proxy", "lease.classes", "lease.hooks", "lease"),
     *("observe.instruments", "observe.total", "observe.recent", "observe.rows", "observe.board", "observe.drains"),
@@ -167,7 +167,7 @@ def test_locks_live_where_state_is_shared() -> None:
     connection has a lock of psycopg's, which is replaced where a lease has left it locked."""
     assert users(*LOCKS) == {
         *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
-        *("pool.process", "pool.names", "pool.leaks", "lease.state", "drivers.psycopg.connection"),
+        *("pool.process", "pool.names", "pool.leaks", "pool.tokens", "lease.state", "drivers.psycopg.connection"),
         *("observe.board", "observe.drains", "observe.opentelemetry", "observe.sources", "status.app"),
     }
 

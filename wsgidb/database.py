@@ -71,6 +71,10 @@ class Database:
         self._driver = self._make_driver()
         self._proxies = ProxyClasses(self._driver)
         engine_class = self._engine_class
+        if url.host_connections is not None:
+            from .pool.sharing import sharing
+
+            engine_class = sharing(engine_class)
         if url.leak_after is not None:
             engine_class = watched(engine_class)
         if url.board is not None:

@@ -121,6 +121,10 @@ class PoolOptions(TypedDict, total=False):
     pool_size: int
     """The largest number of connections of one process, including those that are being opened. The strategies
     per-request, thread-local and dbutils-persistent have no such limit. Unit: connections. Default: 10."""
+    host_connections: int | None
+    """The largest number of connections of all processes of this machine together that have the same board and the same
+    name of the pool. A request waits where pool_size would allow one more, but this does not (docs/deployment.md).
+    Unit: connections. Default: None."""
     max_lifetime: float | None
     """The age after which a connection is closed when it is not in use. It varies by up to 10 % at random, so that
     connections that were opened together are not replaced together. Unit: seconds. Default: 1800."""

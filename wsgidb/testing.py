@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from .keywords import SandboxOptions, Unpack
 
 SAVEPOINT = "wsgidb_sandbox"
-ONE_CONNECTION = {"strategy": "pooled", "pool_size": 1, "max_lifetime": None, "max_idle": None, "ping_after": None}
+ONE_CONNECTION = {
+    "strategy": "pooled",
+    "pool_size": 1,
+    "host_connections": None,
+    "max_lifetime": None,
+    "max_idle": None,
+    "ping_after": None,
+}
 DESCRIBED = (
     *("cursor_methods", "cursor_attributes", "cursor_state", "handing_out", "unobserved_methods"),
     "when_returned",
@@ -82,7 +89,7 @@ class SandboxDatabase(Database):
 
     def __init__(self, url: str | None = None, /, **options: Unpack[SandboxOptions]) -> None:
         """Take the arguments of `Database`, without the options that a sandbox sets itself: `strategy`, `pool_size`,
-        `max_lifetime`, `max_idle` and `ping_after`.
+        `host_connections`, `max_lifetime`, `max_idle` and `ping_after`.
 
         With neither a url nor a creator the environment is read, as by `Database.from_env`. Never blocks. Raises
         ConfigError."""

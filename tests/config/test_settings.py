@@ -68,7 +68,7 @@ def test_a_number_has_an_upper_bound_that_the_error_names(name: str) -> None:
     """The bound itself is taken, and one more is refused: a driver would wrap it around or raise at every request."""
     takes = OPTIONS[name].metadata["takes"].takes
     most = int(takes.removesuffix(" or none").rpartition(" and <= ")[2])
-    assert getattr(Settings.of({"url": SQLITE, name: most}), name) == most
+    assert getattr(Settings.of({"url": SQLITE, "board": "/tmp/none", name: most}), name) == most
     for value in (most + 1, str(most + 1)):
         assert refusal(**{name: value}) == f"{name}: takes {takes}, got {value!r}"
     if name.endswith("_timeout"):

@@ -68,6 +68,7 @@ def test_few_messages_are_put_together() -> None:
 def test_every_reason_of_a_discard_is_listed() -> None:
     """The table has each reason, and no other."""
     found = reasons("discard", "_discard", "_cannot_keep") | returned("drivers") | returned("pool")
+    found -= returned("pool/sharing")
     found |= assigned("fault") | assigned("unfit")
     found = {text.replace("\0", "<method>") for text in found - ENDS - {"None"}}
     assert set(quoted.first_cells(quoted.section("logging.md", "## Why a connection is discarded"))) == found
@@ -75,7 +76,8 @@ def test_every_reason_of_a_discard_is_listed() -> None:
 
 def test_every_reason_of_a_retirement_is_listed() -> None:
     """The table has each reason, and no other."""
-    found = {text for text in reasons("retire") | returned("strategies") if letters(text) < 30}
+    found = reasons("retire") | returned("strategies") | returned("pool/sharing")
+    found = {text for text in found if letters(text) < 30}
     assert set(quoted.first_cells(quoted.section("logging.md", "## Why a connection is retired"))) == found
 
 

@@ -162,11 +162,11 @@ def reasons(*calls: str) -> set[str]:
 
 
 def returned(folder: str) -> set[str]:
-    """The reasons that functions of a folder return."""
+    """The reasons that functions of a folder, or of a module, return."""
     found: set[str] = set()
     for module in MODULES:
         for node, scopes in module.inner():
-            if not isinstance(node, ast.Return) or not module.path.startswith(f"wsgidb/{folder}/") or not scopes:
+            if not isinstance(node, ast.Return) or not module.path.startswith(f"wsgidb/{folder}") or not scopes:
                 continue
             if scopes[-1].returns is not None and ast.unparse(scopes[-1].returns) in REASONED:
                 pairs: list[Any] = [inner.elts[1] for inner in ast.walk(node) if isinstance(inner, ast.Tuple)]

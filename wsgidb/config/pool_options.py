@@ -30,6 +30,14 @@ class PoolOptions:
         "per-request, thread-local and dbutils-persistent have no such limit.",
         unit="connections",
     )
+    host_connections: int | None = option(
+        None,
+        values.number(least=1, most=100_000, whole=True, none=True),
+        "The largest number of connections of all processes of this machine together that have the same board and the "
+        "same name of the pool. A request waits where pool_size would allow one more, but this does not "
+        "(docs/deployment.md).",
+        unit="connections",
+    )
     max_lifetime: float | None = option(
         1800.0,
         values.number(above=0, most=YEAR, none=True),

@@ -70,6 +70,10 @@ class Settings(Options):
             raise ConfigError(f"commit_veto: needs transaction=request, got {self.transaction}")
         if self.name is not None and "://" in self.name:
             raise ConfigError("name: takes a short text; this is a url")
+        if self.host_connections is not None and self.board is None:
+            raise ConfigError("host_connections: needs board, the directory in which the processes find each other")
+        if self.host_connections is not None and self.shares_engine:
+            raise ConfigError("host_connections: the Engine makes its connections itself, and does not count them")
         if "." not in self.key:
             raise ConfigError(f"key: takes an environ key with a dot in it{values.quoted(self.key)}")
         if self.ssl_ca and not self.ssl_mode.startswith("verify"):

@@ -203,6 +203,10 @@ class Driver(ABC):
         """The free check of an idle connection. It needs no round trip, and never blocks, here or when it is called."""
         return silent
 
+    def descriptor(self, conn: Any) -> int | None:
+        """The descriptor of the connection's socket, if there is one that is known. Never blocks."""
+        return None
+
     def readable_is_dead(self, conn: Any) -> bool:
         """Whether a readable socket proves that the connection is dead; if not, a ping decides. Never blocks."""
         return True

@@ -25,6 +25,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from os import getpid
 from threading import get_ident
+from typing import ClassVar
 
 from ..config.settings import Settings
 from ..drivers.activity import Activity
@@ -50,12 +51,15 @@ BUSY = "in the middle of a statement"
 class Engine:
     """Leases validated connections of one Database, in whatever process it is used."""
 
+    _connector_class: ClassVar[type[Connector]] = Connector
+    _process_class: ClassVar[type[Process]] = Process
+
     def __init__(self, settings: Settings, driver: Driver, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self.driver = driver
         self.clock = clock
         """Monotonic seconds."""
-        self._connector = Connector(self, settings, driver, clock)
+        self._connector = self._connector_class(self, settings, driver, clock)
         validator = Validator(settings, driver, self._connector, clock)
         self._validate = validator.validate
         self._inspect = driver.inspect
@@ -77,7 +81,7 @@ class Engine:
     # -- processes
 
     def _new_process(self) -> Process:
-        return Process(self.settings, self._lost, self.clock)
+        return self._process_class(self.settings, self._lost, self.clock)
 
     @property
     def process(self) -> Process:
@@ -135,7 +139,7 @@ class Engine:
             except DatabaseUnavailable:
                 process.store.put(slot)
                 # The back-off is not asked, as its time may have passed by now, or another connect have succeeded.
-                if not (process.store.shared and process.open and self.clock() < deadline):
+                if not (process.store.shared and (process.shortage or (process.open and self.clock() < deadline))):
                     raise
                 slot = None  # the server grants some connections: wait for one of those
             except BaseException:
@@ -156,7 +160,7 @@ class Engine:
                 ending = process.exhaustion_log.due(now)
                 slots, cause = list(process.open), process.backoff.cause
             waited = now - deadline + self.settings.acquire_timeout
-            text = describe(error, slots, cause, waited=waited, now=now, thread=get_ident())
+            text = describe(error, slots, process.shortage, cause, waited=waited, now=now, thread=get_ident())
             process.note("timeout" if isinstance(error, PoolTimeout) else "refusal", f"{named(request)}: {text}")
             if ending is not None:
                 log.warning("%s: %s%s", self.settings.address, text, ending)

@@ -34,12 +34,19 @@ class LogLimit:
 
 
 def describe(
-    error: Exception, slots: Iterable[Slot], cause: str | None, *, waited: float, now: float, thread: int
+    error: Exception,
+    slots: Iterable[Slot],
+    shortage: str | None,
+    cause: str | None,
+    *,
+    waited: float,
+    now: float,
+    thread: int,
 ) -> str:
     """Why a request of this thread gets no connection, who has them, and which option to look at.
 
-    `error` is the store's, `slots` are those with a connection, `cause` is the latest failure to connect, if no other
-    connection can be opened because of it."""
+    `error` is the store's, and `slots` are those with a connection. If no other connection can be opened, `shortage`
+    or `cause`, the latest failure to connect, tells why."""
     leases = sorted(((slot.since, slot) for slot in slots if slot.since is not None), key=lambda lease: lease[0])
     if isinstance(error, PoolTimeout):
         parts = [f"no connection became free within {waited:.1f} s (acquire_timeout): {error}"]
@@ -49,7 +56,9 @@ def describe(
         names = [f"{named(slot.request)} for {now - since:.1f} s" for since, slot in leases[:NAMED]]
         more = f", and {len(leases) - NAMED} more" if len(leases) > NAMED else ""
         parts.append(f"held by {', '.join(names)}{more}")
-    if cause is not None:
+    if shortage is not None:
+        parts.append(shortage)
+    elif cause is not None:
         parts.append(f"no other can be opened; last failure to connect: {cause}")
     elif not leases:
         parts.append("none of them is open yet; see connect_timeout and connect_args")

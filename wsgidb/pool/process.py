@@ -103,6 +103,7 @@ class Process:
         self.held: dict[Slot, Any] = {}  # with leak_after: who has each lease; each step on it is atomic
         self.page: Any = None  # with the option board: what writes this process's row
         self.asked: Any = None  # likewise: what reads the drains that were asked for
+        self.shortage: str | None = None  # why no other connection may be opened yet, so that requests wait for that
         self.store: Store = store_class(settings)(settings, self.held_until, partial(lost, self), clock)
 
     def note(self, kind: str, text: str) -> None:

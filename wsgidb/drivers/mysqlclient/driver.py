@@ -145,6 +145,10 @@ class MySQLClient(MySQLDriver):
     def watch(self, conn: Connection) -> Check:
         return sockets.watch(conn.fileno())
 
+    def descriptor(self, conn: Connection) -> int | None:
+        number: int = conn.fileno()
+        return number
+
     def readable_is_dead(self, conn: Connection) -> bool:
         return not self._over_tls(conn)  # TLS 1.3 may send session tickets at any time
 

@@ -125,6 +125,10 @@ class MySQLConnector(MySQLDriver):
     def watch(self, conn: Connection) -> Check:
         return sockets.watch(conn._socket.sock.fileno())
 
+    def descriptor(self, conn: Connection) -> int | None:
+        number: int = conn._socket.sock.fileno()
+        return number
+
     def readable_is_dead(self, conn: Connection) -> bool:
         return not isinstance(conn._socket.sock, ssl.SSLSocket)  # TLS 1.3 may send session tickets at any time
 

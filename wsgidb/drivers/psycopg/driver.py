@@ -205,6 +205,10 @@ class Psycopg(Networked):
     def watch(self, conn: Connection) -> Check:
         return sockets.watch(conn.pgconn.socket)
 
+    def descriptor(self, conn: Connection) -> int | None:
+        number: int = conn.pgconn.socket
+        return number
+
     def readable_is_dead(self, conn: Connection) -> bool:
         """A notification, a changed parameter or a notice is read, and does not count as the end. Never waits."""
         return conn.is_at_its_end()

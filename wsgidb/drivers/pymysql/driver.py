@@ -135,6 +135,9 @@ class PyMySQL(MySQLDriver):
     def watch(self, conn: Connection) -> Check:
         return sockets.watch(conn._sock.fileno())
 
+    def descriptor(self, conn: Connection) -> int | None:
+        return None if conn._sock is None else conn._sock.fileno()
+
     def readable_is_dead(self, conn: Connection) -> bool:
         return not isinstance(conn._sock, ssl.SSLSocket)  # TLS 1.3 may send session tickets at any time
 
