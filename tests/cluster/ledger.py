@@ -40,7 +40,7 @@ class Row:
     refused_written: int
     """In the ledger, although the client was told that nothing was done."""
     in_doubt: int
-    """The COMMIT's reply was lost, or the client got no answer: nobody could know."""
+    """The COMMIT has failed, or the client got no answer: it cannot know whether anything was done."""
     doubt_written: int
     """How many of these are in the ledger."""
     exact: bool

@@ -78,5 +78,5 @@ def test_the_table_is_written_between_its_marks(tmp_path: Path) -> None:
     plan.write(page, plan.table([row]))
     text = page.read_text()
     assert text.startswith(f"before\n{plan.BEGIN}\n\n| what happens |")
-    assert "| a kill | servers | 2 | 9 | 1 in 0.5 s | 3 | 3 | 1.2 s | 0 | 0 | 0 | exact |\n" in text
+    assert "| a kill | servers | 2 | 9 | 1 in 0.5 s | 3 | 3, 1 done | 1.2 s | 0 | 0 | 0 | exact |\n" in text
     assert text.endswith(f"|\n\n{plan.END}\nafter\n")

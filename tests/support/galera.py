@@ -21,6 +21,14 @@ from support.waiting import until
 
 LIBRARIES = ("/usr/lib/galera/libgalera_smm.so", "/usr/lib64/galera-4/libgalera_smm.so")
 NAMES = ("n1", "n2", "n3")
+SETTINGS = {
+    "wsrep-on": "ON",
+    "wsrep-cluster-name": "wsgidb",
+    "binlog-format": "ROW",
+    "innodb-autoinc-lock-mode": "2",
+}
+KEPT = "32M"
+"""How much a node keeps of what others may have missed."""
 
 TRANSFER = """\
 #!/bin/sh
@@ -93,18 +101,15 @@ class Node(MariaDB):
             "base_port": port,
             "gmcast.listen_addr": f"tcp://{self.address}",
             "ist.recv_addr": f"127.0.0.1:{port + 1}",
-            "gcache.size": "32M",
+            "gcache.size": KEPT,
         }
         super().__init__(
-            "--wsrep-on=ON",
+            *(f"--{name}={value}" for name, value in SETTINGS.items()),
             f"--wsrep-provider={library}",
             f"--wsrep-provider-options={';'.join(f'{name}={value}' for name, value in provider.items())}",
-            "--wsrep-cluster-name=wsgidb",
             f"--wsrep-node-name={name}",
             "--wsrep-node-address=127.0.0.1",
             "--wsrep-sst-method=nearby",
-            "--binlog-format=ROW",
-            "--innodb-autoinc-lock-mode=2",
         )
         self._own = self.options
         script = self.directory / "wsrep_sst_nearby"

@@ -69,6 +69,22 @@ listen database
 """
 
 
+def configuration(addresses: Sequence[str], directory: object, port: int, idle: str, ask: bytes = ASK) -> str:
+    """What docs/scale.md shows, too."""
+    servers = [f"    server n{number} {address}" for number, address in enumerate(addresses, 1)]
+    servers[1:] = [f"{line} backup" for line in servers[1:]]
+    return CONFIGURATION.format(
+        directory=directory,
+        port=port,
+        idle=idle,
+        login=LOGIN.hex(),
+        ask=ask.hex(),
+        synced=SYNCED.hex(),
+        quit=QUIT.hex(),
+        servers="\n".join(servers),
+    )
+
+
 class HAProxy:
     """One address for several servers: the first one that is well gets all connections. A context manager, running
     within the block.
@@ -81,20 +97,8 @@ class HAProxy:
         self.port: int = self._reserved.getsockname()[1]
         self.servers = list(servers)
         self.directory = Path(tempfile.mkdtemp(prefix="wsgidb-", dir="/tmp"))
-        lines = [
-            f"    server n{number} 127.0.0.1:{server.port}{' backup' if number > 1 else ''}"
-            for number, server in enumerate(self.servers, 1)
-        ]
-        self.configuration = CONFIGURATION.format(
-            directory=self.directory,
-            port=self.port,
-            idle=idle,
-            login=LOGIN.hex(),
-            ask=(ASK if galera else ALONE).hex(),
-            synced=SYNCED.hex(),
-            quit=QUIT.hex(),
-            servers="\n".join(lines),
-        )
+        addresses = [f"127.0.0.1:{server.port}" for server in self.servers]
+        self.configuration = configuration(addresses, self.directory, self.port, idle, ASK if galera else ALONE)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> HAProxy:

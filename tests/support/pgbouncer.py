@@ -22,21 +22,21 @@ from support.waiting import until
 
 CONFIGURATION = """\
 [databases]
-test = host=127.0.0.1 port={target} dbname=test
+{database} = host=127.0.0.1 port={target}
 
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
-unix_socket_dir =
-auth_type = trust
+unix_socket_dir = {directory}
+auth_type = {auth_type}
 auth_file = {directory}/users
+admin_users = guest
+pidfile = {directory}/pid
 pool_mode = {pool_mode}
 default_pool_size = {pool_size}
 max_client_conn = 200
 server_login_retry = 1
 query_wait_timeout = 3
-admin_users = guest
-pidfile = {directory}/pid
 """
 
 
@@ -86,7 +86,8 @@ class PgBouncer:
 
     def start(self) -> None:
         file = self.directory / "pgbouncer.ini"
-        places = {"target": self.server.port, "port": self.port, "directory": self.directory}
+        places: dict[str, object] = {"target": self.server.port, "port": self.port, "directory": self.directory}
+        places |= {"database": "test", "auth_type": "trust"}
         file.write_text(CONFIGURATION.format(**places, **self.settings))
         users = "".join(f'"{user}" "{password}"\n' for user, password in PASSWORDS.items())
         (self.directory / "users").write_text(users)
