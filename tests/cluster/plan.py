@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import postgres
+from cluster import postgres, replicated
 from cluster import scenarios as faults
 from cluster.ledger import Row
 from cluster.scenarios import Fault, behind, hosts_of, run
@@ -50,6 +50,7 @@ GALERA = (
 def rows(only: str = "") -> Iterator[Row]:
     """Run all scenarios in whose name or servers `only` is found."""
     yield from galera_rows(only)
+    yield from replicated.rows(only, RETRIES)
     yield from postgres.rows(only, RETRIES)
 
 

@@ -27,7 +27,8 @@ PATH = [str(TESTS), str(Path(wsgidb.__file__).parents[1])]
 CLIENTS = 8
 OPTIONS: dict[str, Any] = {
     "pool_size": CLIENTS,
-    "acquire_timeout": 10,
+    # A request that is repeated must get its next connection by then.
+    "acquire_timeout": 30,
     # Longer than a commit waits while Galera gives up a node, which is 6 seconds: its result would be in doubt.
     "read_timeout": 12,
     "write_timeout": 12,

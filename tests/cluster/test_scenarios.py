@@ -39,7 +39,7 @@ def test_galera_behind_haproxy(cluster: Galera) -> None:
         stage = behind(proxy, cluster)
         row = scenarios.run("kill -9", stage, scenarios.killed)
         assert row.right, row
-        assert other_errors(row) <= CLIENTS, row
+        assert other_errors(row) <= 2 * CLIENTS, row  # and what two nodes refuse each other when it is back
         row = scenarios.run("switch-over", stage, scenarios.switched)
         assert row.right, row
         assert set(row.kinds) <= {"served", "refused: 1213", "Internal Server Error\n"}, row

@@ -46,6 +46,8 @@ global
 
 defaults
     mode tcp
+    retries 3
+    option redispatch 1
     timeout connect 1s
     timeout client {idle}
     timeout server {idle}
@@ -63,7 +65,7 @@ listen database
     tcp-check send-binary {quit}
     timeout check 2s
     # One writer at a time. It is given up when connecting to it fails, too, and its clients are told so at once.
-    default-server check inter 500ms fastinter 100ms fall 2 rise 2 observe layer4 error-limit 2 on-error mark-down
+    default-server check inter 500ms fastinter 100ms fall 2 rise 2 observe layer4 error-limit 1 on-error mark-down
     default-server on-marked-down shutdown-sessions
 {servers}
 """
