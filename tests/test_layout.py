@@ -24,12 +24,13 @@ ORDER = [
     *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
     *("strategies.overload", "strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy"),
     *("strategies.checked", "strategies"),
-    *("drivers.activity", "drivers.tracing", "drivers.cursors", "drivers.base", "drivers.sockets", "drivers.tls"),
+    *("drivers.outcome", "drivers.activity", "drivers.tracing", "drivers.cursors", "drivers.base"),
+    *("drivers.sockets", "drivers.tls"),
     *("drivers.hosts", "drivers.memory", "drivers.networked", "drivers.generic", "drivers.sqlalchemy_engine"),
     *("drivers.sqlite.statements", "drivers.sqlite.handed_out", "drivers.sqlite.hooks", "drivers.sqlite.transactions"),
     *("drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
-    *("drivers.mysql.charsets", "drivers.mysql.observed", "drivers.mysql.procedures", "drivers.mysql.sessions"),
-    *("drivers.mysql.driver", "drivers.mysql"),
+    *("drivers.mysql.charsets", "drivers.mysql.keeping", "drivers.mysql.observed", "drivers.mysql.procedures"),
+    *("drivers.mysql.sessions", "drivers.mysql.driver", "drivers.mysql"),
     *("drivers.pymysql.wire", "drivers.pymysql.rows", "drivers.pymysql.session", "drivers.pymysql.commands"),
     *("drivers.pymysql.connection", "drivers.pymysql.driver"),
     *("drivers.mysqlclient.wire", "drivers.mysqlclient.result", "drivers.mysqlclient.replies"),
@@ -51,7 +52,8 @@ ORDER = [
     *("observe.publish", "observe.opentelemetry", "observe.telemetry", "observe"),
     *("keywords", "database", "observe.sources", "observe.server", "prometheus"),
     *("status.advice", "status.view", "status.template", "status.app", "status"),
-    *("wsgi.exchange", "wsgi.response", "wsgi.timing", "wsgi.middleware", "wsgi"),
+    *("wsgi.exchange", "wsgi.response", "wsgi.timing", "wsgi.replay", "wsgi.retry"),
+    *("wsgi.middleware", "wsgi"),
     "wsgidb",
     *("health", "testing", "pytest_plugin", "paste"),
     *("cli.log", "cli.boards", "cli.numbers", "cli.report", "cli.erlang", "cli.load", "cli.sizing"),
@@ -186,7 +188,7 @@ def test_the_time_of_day_is_read_nowhere() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "time"
     }
-    assert read == {"monotonic"}
+    assert read == {"monotonic", "sleep"}
     imported = {module for name in TREES for module in imports(name)}
     assert {module for module in imported if module.partition(".")[0] in ("time", "datetime")} == {"time"}
 
@@ -222,7 +224,7 @@ def test_importing_the_package_imports_no_driver_and_nothing_of_others() -> None
     loaded, heavy = (set(ast.literal_eval(line)) for line in done.stdout.splitlines())
     assert {name for name in loaded if name.partition(".")[0] != "wsgidb"} == set()
     assert {name for name in loaded if name.startswith("wsgidb.drivers.")} <= {
-        f"wsgidb.drivers.{name}" for name in ("activity", "base", "cursors", "tracing")
+        f"wsgidb.drivers.{name}" for name in ("activity", "base", "cursors", "outcome", "tracing")
     }
     assert heavy == set()
     taken = {module for name in loaded for module in imports(name.removeprefix("wsgidb."), at_once=True)}

@@ -124,11 +124,11 @@ class Database:
             raise
         settle(conn, success=True)
 
-    def lease(self, request: Request | None = None) -> ConnectionProxy:
+    def lease(self, request: Request | None = None, deadline: float | None = None) -> ConnectionProxy:
         """Acquire a connection. The caller must `settle` the lease, as `connection` does. Log lines name `request`.
 
-        Blocks for up to acquire_timeout seconds. Raises DatabaseUnavailable."""
-        slot = self._engine.acquire(request)
+        Blocks for up to acquire_timeout seconds, or until the deadline. Raises DatabaseUnavailable."""
+        slot = self._engine.acquire(request, deadline)
         return begin(new(self._proxies[type(slot.raw)]), slot)
 
     def lease_on_first_use(self, request: Request | None = None) -> ConnectionProxy:
@@ -144,6 +144,17 @@ class Database:
     def lease_hook(self, on_lease: Callable[[Any, dict[str, Any]], Any]) -> LeaseHook:
         """What calls the option on_lease of a middleware for leases of this Database."""
         return LeaseHook(on_lease, self._proxies)
+
+    @property
+    def tells_outcome(self) -> bool:
+        """Whether it can be known of a transaction that nothing remains of it, so that a request may be repeated."""
+        return self._driver.tells_outcome
+
+    def count_retry(self) -> None:
+        """Count that a request is repeated. Never blocks."""
+        process = self._engine.process
+        with process.lock:
+            process.totals.retries += 1
 
     def owns(self, lease: Engine | None) -> bool:
         """Whether this engine, which is a lease's, belongs to this Database."""

@@ -141,6 +141,12 @@ class MiddlewareOptions(TypedDict, total=False):
     commit_veto: Callable[[Environ, str, list[tuple[str, str]]], object] | None
     """With transaction=request, a callable that gets environ, status and headers, and returns true if the request is to
     be rolled back. Without it, a status of 400 or above is rolled back. Default: None."""
+    retry: int
+    """With transaction=request, how often a request is repeated whose transaction is known to be undone, such as the
+    victim of a deadlock (docs/transactions.md). Unit: times. Default: 0."""
+    retry_if: Callable[[Environ], object] | None
+    """With retry, a callable that gets environ before the first attempt, and returns true if the request may be
+    repeated. Without it, GET, HEAD, PUT and DELETE may. Default: None."""
     key: str
     """The key of environ that holds the connection. It must contain a dot. Default: db.conn."""
     acquire: Literal["request", "first-use"]

@@ -52,9 +52,9 @@ class _Engine(Engine):
 
     unavailable = False
 
-    def acquire(self, request: Request | None = None) -> Slot:
+    def acquire(self, request: Request | None = None, deadline: float | None = None) -> Slot:
         self._pretend()
-        return super().acquire(request)
+        return super().acquire(request, deadline)
 
     def probe(self) -> bool:
         self._pretend()
@@ -160,6 +160,7 @@ class _Sandbox(Driver):
     name = "a sandbox"
     options = SERVER_OPTIONS  # the inner driver refuses those that it does not have; the same holds for `reset`
     clears_sessions = True
+    tells_outcome = True
 
     def __init__(self, settings: Settings, *args: Any) -> None:
         super().__init__(settings, *args)
@@ -253,6 +254,10 @@ class _Sandbox(Driver):
 
     def is_read_only(self, error: BaseException) -> bool:
         return self._inner.is_read_only(error)
+
+    def undoes(self, error: BaseException) -> bool:
+        """A transaction that the server ends is the whole sandbox's: there is nothing to be repeated in."""
+        return False
 
     def traced(self, conn: Any) -> Any:
         return self._inner.traced(conn)

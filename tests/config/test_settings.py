@@ -68,7 +68,8 @@ def test_a_number_has_an_upper_bound_that_the_error_names(name: str) -> None:
     """The bound itself is taken, and one more is refused: a driver would wrap it around or raise at every request."""
     takes = OPTIONS[name].metadata["takes"].takes
     most = int(takes.removesuffix(" or none").rpartition(" and <= ")[2])
-    assert getattr(Settings.of({"url": SQLITE, "board": "/tmp/none", name: most}), name) == most
+    needed = {"transaction": "request", "board": "/tmp/none"}
+    assert getattr(Settings.of({"url": SQLITE, **needed, name: most}), name) == most
     for value in (most + 1, str(most + 1)):
         assert refusal(**{name: value}) == f"{name}: takes {takes}, got {value!r}"
     if name.endswith("_timeout"):
@@ -83,13 +84,13 @@ def test_a_value_that_cannot_be_shown_is_refused_all_the_same() -> None:
 @pytest.mark.parametrize("name", NUMBERS)
 def test_where_zero_means_nothing_it_is_refused(name: str) -> None:
     """An empty pool, or no time at all, would never serve a request."""
-    if name in ("ping_after", "max_waiting", "retry_after"):
+    if name in ("ping_after", "max_waiting", "retry_after", "retry"):
         assert getattr(Settings.of({"url": SQLITE, name: 0}), name) == 0
     else:
         assert refusal(**{name: 0}).startswith(f"{name}: takes")
 
 
-@pytest.mark.parametrize("name", ["pool_size", "max_waiting", "retry_after"])
+@pytest.mark.parametrize("name", ["pool_size", "max_waiting", "retry_after", "retry"])
 def test_a_count_is_whole(name: str) -> None:
     """A fraction is refused where connections or requests are counted."""
     assert "a whole number" in refusal(**{name: 1.5})

@@ -114,6 +114,11 @@ CASES: dict[str, Callable[[], object]] = {
     "key: takes an environ key": options(SQLITE, key="db"),
     "name: takes a short text": options(SQLITE, name=MYSQL),
     "commit_veto: needs": options(SQLITE, commit_veto=lambda environ, status, headers: True),
+    "retry: needs transaction=request": options(SQLITE, retry=1),
+    "retry: needs one of wsgidb's own drivers": lambda: DatabaseMiddleware(
+        app, creator=FakeDB().connect, transaction="request", retry=1
+    ),
+    "retry_if: needs retry": options(SQLITE, retry_if=bool),
     "no way to set autocommit": lambda: use(Database(creator=FakeDB().connect, transaction="autocommit")),
     "cannot clear a session": options(SQLITE, reset="session"),
     "strategy_args: strategy <strategy> takes none": lambda: use(Database(SQLITE, strategy_args={"use_lifo": True})),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -248,6 +250,21 @@ def test_a_commit_that_fails(fakedb: FakeDB, logged: Logged) -> None:
         fakedb.fail("commit", DOWN)
         assert Call(DatabaseMiddleware(handle, database)).status == "500 Internal Server Error"
         logged("commit failed, answered with 500")
+
+
+def test_a_request_that_is_repeated(tmp_path: Path, logged: Logged) -> None:
+    """The client sees only the second attempt."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["wsgidb.attempt"] == 1:
+            with closing(sqlite3.connect(tmp_path / "file")) as rival:
+                rival.execute("BEGIN EXCLUSIVE")
+                environ["db.conn"].execute("CREATE TABLE t (n INT)")
+        return handle(environ, start_response)
+
+    url = f"sqlite:///{tmp_path}/file?timeout=0"
+    assert Call(DatabaseMiddleware(app, url, transaction="request", retry=1)).status == "200 OK"
+    logged("the request is repeated")
 
 
 def test_a_release_that_fails_after_the_commit(fakedb: FakeDB, monkeypatch: pytest.MonkeyPatch, logged: Logged) -> None:

@@ -19,6 +19,19 @@ class MiddlewareOptions:
         "With transaction=request, a callable that gets environ, status and headers, and returns true if the request "
         "is to be rolled back. Without it, a status of 400 or above is rolled back.",
     )
+    retry: int = option(
+        0,
+        values.number(least=0, most=100, whole=True),
+        "With transaction=request, how often a request is repeated whose transaction is known to be undone, such as "
+        "the victim of a deadlock (docs/transactions.md).",
+        unit="times",
+    )
+    retry_if: Any = option(
+        None,
+        values.function(),
+        "With retry, a callable that gets environ before the first attempt, and returns true if the request may be "
+        "repeated. Without it, GET, HEAD, PUT and DELETE may.",
+    )
     status: str | None = option(
         None,
         values.path,

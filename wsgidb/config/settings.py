@@ -50,7 +50,8 @@ class Settings(Options):
         """Copy these settings with other options of the middleware, for a Database that exists. Raises ConfigError."""
         for name in options.keys() & (OPTIONS.keys() - OF_MIDDLEWARE):
             raise ConfigError(f"{name}: is an option of the Database, which was made before; give it there")
-        parsed = Settings.of({"url": "sqlite:///", "transaction": self.transaction, **options})
+        own = {"transaction": self.transaction, "retry": self.retry}
+        parsed = Settings.of({"url": "sqlite:///", **own, **options})
         return replace(self, **{name: getattr(parsed, name) for name in options})
 
     def of_middleware(self) -> dict[str, Any]:
@@ -68,6 +69,10 @@ class Settings(Options):
             raise ConfigError(f"creator: sharing an Engine's pool needs strategy=sqlalchemy, got {self.strategy_name}")
         if self.commit_veto is not None and self.transaction != "request":
             raise ConfigError(f"commit_veto: needs transaction=request, got {self.transaction}")
+        if self.retry and self.transaction != "request":
+            raise ConfigError(f"retry: needs transaction=request, got {self.transaction}")
+        if self.retry_if is not None and not self.retry:
+            raise ConfigError("retry_if: needs retry")
         if self.name is not None and "://" in self.name:
             raise ConfigError("name: takes a short text; this is a url")
         if self.host_connections is not None and self.board is None:

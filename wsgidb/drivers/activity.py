@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ..errors import ConnectionReturned, TransactionLost
+from .outcome import Outcome
 
 RETURNED = "the connection has gone back: its request is over, or it was closed"
 
@@ -36,8 +37,8 @@ class Activity:
     """
 
     __slots__ = (
-        *("began", "busy", "closing", "classify", "errors", "host", "lease", "lost", "outside", "seconds"),
-        *("statements", "touched", "unfit", "unknown", "used", "users", "written"),
+        *("began", "busy", "closing", "classify", "errors", "host", "lease", "lost", "outcome", "outside"),
+        *("seconds", "statements", "touched", "unfit", "unknown", "used", "users", "written"),
     )
 
     def __init__(self) -> None:
@@ -60,6 +61,8 @@ class Activity:
         stale."""
         self.lost: str | None = None
         """Why the server has ended the transaction without the handler asking for it, if it has."""
+        self.outcome: Outcome | None = None
+        """The record of the lease that has the connection, or had it last, where its request may be repeated."""
         self.classify: Callable[[Activity, BaseException], str | None] | None = None
         """A function that tells, of this record's connection, why it must not be kept after an error, if so."""
         self.host = ""
@@ -143,6 +146,8 @@ class Activity:
         self.errors += 1
         if self.classify is not None and self.unfit is None:
             self.unfit = self.classify(self, error)
+        if self.outcome is not None:
+            self.outcome.failed(error)
 
     def observe(self, clock: Callable[[], float], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call what is one statement, from its start to its end."""

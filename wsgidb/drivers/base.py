@@ -98,6 +98,9 @@ class Driver(ABC):
     """Whether `fitness` can tell what has become of a server after an error that `is_read_only` knows."""
     clears_sessions: ClassVar[bool] = False
     """Whether `reset` can do what reset=session promises."""
+    tells_outcome: ClassVar[bool] = False
+    """Whether its connections tell the record of a lease (`Activity.outcome`) what each statement makes permanent, so
+    that it can be known that nothing is."""
     connection_class: Any = object
     """The class of its connections; `object` where it is not known before the first connection."""
 
@@ -252,6 +255,20 @@ class Driver(ABC):
 
     def doubt(self, error: BaseException) -> None:
         """Note that the server may have become unfit, by an error that `is_read_only` knows. Never blocks."""
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether with this error of a statement the server gives a transaction up in favour of another one, as in a
+        deadlock. If it is repeated, it may well succeed. Never blocks."""
+        return False
+
+    def undoes(self, error: BaseException) -> bool:
+        """Whether nothing remains of a transaction that had this error and was not committed, although it may well
+        succeed if it is repeated. Never blocks."""
+        return self.is_conflict(error) or self.is_disconnect(error) or self.is_read_only(error)
+
+    def undid_commit(self, error: BaseException) -> bool:
+        """Whether the same holds for this error of a COMMIT. A lost connection proves nothing there. Never blocks."""
+        return self.is_conflict(error)
 
     def unfit(self, error: BaseException) -> str | None:
         """Why a connection must not be kept after this error of a statement, or None if it may be. Never blocks."""

@@ -153,6 +153,7 @@ def end_first_use(proxy: Leased) -> Slot | None:
         first.cancel()
         with suppress(AttributeError):  # it has acquired, or another thread has ended it
             _drop_first(proxy)
+            set_executed(proxy, None)
     return slot_of(proxy)
 
 
@@ -160,6 +161,16 @@ def engine_of(proxy: Leased) -> Engine | None:
     """The engine of a lease; None when the lease is over."""
     held = slot_of(proxy) or first_use_of(proxy) or slot_of(proxy)  # it may acquire between the first two
     return None if held is None else held.engine
+
+
+def has_acquired(proxy: Leased) -> bool:
+    """Whether a lease has had a connection, as far as is known, also when it is over."""
+    if first_use_of(proxy) is not None:
+        return False
+    try:
+        return _get_executed(proxy) is not None
+    except AttributeError:
+        return True
 
 
 def executed(proxy: Leased) -> float | None:

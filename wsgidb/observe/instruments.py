@@ -71,6 +71,7 @@ INSTRUMENTS = (
     Instrument(
         *(TOTAL, "wsgidb.uncommitted_writes", "{request}", "Rolled back at the end.", lambda s: _one(s.rolled_back))
     ),
+    Instrument(TOTAL, "wsgidb.retries", "{request}", "Repeated requests.", lambda s: _one(s.retries)),
     Instrument(TOTAL, "wsgidb.open_time", "s", "Connection-seconds open.", lambda s: _one(s.seconds_open)),
     Instrument(TOTAL, "wsgidb.dead_time", "s", "Not leased.", lambda s: _one(s.seconds_open - s.seconds_leased)),
     Instrument(

@@ -32,9 +32,9 @@ def published(engine: type[Engine], directory: str) -> type[Engine]:
             process.asked = Reader(directory)
             return process
 
-        def acquire(self, request: Request | None = None) -> Slot:
+        def acquire(self, request: Request | None = None, deadline: float | None = None) -> Slot:
             self.__heed()
-            slot: Slot = super().acquire(request)
+            slot: Slot = super().acquire(request, deadline)
             now: float = slot.since  # type: ignore[assignment]  # a lease has begun
             if now >= self.__next:
                 self.__publish(now)

@@ -101,11 +101,11 @@ class Engine:
 
     # -- acquire
 
-    def acquire(self, request: Request | None = None) -> Slot:
+    def acquire(self, request: Request | None = None, deadline: float | None = None) -> Slot:
         """A slot with a connection that is known to work. It is the caller's until `release`. Log lines name `request`.
 
         A connection that was used lately costs only the free check. Blocks up to acquire_timeout, for waiting,
-        connecting and validating together. Raises DatabaseUnavailable.
+        connecting and validating together, or until the deadline. Raises DatabaseUnavailable.
         """
         process = self._process
         if process.pid != getpid():
@@ -117,7 +117,9 @@ class Engine:
             slot.thread = get_ident()
             slot.request = request
             return slot
-        slot = self._acquire(process, slot, now + self.settings.acquire_timeout, request)
+        if deadline is None:
+            deadline = now + self.settings.acquire_timeout
+        slot = self._acquire(process, slot, deadline, request)
         if self.timed:
             with process.lock:
                 process.waits.add(self.clock() - now)

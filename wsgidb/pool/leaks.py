@@ -133,9 +133,9 @@ def watched(engine: type[Engine]) -> type[Engine]:
     """A subclass of the engine that reports each lease, once, that is held for leak_after seconds or longer."""
 
     class Watched(engine):  # type: ignore[misc, valid-type]
-        def acquire(self, request: Request | None = None) -> Slot:
+        def acquire(self, request: Request | None = None, deadline: float | None = None) -> Slot:
             self.__report_overdue()
-            slot: Slot = super().acquire(request)
+            slot: Slot = super().acquire(request, deadline)
             held = slot.process.held[slot] = Held(self.clock(), sys._getframe(1))
             users = slot.activity.users
             if type(users) is not Users:  # the connection's first lease

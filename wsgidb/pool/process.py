@@ -63,6 +63,7 @@ class Totals:
     pings_failed: int = 0
     lost: int = 0
     rolled_back: int = 0
+    retries: int = 0
     discards: Counter[str] = field(default_factory=Counter)
     retirements: Counter[str] = field(default_factory=Counter)
     leases: int = 0

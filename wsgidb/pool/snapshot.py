@@ -54,6 +54,7 @@ def snapshot(engine: Engine, now: float) -> Stats:
             pings_failed=totals.pings_failed,
             lost=totals.lost,
             rolled_back=totals.rolled_back,
+            retries=totals.retries,
             errors=totals.errors + sum(seen.errors for *_, seen in read),
             discards=dict(totals.discards),
             retirements=dict(totals.retirements),

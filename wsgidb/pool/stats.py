@@ -93,6 +93,8 @@ class Stats:
     """How many leases ended after the server had ended their transaction without being asked to, as in a deadlock."""
     rolled_back: int
     """How many leases ended with rows written but not committed, which were then rolled back."""
+    retries: int
+    """How many times a request was repeated (option `retry`)."""
     errors: int
     """How many statements of the handlers failed with an error of the driver."""
     discards: dict[str, int]

@@ -41,6 +41,7 @@ def view(pool: Pool, allowed: int | None) -> dict[str, Any]:
             "refusals": ever.refusals,
             "lost transactions": ever.lost,
             "uncommitted writes": ever.rolled_back,
+            "repeated requests": ever.retries,
         },
         "discards": ever.discards,
         "retirements": ever.retirements,

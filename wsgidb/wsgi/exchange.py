@@ -145,6 +145,13 @@ class HeldExchange(Exchange):
 
         Raises CommitFailed if the commit fails while the headers are held back, otherwise what the commit raises, or
         what the veto raises."""
+        self._settle()
+        self.send()
+        if self._last is not None:
+            self._pass_on(self._last)
+
+    def _settle(self) -> bool:
+        """Commit, or roll back if the veto wants it. Returns whether it was a success, which is committed."""
         try:
             success = self._veto is None or (
                 self.status is not None and not self._veto(self.environ, self.status, self.headers)
@@ -153,11 +160,12 @@ class HeldExchange(Exchange):
             interrupt(self.conn, error)
             raise
         try:
-            settle(self.conn, success)
+            self._end(success)
         except Exception as error:
             if self.sent:
                 raise
             raise CommitFailed from error
-        self.send()
-        if self._last is not None:
-            self._pass_on(self._last)
+        return success
+
+    def _end(self, success: bool) -> None:
+        settle(self.conn, success)

@@ -19,12 +19,14 @@ from ..lease.state import engine_of, first_use_of, slot_of
 from ..strategies import Request, named
 from .exchange import CommitFailed, Environ, Exchange, HeldExchange, StartResponse
 from .response import SizedStream, Stream, is_file
+from .retry import Attempt, Retry
 from .timing import ServerTiming, TimedExchange
 
 if TYPE_CHECKING:
     from ..keywords import DatabaseOptions, Unpack
 
 App = Callable[[Environ, Any], Any]
+Lease = Callable[[Request], ConnectionProxy]
 
 log = logging.getLogger("wsgidb")
 
@@ -79,6 +81,7 @@ class DatabaseMiddleware:
         on_lease = self.settings.on_lease
         self._hook = None if on_lease is None else self.database.lease_hook(on_lease)
         self._takes_care = self._timed or self._holds or self._hook is not None
+        self._retry = Retry(self.settings, self.database, self.database.clock) if self.settings.retry else None
         self._status = self._status_app()
 
     @property
@@ -125,6 +128,8 @@ class DatabaseMiddleware:
         if (self._excludes is not None and self._excludes(environ)) or (self.key in environ and self._is_held(environ)):
             return self.app(environ, start_response)
         if self._takes_care:
+            if self._retry is not None:
+                return self._retry.serve(self._take_care, environ, start_response)
             return self._take_care(environ, start_response)
         try:
             conn = environ[self.key] = self._lease(_request(environ))
@@ -132,10 +137,11 @@ class DatabaseMiddleware:
             return self._refuse(environ, start_response, error)
         return self._respond(Exchange(environ, conn, start_response))
 
-    def _take_care(self, environ: Environ, start_response: StartResponse) -> Any:
+    def _take_care(self, environ: Environ, start_response: StartResponse, attempt: Attempt | None = None) -> Any:
         """Serve a request for whose lease on_lease is called, or whose head does not go out as it is: it gets one more
-        header, or it is held back, so that the response can be replaced if an error comes while nothing was sent."""
-        lease = self._lease
+        header, or it is held back, so that the response can be replaced if an error comes while nothing was sent.
+        Raises Repeat if the `attempt` is to be repeated."""
+        lease: Lease = self._lease if attempt is None else attempt.lease
         if self._timed:
             start_response = timing = ServerTiming(start_response, self.database.clock)
             lease = partial(timing.lease, lease)
@@ -147,7 +153,8 @@ class DatabaseMiddleware:
             self._call_hook(self._hook, conn, environ)
         if not self._holds:
             return self._respond(Exchange(environ, conn, start_response))
-        exchange = self._held(environ, conn, start_response, self._veto)
+        held = self._held if attempt is None else partial(attempt.exchange, self._held)
+        exchange = held(environ, conn, start_response, self._veto)
         try:
             return self._respond(exchange)
         except DatabaseUnavailable as error:

@@ -36,7 +36,7 @@ class ServerTiming:
         first = first_use_of(conn)
         if first is not None:
             self._asked = None
-            first.acquire = partial(self._acquire, first.engine.acquire)
+            first.acquire = partial(self._acquire, first.acquire or first.engine.acquire)
         else:
             self._begin(slot_of(conn))
         return conn

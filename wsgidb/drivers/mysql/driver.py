@@ -17,7 +17,7 @@ from ..base import SERVER_OPTIONS, Clock, State
 from ..hosts import CHOICES, Server, chosen, in_arguments
 from ..networked import Networked
 from .charsets import character_set
-from .observed import DISCONNECTS, NOT_READY, READ_ONLY, UNKNOWN, ends_transaction
+from .observed import DISCONNECTS, NOT_READY, READ_ONLY, UNKNOWN, VITESS, ends_transaction
 
 IN_URL = frozenset(("user", "password", "passwd", "host", "port", "database", "db"))
 OWNED = {
@@ -52,6 +52,7 @@ class MySQLDriver(Networked):
     socket_argument = "unix_socket"
     login_proves_ready = False
     clears_sessions = True
+    tells_outcome = True
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     owned: ClassVar[dict[str, str]] = OWNED
     parameters: ClassVar[Mapping[str, Callable[[str], Any] | None]]
@@ -222,6 +223,13 @@ class MySQLDriver(Networked):
 
     def commit_was_refused(self, error: BaseException) -> bool:
         return isinstance(error, self.error) and bool(error.args) and ends_transaction(error, error.args[0])
+
+    def is_conflict(self, error: BaseException) -> bool:
+        return self.commit_was_refused(error)
+
+    def undid_commit(self, error: BaseException) -> bool:
+        """Vitess may have committed on one of several shards."""
+        return self.is_conflict(error) and error.args[0] != VITESS
 
     def is_read_only(self, error: BaseException) -> bool:
         if not isinstance(error, self.error) or len(error.args) < 2:

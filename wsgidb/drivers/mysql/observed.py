@@ -12,9 +12,13 @@ from typing import Any
 from ...errors import TransactionLost
 from ..activity import Activity, first_word
 from ..base import Clock, State
+from ..outcome import Keeps, Outcome
+from .keeping import keeps
 
-IN_TRANSACTION, AUTOCOMMIT = 1, 2  # flags of the status in the server's replies
+IN_TRANSACTION, AUTOCOMMIT, NO_BACKSLASH_ESCAPES = 1, 2, 512  # flags of the status in the server's replies
 COM_RESET_CONNECTION = 0x1F
+VITESS = 1105
+"""Whatever happened at Vitess. Elsewhere it is an unknown error."""
 
 LOST, UNKNOWN, NO_TLS, OUT_OF_SYNC, MALFORMED = 2013, 2000, 2026, 2014, 2027
 """Client errors that wsgidb raises itself, or tells from others."""
@@ -42,7 +46,7 @@ READ_ONLY = {
     1836: ANY,  # running in read-only mode
     1047: re.compile("WSREP"),  # a Galera node that is not ready; otherwise an unknown command
     1180: re.compile("Primary Component"),  # a Galera node that lost its quorum; otherwise a COMMIT that failed
-    1105: re.compile("wrong tablet type"),  # Vitess: this tablet is no primary any more
+    VITESS: re.compile("wrong tablet type"),  # this tablet is no primary any more
 }
 """Errors of a server that takes no writes, each with a pattern for its text, as some numbers have several meanings.
 1792 is not one of them: it is raised by a READ ONLY transaction of the application's own."""
@@ -59,11 +63,11 @@ ENDS_TRANSACTION = {
     8022: ANY,  # TiDB: the COMMIT failed and was rolled back
     8028: ANY,  # TiDB: the schema was changed during the transaction
     9007: ANY,  # TiDB: write conflict
-    1105: re.compile("code = Aborted"),  # Vitess: the transaction took too long
+    VITESS: re.compile("code = Aborted"),  # the transaction took too long
 }
 """Errors with which the server rolls the whole transaction back, each with a pattern for its text. TiDB's numbers:
 https://docs.pingcap.com/tidb/stable/error-codes."""
-MAY_END_TRANSACTION = frozenset((1105, 1205, 1206, 1317, 1969, 3024))
+MAY_END_TRANSACTION = frozenset((VITESS, 1205, 1206, 1317, 1969, 3024))
 """Errors after which the server is asked whether the transaction goes on: an error of Vitess, whose number is always
 the same; a lock timeout and a full lock table (that depends on innodb_rollback_on_timeout); interrupted statements."""
 
@@ -142,6 +146,8 @@ class Observed:
         seen.failed(error)
         seen.ended(self._clock())
         seen.unknown = True
+        if seen.outcome is not None and self._autocommits():
+            seen.outcome.stood_alone()
         if not self._guarded or self._unusable() is not None:
             return
         if ends_transaction(error, code):
@@ -151,6 +157,19 @@ class Observed:
             lost = asked and not self._ask_whether_open()
         if lost:
             seen.lost = f"the server rolled the transaction back with error {code}, and the handler went on"
+            if seen.outcome is not None:
+                seen.outcome.lose(repr(error))
+
+    def _note_sent(self, outcome: Outcome, sql: str | bytes | bytearray) -> None:
+        """Tell the lease's record what a statement makes permanent that is about to be sent."""
+        outcome.sends(self._keeps(sql))
+
+    def _keeps(self, sql: str | bytes | bytearray) -> Keeps:
+        return keeps(sql, not self._seen.touched, self._backslash_escapes())
+
+    def _backslash_escapes(self) -> bool:
+        """Whether a backslash in a string escapes, as far as is known."""
+        raise NotImplementedError
 
     def _refuse_after_loss(self, sql: str | bytes | bytearray) -> None:
         """After a lost transaction, refuse every statement that could commit what follows; a rollback ends the loss.

@@ -9,6 +9,7 @@ from typing import Any
 
 from MySQLdb import NotSupportedError
 
+from ..outcome import ANYTHING
 from .replies import Replies
 
 MULTI_STATEMENTS_ON, MULTI_STATEMENTS_OFF = 0, 1  # enum enum_mysql_set_option of mysql.h
@@ -73,6 +74,8 @@ class Commands(Replies):
 
     def change_user(self, *args: Any, **arguments: Any) -> None:
         self._other_user = True
+        if self._seen.outcome is not None:
+            self._seen.outcome.sends(ANYTHING)  # autocommit is on then
         self._command(super().change_user, *args, **arguments)
 
     def _take_back_changes(self) -> None:

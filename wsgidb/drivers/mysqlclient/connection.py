@@ -103,6 +103,8 @@ class Connection(Procedures, Commands):
         effect = effect_of(query)
         if self._guarded:
             self._guard(query, effect)
+            if seen.outcome is not None:
+                self._note_sent(seen.outcome, query)
         if effect is BEGINS:
             self._begun = True
         elif effect is UNKNOWN or effect is SETS:
@@ -180,6 +182,9 @@ class Connection(Procedures, Commands):
 
     def _autocommits(self) -> bool:
         return bool(self.open and self.get_autocommit())
+
+    def _backslash_escapes(self) -> bool:
+        return bool(self.escape_string(b"'") != b"''")
 
     def _had_transaction(self) -> bool:
         if self._autocommits():

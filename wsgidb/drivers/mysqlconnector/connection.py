@@ -12,9 +12,10 @@ from mysql.connector.errors import Error
 from ...errors import TransactionLost
 from ..activity import first_word
 from ..base import CLEAN, DIRTY, Clock, State
-from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION
+from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION, NO_BACKSLASH_ESCAPES
 from ..mysql.procedures import CALLS, Procedures
 from ..mysql.sessions import PLAIN, USUAL, may_set_next_transaction
+from ..outcome import ANYTHING, Keeps
 from .session import Session
 
 base_cmd_query: Any = MySQLConnection.cmd_query  # cheaper than super()
@@ -42,6 +43,8 @@ class Connection(Session, Procedures):
     _other_user: bool
     _calling: set[int]
     """The numbers of prepared statements that may run a procedure."""
+    _keeping: dict[int, Keeps]
+    """What prepared statements make permanent, by their numbers, where requests may be repeated."""
 
     def _begin_record(self, clock: Clock) -> None:
         super()._begin_record(clock)
@@ -51,7 +54,7 @@ class Connection(Session, Procedures):
     def _connected(self) -> None:
         """Record what has to stay the same for as long as the connection lives."""
         self._own_socket = self._socket
-        self._calling = set()
+        self._calling, self._keeping = set(), {}
         self._remember_session()
 
     def connect(self, **options: Any) -> None:
@@ -88,6 +91,8 @@ class Connection(Session, Procedures):
         seen = self._seen
         if self._guarded:
             self._guard(query)
+            if seen.outcome is not None:
+                self._note_sent(seen.outcome, query)
         elif not self._next_set and (type(query) is not bytes or query[:3] not in USUAL):
             self._next_set = may_set_next_transaction(query)
         if seen.written and first_word(query) in COMMIT_UNTOLD:
@@ -97,6 +102,8 @@ class Connection(Session, Procedures):
     def cmd_query_iter(self, statements: Any, *args: Any, **options: Any) -> Iterator[Any]:
         if self._guarded:
             self._guard(statements)
+            if self._seen.outcome is not None:
+                self._note_sent(self._seen.outcome, statements)
         self._next_set = True  # any of the statements may have set it
         try:
             yield from super().cmd_query_iter(statements, *args, **options)
@@ -126,7 +133,12 @@ class Connection(Session, Procedures):
 
     def cmd_change_user(self, *args: Any, **options: Any) -> Any:
         self._other_user = self._changed = True
+        self._note_keeping(ANYTHING)  # autocommit is on then
         return super().cmd_change_user(*args, **options)
+
+    def cmd_reset_connection(self) -> Any:
+        self._note_keeping(ANYTHING)  # autocommit is what the server's default is
+        return super().cmd_reset_connection()
 
     # -- replies
 
@@ -134,15 +146,19 @@ class Connection(Session, Procedures):
         prepared = super().cmd_stmt_prepare(statement, *args, **options)
         if self._guarded and may_call(statement):
             self._calling.add(prepared["statement_id"])
+        if self._seen.outcome is not None:
+            self._keeping[prepared["statement_id"]] = self._keeps(statement)
         return prepared
 
     def cmd_stmt_execute(self, statement_id: int, *args: Any, **options: Any) -> Any:
         if self._guarded:
             self._guard(b"EXECUTE" if statement_id in self._calling else PREPARED)
+            self._note_keeping(self._keeping.get(statement_id, ANYTHING))
         return super().cmd_stmt_execute(statement_id, *args, **options)
 
     def cmd_stmt_close(self, statement_id: int, *args: Any, **options: Any) -> None:
         self._calling.discard(statement_id)
+        self._keeping.pop(statement_id, None)
         super().cmd_stmt_close(statement_id, *args, **options)
 
     def _guard(self, sql: Any) -> None:
@@ -157,6 +173,10 @@ class Connection(Session, Procedures):
         elif self._still_open() and may_call(sql):
             self._finish_reply()
             self._before_procedure()
+
+    def _note_keeping(self, keeps: Keeps) -> None:
+        if self._seen.outcome is not None:
+            self._seen.outcome.sends(keeps)
 
     def _ask(self, sql: str) -> Any:
         seen = self._seen
@@ -174,9 +194,14 @@ class Connection(Session, Procedures):
     def _done(self, ok: Any) -> None:
         seen = self._seen
         seen.written = seen.written + ok["affected_rows"] if self._status & IN_TRANSACTION else 0
+        if seen.outcome is not None and ok["affected_rows"] and not self._status & IN_TRANSACTION:
+            seen.outcome.stood_alone()
 
     def _autocommits(self) -> bool:
         return self.autocommit
+
+    def _backslash_escapes(self) -> bool:
+        return not self._status & NO_BACKSLASH_ESCAPES
 
     def _had_transaction(self) -> bool:
         return self._still_open()  # as of the last reply: an error brings no status

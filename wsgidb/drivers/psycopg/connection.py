@@ -20,8 +20,9 @@ from psycopg import pq
 from ...errors import TransactionLost
 from ..activity import Activity
 from ..base import CLEAN, DIRTY, Clock, State
+from ..outcome import ANYTHING, EARLIER
 from .session import NOTHING, Session
-from .statements import COPIED, DECLARE, ENDINGS, NOTIFIES, QUERIES, ROLLBACK, rows_changed, would_commit
+from .statements import COPIED, DECLARE, ENDINGS, NOTIFIES, QUERIES, ROLLBACK, keeps, rows_changed, would_commit
 from .wire import Limit, Work, drive
 
 PRIVATE_NAMES = {
@@ -119,6 +120,10 @@ class Connection(Session):
         """Record a statement that is about to be run. Returns its cursor if the rows that it changes are to be counted.
         Raises TransactionLost."""
         self._seen.statements += 1
+        outcome = self._seen.outcome
+        if outcome is not None:
+            alone = status == IDLE and self._autocommit
+            outcome.sends(ANYTHING if alone else keeps(work.gi_frame.f_locals[QUERIES[name]], self))
         if status == IDLE and self._autocommit and name != DECLARE:
             return None
         arguments = work.gi_frame.f_locals
@@ -172,6 +177,9 @@ class Connection(Session):
         TransactionLost for a COMMIT after an error."""
         if self.pgconn.transaction_status == INERROR:
             self._refuse_to_lose(command)
+        outcome = self._seen.outcome
+        if outcome is not None and would_commit(command, self):
+            outcome.sends(EARLIER)
         return super()._exec_command(command, *args, **kwargs)
 
     def _refuse_to_lose(self, query: Any) -> None:

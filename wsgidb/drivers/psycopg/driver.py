@@ -44,6 +44,8 @@ DISCONNECTS = frozenset(
 REFUSALS = frozenset(("22", "23", "40", "P0"))
 """Classes of the errors with which the server refuses a COMMIT and rolls back: data and constraints that are checked
 only then, serialization failures and deadlocks, and errors that a trigger raises."""
+CONFLICTS = frozenset(("40001", "40P01"))
+"""serialization_failure and deadlock_detected. CockroachDB has the first one for all conflicts."""
 COMPLETION_UNKNOWN = "40003"
 """statement_completion_unknown: the error of a COMMIT of which the server cannot tell whether it was done."""
 UNHARMED = (psycopg.errors.PipelineAborted, getattr(psycopg.errors, "_WaitTimeout", psycopg.errors.PipelineAborted))
@@ -57,6 +59,7 @@ class Psycopg(Networked):
     name = "psycopg"
     usual_port = 5432
     clears_sessions = True
+    tells_outcome = True
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     connection_class = Connection
     lease_members: ClassVar[tuple[str, ...]] = (
@@ -241,6 +244,9 @@ class Psycopg(Networked):
             return True
         state = error.sqlstate if isinstance(error, psycopg.Error) else None
         return state is not None and state[:2] in REFUSALS and state != COMPLETION_UNKNOWN
+
+    def is_conflict(self, error: BaseException) -> bool:
+        return isinstance(error, psycopg.Error) and error.sqlstate in CONFLICTS
 
     def is_read_only(self, error: BaseException) -> bool:
         return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)

@@ -12,6 +12,8 @@ from typing import Any
 
 from psycopg.sql import Composable
 
+from ..outcome import ANYTHING, EARLIER, ENDS, NOTHING, Keeps
+
 DECLARE = "_declare_gen"
 QUERIES = {
     "_execute_gen": "query",
@@ -34,16 +36,33 @@ CHANGES_ROWS = (b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
 """How the command tag of a statement that changes rows begins."""
 ENDS_TRANSACTION = re.compile(r"(?:\s|;|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END|PREPARE)\b", re.IGNORECASE | re.DOTALL)
 
+SEVERAL = re.compile(r";\s*\S")
+ENDING_WORD = re.compile(r"\b(?:COMMIT|END|PREPARE|ROLLBACK|ABORT)\b", re.IGNORECASE)
+ROLLS_BACK = re.compile(r"\s*(?:ROLLBACK|ABORT)\b", re.IGNORECASE)
+
 
 def would_commit(query: Any, context: Any) -> bool:
     """Whether the statement is to keep what its transaction did. It may be whatever psycopg takes as one."""
+    return ENDS_TRANSACTION.match(_text(query, context)) is not None
+
+
+def _text(query: Any, context: Any) -> str:
     if isinstance(query, bytes):
-        text = query.decode("utf-8", "replace")
-    elif isinstance(query, Composable):
-        text = query.as_string(context)
-    else:  # a str, or a template string, whose first part is text
-        text = query if isinstance(query, str) else query.strings[0]
-    return ENDS_TRANSACTION.match(text) is not None
+        return query.decode("utf-8", "replace")
+    if isinstance(query, Composable):
+        return query.as_string(context)
+    return query if isinstance(query, str) else " ".join(query.strings)  # of a template string, without its values
+
+
+def keeps(query: Any, context: Any) -> Keeps:
+    """What a statement in a transaction makes permanent: nothing, unless it ends that. In doubt, as where several
+    statements are sent as one, it is anything."""
+    text = _text(query, context)
+    if ENDS_TRANSACTION.match(text) is not None:
+        return EARLIER
+    if SEVERAL.search(text) is not None and ENDING_WORD.search(text) is not None:
+        return ANYTHING
+    return ENDS if ROLLS_BACK.match(text) is not None else NOTHING
 
 
 def rows_changed(cursor: Any) -> int:

@@ -17,6 +17,7 @@ from ..base import Clock
 from ..mysql.observed import COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION, OUT_OF_SYNC
 from ..mysql.procedures import CALLS, Procedures
 from ..mysql.sessions import HIDDEN
+from ..outcome import ANYTHING
 from .rows import Rows
 from .session import Session
 from .wire import Base
@@ -73,6 +74,8 @@ class Commands(Session, Procedures):
                     self._refuse_after_loss(sql)
                 if (type(sql) is not bytes or sql[:3] not in self._usual) and may_call(sql):
                     self._before_procedure()
+                if seen.outcome is not None:
+                    self._note_sent(seen.outcome, sql)
             elif self._shows_all and (type(sql) is not bytes or sql[:3] not in self._usual) and may_hide(sql):
                 seen.unknown = True
             if seen.written and first_word(sql) in COMMIT_UNTOLD:
@@ -91,6 +94,8 @@ class Commands(Session, Procedures):
         """Send a packet. A handler's own begins a command whose reply nobody knows how to read."""
         seen = self._seen
         if not seen.busy and self._sock is self._own_socket:  # not while connecting
+            if seen.outcome is not None:
+                seen.outcome.sends(ANYTHING)
             seen.busy = seen.used = True
             seen.touched += 1
         super().write_packet(payload)
@@ -131,6 +136,8 @@ class Commands(Session, Procedures):
                 seen.written = 0
                 if not result.has_next:
                     seen.outside = seen.touched
+                if affected and seen.outcome is not None:
+                    seen.outcome.stood_alone()
         elif unbuffered:
             result.connection = Rows(self)
         return affected

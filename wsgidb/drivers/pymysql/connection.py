@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import TransactionLost
 from ..base import CLEAN, DIRTY, State
-from ..mysql.observed import AUTOCOMMIT, CONNECTION_LOST, IN_TRANSACTION
+from ..mysql.observed import AUTOCOMMIT, CONNECTION_LOST, IN_TRANSACTION, NO_BACKSLASH_ESCAPES
 from .commands import COM_QUERY, Commands
 
 
@@ -62,6 +62,9 @@ class Connection(Commands):
 
     def _autocommits(self) -> bool:
         return bool(self.server_status & AUTOCOMMIT)
+
+    def _backslash_escapes(self) -> bool:
+        return not self.server_status & NO_BACKSLASH_ESCAPES
 
     def _had_transaction(self) -> bool:
         """Whether a transaction may be open in which more was done than what a command did that has not ended."""

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
+from ..outcome import ENDS, NOTHING, Outcome
 from . import handed_out
 from .cursor import Cursor, observed
-from .statements import writes
+from .statements import READING, UNDOING, writes
 from .transactions import Transactions, get_isolation_level
 
 make_cursor: Any = sqlite3.Connection.cursor  # cheaper than super()
@@ -81,12 +82,29 @@ class Connection(Transactions):
             sql = args[0] if args and isinstance(args[0], str) else ""
             if seen.lost is not None:
                 self._refuse_after_loss(sql)
+            if seen.outcome is not None:
+                return self._run_noted(seen.outcome, method, args, sql)
             seen.touched += 1
             return self.run(self._execute, (method, args, sql))
         finally:
             seen.users.remove(lease)
             if seen.closing:
                 seen.close_if_unused()
+
+    def _run_noted(self, outcome: Outcome, method: Callable[..., Any], args: Any, sql: str) -> Any:
+        """Run a statement, and tell the lease's record whether it stood alone: no transaction is open behind it."""
+        before, changes = self.in_transaction, self.total_changes
+        outcome.sends(NOTHING if writes(sql, UNDOING) else ENDS)
+        self.seen.touched += 1
+        try:
+            result = self.run(self._execute, (method, args, sql))
+        except BaseException:
+            if not before and not self.in_transaction and self.total_changes != changes:
+                outcome.stood_alone()  # some of several rows
+            raise
+        if not self.in_transaction and writes(sql, READING):
+            outcome.stood_alone()
+        return result
 
     def _execute(self, method: Callable[..., Any], args: Any, sql: str) -> Any:
         if not self._begins(sql):

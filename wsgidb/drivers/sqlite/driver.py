@@ -39,6 +39,8 @@ CONVERTERS = {
 }
 READ_ONLY = 8
 """SQLite's primary result code: https://www.sqlite.org/rescode.html#readonly"""
+BUSY = 5
+"""SQLITE_BUSY, another one; SQLITE_BUSY_SNAPSHOT is one of its extended codes."""
 BUSY_TIMEOUT = 5.0
 """How many seconds a connection waits for another one's lock, unless the url says otherwise."""
 
@@ -47,6 +49,7 @@ class SQLite(Driver):
     """The driver for ``sqlite:///`` urls. Each connection opens the file."""
 
     name = "sqlite"
+    tells_outcome = True
     connection_class = Connection
     cursor_methods: ClassVar[tuple[str, ...]] = ("execute", "executemany", "executescript")
 
@@ -177,6 +180,14 @@ class SQLite(Driver):
         if isinstance(error, (TransactionLost, sqlite3.IntegrityError)):
             return True
         return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """Another connection has a lock, or has written since this transaction began to read. SQLite keeps the
+        transaction, and it is rolled back at the end of the lease."""
+        if not isinstance(error, sqlite3.OperationalError):
+            return False
+        code = getattr(error, "sqlite_errorcode", None)  # from Python 3.11 on
+        return str(error) == "database is locked" if code is None else code & 0xFF == BUSY
 
     def is_read_only(self, error: BaseException) -> bool:
         """SQLite reports this also for a file that was replaced, or that was read-only when it was opened."""

@@ -11,6 +11,10 @@ BY_THEMSELVES = {
 """First words of statements for which no transaction is begun: they write no rows, or cannot run in one."""
 STANDING = BY_THEMSELVES | {"SAVEPOINT", "CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE"}
 """The same where the handler commits: sqlite3 begins no transaction for these, so wsgidb begins none, either."""
+UNDOING = {"ROLLBACK"}
+"""The first word of a statement that ends a transaction and leaves nothing of it."""
+READING = UNDOING | {"", "SELECT", "VALUES", "EXPLAIN"}
+"""First words of statements that leave nothing permanent, whether or not a transaction is open."""
 
 _COMMENT = r"--[^\n]*|/\*.*?(?:\*/|\Z)"  # https://www.sqlite.org/lang_comment.html
 _FIRST = re.compile(rf"(?:[\s;\ufeff]|{_COMMENT})*([A-Za-z]*)", re.DOTALL)

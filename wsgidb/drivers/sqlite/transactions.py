@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ...errors import TransactionLost
 from ..base import Clock
+from ..outcome import ANYTHING, EARLIER
 from .hooks import Hooks
 
 LEGACY_TRANSACTION_CONTROL = -1
@@ -90,6 +91,8 @@ class Transactions(Hooks):
         self.refuse_loss()
         if args and isinstance(args[0], str) and self.in_transaction and self._legacy_autocommit:
             self.commit()
+        if self.seen.outcome is not None:
+            self.seen.outcome.sends(ANYTHING)
         self.in_script = True
         self.seen.touched += 1
         try:
@@ -102,6 +105,8 @@ class Transactions(Hooks):
             return super().commit()  # of Python 3.10, which asks for it whether or not there is something to commit
         if self.seen.lost is not None:
             self.refuse_loss()
+        if self.seen.outcome is not None and self.in_transaction:
+            self.seen.outcome.sends(EARLIER)
         self.run(self._settle, (base_commit,))
 
     def rollback(self) -> None:
