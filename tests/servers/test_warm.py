@@ -16,7 +16,7 @@ from support.ports import bind
 from support.servers import Server
 from support.waiting import until
 
-DOCS = Path(wsgidb.__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PACKAGE = str(Path(wsgidb.__file__).parents[1])
 SIZE = 3
 

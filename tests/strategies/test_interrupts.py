@@ -42,6 +42,7 @@ def at_line(
                 act()
         return trace
 
+    sys._getframe().f_trace_opcodes = unit == "opcode"  # Python 3.12 must know it before
     sys.settrace(lambda frame, event, _: trace if frame.f_code in codes else None)
     try:
         run()
