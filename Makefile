@@ -11,7 +11,7 @@ BENCH := .venv-bench
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test lint types pytest matrix mutants bench cluster clean
+.PHONY: help demo quick test lint types pytest matrix mutants bench cluster dist clean
 
 help:
 	@echo "make demo    serves the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change that"
@@ -21,6 +21,7 @@ help:
 	@echo "make mutants changes the code in many small ways, and sees whether a test fails; MODULES='pool/backoff pool/leaks' for some"
 	@echo "make bench   compares wsgidb with other pools in under half an hour; with BENCH_ARGS=--quick in four minutes"
 	@echo "make cluster lets several servers fail under load, in ten minutes, and writes the table of docs/scale.md"
+	@echo "make dist    builds the source distribution and the wheel in dist/, and checks them, in half a minute"
 	@echo "make lint | types | pytest   run one part of make test"
 	@echo "make clean   removes everything that these commands created"
 
@@ -67,10 +68,12 @@ $(VENV)/base.stamp: setup.cfg pyproject.toml
 	PYTHON="$(PYTHON)" tools/system-packages python
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+	@# The first pip that knows dependency groups; a Python may come with an older one.
+	$(PIP_INSTALL) 'pip>=25.1'
 	@touch $@
 
 $(VENV)/demo.stamp: $(VENV)/base.stamp
-	$(PIP_INSTALL) --editable '.[demo]'
+	$(PIP_INSTALL) --editable . --group demo
 	@touch $@
 
 $(VENV)/mysqlclient.stamp: $(VENV)/base.stamp
@@ -80,13 +83,13 @@ $(VENV)/mysqlclient.stamp: $(VENV)/base.stamp
 
 $(VENV)/test.stamp: $(VENV)/base.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python compiler
-	$(PIP_INSTALL) --editable '.[test,test-frameworks,frameworks,lint,demo]'
+	$(PIP_INSTALL) --editable . --group test --group test-frameworks --group frameworks --group lint --group demo --group dist
 	@# Not from pip's cache: a cached uWSGI may be linked to another Python of the same version.
-	$(PIP_INSTALL) --no-cache-dir --editable '.[servers]'
+	$(PIP_INSTALL) --no-cache-dir --group servers
 	@touch $@
 
 $(VENV)/matrix.stamp: $(VENV)/base.stamp
-	$(PIP_INSTALL) 'tox>=4.21'
+	$(PIP_INSTALL) 'tox>=4.22'
 	@touch $@
 
 # See docs/testing.md. All modules take more than an hour, so continuous integration does not run this.
@@ -110,6 +113,13 @@ $(BENCH).stamp: benchmarks/requirements.txt setup.cfg
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-cache-dir \
 		--requirement benchmarks/requirements.txt --editable .
 	@touch $@
+
+# setuptools keeps its intermediate files in build/lib, and a module that was deleted since would still be in the wheel.
+dist: $(VENV)/test.stamp
+	rm -rf build/lib dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:
 	rm -rf $(VENV) $(BENCH) $(BENCH).stamp build dist .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
