@@ -37,19 +37,37 @@ def rows(document: Path, heading: str) -> list[list[str]]:
 
 
 class TestReadme:
-    def test_its_example_answers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    MYSQL, SQLITE = blocks(ROOT / "README.md")
+
+    def test_its_start_with_sqlite_answers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The example runs unchanged and answers 42, because it is the first thing that a reader tries."""
         monkeypatch.chdir(tmp_path)
+        self.answers(self.SQLITE)
+
+    @pytest.mark.server
+    def test_its_start_with_mysql_answers(self, mariadb: MariaDB) -> None:
+        """So does the other one, once the url is that of a server."""
+        (url,) = re.findall(r'"(mysql[^"]*)"', self.MYSQL)
+        self.answers(self.MYSQL.replace(url, mariadb.url()))
+
+    def answers(self, code: str) -> None:
         names: dict[str, Any] = {}
-        exec(blocks(ROOT / "README.md")[0], names)
+        exec(code, names)
         with names["app"].database as database:
             call = Call(names["app"])
-            assert (call.status, call.read()) == ("200 OK", b"42")
+            assert (call.status, call.read()) == ("200 OK", b"42\n")
             assert database.settings.strategy == "pooled"
 
-    def test_its_example_is_short(self) -> None:
-        """It has six lines, including the import."""
-        assert len([line for line in blocks(ROOT / "README.md")[0].splitlines() if line]) == 6
+    def test_its_starts_are_short(self) -> None:
+        """They have six and eight lines, including the import."""
+        lengths = [len([line for line in code.splitlines() if line]) for code in (self.MYSQL, self.SQLITE)]
+        assert lengths == [8, 6]
+
+    def test_it_installs_what_exists(self) -> None:
+        """Each extra that the line of pip names is one of the package's."""
+        (extra, others) = re.findall(r'pip install "\.\[(\w+)\]" +# or ([\w, ]+);', (ROOT / "README.md").read_text())[0]
+        setup = (ROOT / "setup.cfg").read_text()
+        assert [name for name in (extra, *others.split(", ")) if f"\n{name} =\n" not in setup] == []
 
     def test_its_table_has_every_strategy(self) -> None:
         """The table has every strategy, and tells when to choose it."""
