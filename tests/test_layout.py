@@ -49,6 +49,7 @@ ORDER = [
     "pool",
     *("lease.state", "lease.proxy", "lease.classes", "lease.hooks", "lease"),
     *("observe.instruments", "observe.total", "observe.recent", "observe.rows", "observe.board", "observe.drains"),
+    "observe.sizes",
     *("observe.publish", "observe.opentelemetry", "observe.telemetry", "observe"),
     *("keywords", "database", "observe.sources", "observe.server", "prometheus"),
     *("status.advice", "status.view", "status.template", "status.app", "status"),

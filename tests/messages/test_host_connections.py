@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from support.fakedb import FakeDB
+from support.mariadb import MariaDB
 from support.quoted import shown
 from wsgidb import ConfigError, Database, DatabaseUnavailable, PoolTimeout
 
@@ -53,3 +54,10 @@ def test_a_board_that_cannot_be_used(fakedb: FakeDB, tmp_path: Path) -> None:
     ):
         database.lease()
     shown("host_connections cannot be counted in", caught.value)
+
+
+@pytest.mark.server
+def test_too_many_processes(mariadb: MariaDB, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One process may be too much."""
+    with Database(mariadb.url(), board=str(tmp_path), pool_size=100_000) as database, database.connection():
+        shown("processes may open <n> connections", caplog.records[-1].getMessage(), log=True)

@@ -101,6 +101,8 @@ class Driver(ABC):
     tells_outcome: ClassVar[bool] = False
     """Whether its connections tell the record of a lease (`Activity.outcome`) what each statement makes permanent, so
     that it can be known that nothing is."""
+    limit_query: ClassVar[str | None] = None
+    """A statement that asks how many connections the server grants, if there is one."""
     connection_class: Any = object
     """The class of its connections; `object` where it is not known before the first connection."""
 

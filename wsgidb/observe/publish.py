@@ -11,6 +11,7 @@ from ..pool.snapshot import snapshot
 from ..strategies import Request, Slot
 from .board import Page
 from .drains import Reader
+from .sizes import check
 
 EVERY = 1.0
 """Seconds between two writes, and between two looks at the drains, at least."""
@@ -82,7 +83,10 @@ def published(engine: type[Engine], directory: str) -> type[Engine]:
 
         def __publish(self, now: float) -> None:
             self.__next = now + EVERY
+            begins = not self.process.page.written  # once in each process
             self.process.page.write(lambda: snapshot(self, self.clock()))
+            if begins and self.process.page.written:
+                check(self, directory)
 
     Published.__name__ = Published.__qualname__ = engine.__name__
     return Published

@@ -53,6 +53,7 @@ class MySQLDriver(Networked):
     login_proves_ready = False
     clears_sessions = True
     tells_outcome = True
+    limit_query = "SELECT @@max_connections"
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     owned: ClassVar[dict[str, str]] = OWNED
     parameters: ClassVar[Mapping[str, Callable[[str], Any] | None]]

@@ -60,6 +60,7 @@ class Psycopg(Networked):
     usual_port = 5432
     clears_sessions = True
     tells_outcome = True
+    limit_query = "SHOW max_connections"
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     connection_class = Connection
     lease_members: ClassVar[tuple[str, ...]] = (
