@@ -126,3 +126,21 @@ def test_a_sandbox_in_one_line(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -
             assert answer(application) == ("200 OK", "test.db")
         assert application.database is shop
         assert answer(application) == ("200 OK", "shop.db")
+
+
+def test_requests_are_still_repeated(tmp_path: Any) -> None:
+    """The option retry stays: the application is told which attempt it serves, with the other Database."""
+    seen = []
+
+    def counted(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(environ["wsgidb.attempt"])
+        return app(environ, start_response)
+
+    with (
+        Database(f"sqlite:///{tmp_path}/shop.db", transaction="request", retry=2) as shop,
+        SandboxDatabase(f"sqlite:///{tmp_path}/test.db", transaction="request") as sandbox,
+    ):
+        application = DatabaseMiddleware(counted, shop)
+        application.database = sandbox
+        assert answer(application) == ("200 OK", "test.db")
+        assert (seen, application.settings.retry) == ([1], 2)
