@@ -54,7 +54,7 @@ defaults
 
 listen database
     bind 127.0.0.1:{port}
-    # A login, and a question that only a node in the middle of its cluster answers with "Synced".
+    # A login, and a question that only a node that belongs to its cluster answers with "Synced".
     option tcp-check
     tcp-check connect
     tcp-check expect binary 0a
