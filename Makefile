@@ -99,7 +99,7 @@ mutants: $(VENV)/test.stamp
 
 # The pools to compare with have pinned versions, in an environment of their own.
 bench: $(BENCH).stamp
-	PYTHON="$(PYTHON)" tools/system-packages python mariadb load
+	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql load
 	$(BENCH)/bin/python benchmarks/bench.py $(BENCH_ARGS)
 
 cluster: $(VENV)/test.stamp

@@ -2,9 +2,9 @@
 
     python benchmarks/bench.py [--runs 10] [--seconds 0.25] [--quick] [--out build/bench] [--write-docs]
 
-Ten runs of 0.25 s for each cell take 20 minutes. --quick makes one short run: it shows that everything works, and fails
-if a count of round trips is not exact; its times are not meaningful. --write-docs writes the tables into
-docs/performance.md and docs/tuning.md. Nothing else should run at the same time.
+Ten runs of 0.25 s for each cell take half an hour. --quick makes one short run: it shows that everything works, and
+fails if a count of round trips is not exact; its times are not meaningful. --write-docs writes the tables into
+docs/performance.md, docs/tuning.md and docs/overload.md. Nothing else should run at the same time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 import checkout
 import latency
+import overload
 import scale
 import served
 import sizing
@@ -101,6 +102,9 @@ def main() -> None:
         print(f"### Sizes of a pool\n\n{sizes}\n", flush=True)
     text, figures["served tls"] = with_tls(runs, seconds)
     show("A server with TLS", text)
+    figures["overload"] = overload.measure(*((0.5, ["uWSGI"]) if chosen.quick else (8.0,)))
+    overloads = "\n".join([overload.report(figures["overload"]), "", *overload.targets(figures["overload"])])
+    print(f"### Overload\n\n{overloads}\n", flush=True)
     figures["scale"] = scale.measure(rounds)
     show("Scale", f"{scale.report(figures['scale'])}\n\n" + "\n".join(scale.targets(figures["scale"])))
 
@@ -112,6 +116,7 @@ def main() -> None:
     if chosen.write_docs:
         write(DOCS / "performance.md", "\n".join(parts))
         write(DOCS / "tuning.md", sizes + "\n")
+        write(DOCS / "overload.md", overloads + "\n")
     inexact = [line for driver, framework in SERVED for line in served.inexact(figures[f"served {driver} {framework}"])]
     if inexact:
         sys.exit("\n".join(["round trips are counted, not timed: they must be exact", *inexact]))

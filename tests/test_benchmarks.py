@@ -69,3 +69,31 @@ def test_those_in_process_run() -> None:
     for part, figures in tables:
         assert "wsgidb pooled" in part.report(figures) or part is scale
         assert all(line.startswith(("- met: ", "- **not met**: ")) for line in part.targets(figures))
+
+
+def test_an_overload_runs() -> None:
+    """Both servers of databases and a pool that is not wsgidb's: every request of the first and of the last phase is
+    served. The phases between are too short to tell anything."""
+    import overload
+
+    pools = ["wsgidb", "psycopg_pool"]
+    figures = overload.measure(0.5, ["gunicorn gthread"], pools)
+    for pool, phases in figures["gunicorn gthread"].items():
+        for name in ("unloaded", "afterwards"):
+            assert (phases[name]["refused"], phases[name]["lost"]) == (0, 0), (pool, name)
+    assert overload.report(figures).count("\n| ") == 1 + len(pools) * len(overload.PHASES)
+    assert all(line.startswith(("- met: ", "- **not met**: ")) for line in overload.targets(figures))
+
+
+def test_an_open_loop_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are sent when they are due, though none is answered, and each is measured from then on."""
+    import openloop
+    from support.ports import bind
+
+    monkeypatch.setattr(openloop, "PATIENCE", 0.5)
+    with bind() as listener:
+        listener.listen(64)
+        answers = openloop.load(listener.getsockname()[1], 100.0, 0.2)
+    assert [answer.due for answer in answers] == openloop.schedule(100.0, 0.2)
+    assert {answer.status for answer in answers} == {0}
+    assert all(answer.seconds >= 0.5 for answer in answers)

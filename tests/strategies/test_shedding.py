@@ -106,6 +106,30 @@ class TestOverload:
             queue.hand_over()
         queue.end()
 
+    def test_connections_that_are_awaited_do_not_end_it(self, database: Database, clock: Clock) -> None:
+        """It lasts while somebody is waiting whenever a connection comes back."""
+        queue, _ = overload(database, clock)
+        for _ in range(DOUBT):
+            queue.hand_over()
+            queue.add(1)
+        with pytest.raises(PoolOverloaded):
+            database.lease()
+        queue.end()
+
+    def test_an_empty_queue(self, database: Database, clock: Clock) -> None:
+        """If the queue was empty for a moment, the interval begins anew."""
+        queue = Queue(database, clock)
+        for _ in range(2):
+            queue.add(2)
+            for seconds in (0.2, 4.9):
+                clock.advance(seconds)
+                queue.hand_over()
+        queue.add(3)
+        assert (database.stats().waiting, database.stats().refusals) == (3, 0)
+        for _ in range(3):
+            queue.hand_over()
+        queue.end()
+
     def test_discarded_connections_come_back_too(self, database: Database, clock: Clock, fakedb: FakeDB) -> None:
         """A connection that fails is one that nobody waits for, as the next request opens another."""
         queue, _ = overload(database, clock)
@@ -132,6 +156,27 @@ class TestOverload:
         assert [event.kind for event in database.stats().events] == ["refusal"] * 4
         assert len([record for record in caplog.records if "overloaded" in record.getMessage()]) == 1
         queue.end()
+
+
+def test_a_larger_pool(fake: MakeDatabase, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three may wait for six connections, and four times as many connections must come back unawaited."""
+    monkeypatch.setattr("wsgidb.strategies.overload.SERVED", 4)
+    database = fake(pool_size=6, acquire_timeout=60, clock=clock)
+    others = [Worker(database.lease).outcome() for _ in range(4)]
+    queue, first = overload(database, clock)
+    queue.add(1)
+    with pytest.raises(PoolOverloaded, match=r"6 of 6 connections .* requests waiting already: 3"):
+        database.lease()
+    for lease in others:
+        lease.close()
+    first.outcome().close()
+    queue.end()
+    store: Any = database._engine.process.store
+    returned = 6
+    while store._overload.shedding:
+        database.check()
+        returned += 1
+    assert returned == 4 * 6
 
 
 @pytest.mark.usefixtures("few")
