@@ -18,7 +18,7 @@ PACKAGE = Path(wsgidb.__file__).parent
 # Each module imports only modules above it. A new module is given its place here.
 ORDER = [
     *("errors", "dbapi", "forks"),
-    *("config.values", "config.url", "config.option"),
+    *("config.values", "config.url", "config.databases", "config.option"),
     *("config.connection_options", "config.pool_options", "config.middleware_options", "config.options"),
     *("config.hints", "config.settings", "config.optional", "config"),
     *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
@@ -30,9 +30,9 @@ ORDER = [
     *("drivers.sqlite.statements", "drivers.sqlite.handed_out", "drivers.sqlite.hooks", "drivers.sqlite.transactions"),
     *("drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
     *("drivers.mysql.charsets", "drivers.mysql.keeping", "drivers.mysql.observed", "drivers.mysql.procedures"),
-    *("drivers.mysql.sessions", "drivers.mysql.driver", "drivers.mysql"),
+    *("drivers.mysql.sessions", "drivers.mysql.positions", "drivers.mysql.driver", "drivers.mysql"),
     *("drivers.pymysql.wire", "drivers.pymysql.rows", "drivers.pymysql.session", "drivers.pymysql.commands"),
-    *("drivers.pymysql.connection", "drivers.pymysql.driver"),
+    *("drivers.pymysql.connection", "drivers.pymysql.tracked", "drivers.pymysql.driver"),
     *("drivers.mysqlclient.wire", "drivers.mysqlclient.result", "drivers.mysqlclient.replies"),
     *("drivers.mysqlclient.commands", "drivers.mysqlclient.statements"),
     *("drivers.mysqlclient.connection", "drivers.mysqlclient.driver"),
@@ -53,7 +53,9 @@ ORDER = [
     *("observe.publish", "observe.opentelemetry", "observe.telemetry", "observe"),
     *("keywords", "database", "observe.sources", "observe.server", "prometheus"),
     *("status.advice", "status.view", "status.template", "status.app", "status"),
-    *("wsgi.exchange", "wsgi.response", "wsgi.timing", "wsgi.replay", "wsgi.retry"),
+    *("scale.positions", "scale.writes", "scale.replica", "scale.replicas", "scale"),
+    *("wsgi.exchange", "wsgi.requests", "wsgi.answers", "wsgi.response", "wsgi.timing", "wsgi.positions"),
+    *("wsgi.reading", "wsgi.replay", "wsgi.retry", "wsgi.replicas"),
     *("wsgi.middleware", "wsgi"),
     "wsgidb",
     *("health", "testing", "pytest_plugin", "paste"),
@@ -208,7 +210,7 @@ def test_the_environment_is_read_in_one_module() -> None:
 
 def test_start_response_is_known_to_the_wsgi_side_only() -> None:
     """Layout: the rest could serve another protocol."""
-    allowed = {"wsgi.middleware", "wsgi.exchange", "health", "status.app"}
+    allowed = {"wsgi.middleware", "wsgi.exchange", "wsgi.answers", "wsgi.replicas", "health", "status.app"}
     assert {"wsgi.middleware"} <= users("start_response") <= allowed
 
 

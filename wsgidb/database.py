@@ -22,7 +22,7 @@ from .pool.leaks import watched
 from .pool.renewal import drain, trim, warm
 from .pool.snapshot import snapshot
 from .pool.stats import Stats
-from .strategies import Request
+from .strategies import Request, Slot
 
 if TYPE_CHECKING:
     from .keywords import DatabaseOptions, Unpack
@@ -44,6 +44,8 @@ class Database:
     """
 
     _engine_class: ClassVar[type[Engine]] = Engine
+    has_replicas: ClassVar[bool] = True
+    """Whether the option `replicas` has an effect."""
 
     def __init__(
         self,
@@ -82,6 +84,10 @@ class Database:
 
             engine_class = published(engine_class, url.board)
         self._engine = engine_class(url, self._driver, clock)
+        self.replicas: list[Database] = []
+        """The replicas to which a middleware sends requests that only read."""
+        self.owned_replicas: list[Database] = []
+        """Those of them that are closed with this Database."""
         telemetry.register(url, self._engine.name, self.stats)
         self._finalize = weakref.finalize(self, self._engine.close)  # also at the exit of the interpreter
 
@@ -128,7 +134,10 @@ class Database:
         """Acquire a connection. The caller must `settle` the lease, as `connection` does. Log lines name `request`.
 
         Blocks for up to acquire_timeout seconds, or until the deadline. Raises DatabaseUnavailable."""
-        slot = self._engine.acquire(request, deadline)
+        return self.lease_of(self._engine.acquire(request, deadline))
+
+    def lease_of(self, slot: Slot) -> ConnectionProxy:
+        """Make a lease of an acquired slot. The caller must `settle` the lease. Never blocks."""
         return begin(new(self._proxies[type(slot.raw)]), slot)
 
     def lease_on_first_use(self, request: Request | None = None) -> ConnectionProxy:
@@ -156,9 +165,14 @@ class Database:
         with process.lock:
             process.totals.retries += 1
 
+    @property
+    def engine(self) -> Engine:
+        """What acquires and releases, for the use of wsgidb itself."""
+        return self._engine
+
     def owns(self, lease: Engine | None) -> bool:
-        """Whether this engine, which is a lease's, belongs to this Database."""
-        return lease is self._engine
+        """Whether this engine, which is a lease's, belongs to this Database or to one of its replicas."""
+        return lease is self._engine or any(replica.owns(lease) for replica in self.replicas)
 
     def check(self) -> float:
         """Acquire a connection, ping it, and return how many seconds the ping took.
@@ -264,6 +278,8 @@ class Database:
 
         Blocks briefly for each connection, while the driver tells the server that it closes."""
         self._engine.close()
+        for replica in self.owned_replicas:
+            replica.close()
 
     def __enter__(self: D) -> D:
         return self

@@ -30,6 +30,16 @@ class Engine(Protocol):
     def raw_connection(self) -> Any: ...
 
 
+class Replica(Protocol):
+    """What is needed of a Database that is given as a replica."""
+
+    @property
+    def replicas(self) -> list[Any]: ...
+
+    @property
+    def name(self) -> str: ...
+
+
 class ConnectionOptions(TypedDict, total=False):
     """The options for opening, leasing and ending a connection."""
 
@@ -165,6 +175,11 @@ class MiddlewareOptions(TypedDict, total=False):
     on_unavailable: Callable[[Environ, Any], Any] | Literal["raise"] | None
     """What answers a request for which no connection can be acquired: a WSGI application, or raise, which raises
     DatabaseUnavailable. Without it, the answer is a plain 503. Default: None."""
+    replicas: str | Iterable[str | Replica] | None
+    """The replicas of the database, to which the requests go that only read (docs/replicas.md). Default: None."""
+    replica_if: Callable[[Environ], object] | None
+    """With replicas, a callable that gets environ, and returns true if the request only reads. Without it, that is so
+    for GET and HEAD. Default: None."""
     server_timing: bool
     """Whether responses get the header Server-Timing, which browsers show: the time of the request's statements (db)
     and the time that it waited for its connection (db-wait). Default: False."""

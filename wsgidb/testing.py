@@ -86,6 +86,7 @@ class SandboxDatabase(Database):
 
     _engine_class = _Engine
     _engine: _Engine
+    has_replicas = False
 
     def __init__(self, url: str | None = None, /, **options: Unpack[SandboxOptions]) -> None:
         """Take the arguments of `Database`, without the options that a sandbox sets itself: `strategy`, `pool_size`,

@@ -15,6 +15,7 @@ RAISED = list(raised())
 LOGGED = list(logged())
 INTERNAL = {
     "only where clears_sessions",
+    "only where replicates",
     "only where can_ask",
     "this store's take() always has a slot",
     "a library's pool only keeps slots",

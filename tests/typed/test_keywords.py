@@ -91,10 +91,11 @@ def takes(name: str, value: Any) -> bool:
         parsed = OPTIONS[name].metadata["takes"](value)
     except (ValueError, TypeError):
         return False
-    return not isinstance(value, str) or parsed == value or name in ("url", "exclude", "init_sql")
+    return not isinstance(value, str) or parsed == value or name in ("url", "exclude", "init_sql", "replicas")
 
 
 VALUES = [None, 5, 2.5, True, [], ["/a"], ("/a", "/b"), {"/a"}, {"/a": 1}, 1j, b"/a", len, Engine(), [5], object()]
+URLS = [["sqlite:///a"], ("sqlite:///a", "sqlite:///b")]
 WORDS = sorted({word for option in OPTIONS.values() for word in re.findall(r"[\w-]+", option.metadata["takes"].takes)})
 
 
@@ -103,8 +104,10 @@ def test_the_types_are_those_that_the_option_takes(name: str) -> None:
     """A type checker accepts a value exactly if the option takes it, apart from bounds and text forms."""
     classes: dict[str, list[Any]] = {"driver": [Driver], "strategy": [Store]}
     values = [*VALUES, *classes.get(name, [])]
+    if name == "replicas":  # its strings are urls
+        values = [*URLS, *(value for value in values if not isinstance(value, (list, tuple, set, dict)))]
     assert [value for value in values if takes(name, value) != fits(value, HINTS[name])] == []
     if fits("no word of the table", HINTS[name]):  # any string
-        assert OPTIONS[name].metadata["takes"](f"{'sqlite://' if name == 'url' else ''}/a")
+        assert OPTIONS[name].metadata["takes"](f"{'sqlite://' if name in ('url', 'replicas') else ''}/a")
     else:
         assert [word for word in WORDS if takes(name, word) != fits(word, HINTS[name])] == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import values
+from . import databases, values
 from .option import WEEK, option
 
 
@@ -80,6 +80,18 @@ class MiddlewareOptions:
         values.function("raise"),
         "What answers a request for which no connection can be acquired: a WSGI application, or raise, which raises "
         "DatabaseUnavailable. Without it, the answer is a plain 503.",
+    )
+    replicas: Any = option(
+        (),
+        databases.several,
+        "The replicas of the database, to which the requests go that only read (docs/replicas.md).",
+        hidden=True,
+    )
+    replica_if: Any = option(
+        None,
+        values.function(),
+        "With replicas, a callable that gets environ, and returns true if the request only reads. Without it, that is "
+        "so for GET and HEAD.",
     )
     server_timing: bool = option(
         False,

@@ -50,7 +50,7 @@ class Settings(Options):
         """Copy these settings with other options of the middleware, for a Database that exists. Raises ConfigError."""
         for name in options.keys() & (OPTIONS.keys() - OF_MIDDLEWARE):
             raise ConfigError(f"{name}: is an option of the Database, which was made before; give it there")
-        own = {"transaction": self.transaction, "retry": self.retry}
+        own = {"transaction": self.transaction, "retry": self.retry, "replicas": self.replicas}
         parsed = Settings.of({"url": "sqlite:///", **own, **options})
         return replace(self, **{name: getattr(parsed, name) for name in options})
 
@@ -73,6 +73,8 @@ class Settings(Options):
             raise ConfigError(f"retry: needs transaction=request, got {self.transaction}")
         if self.retry_if is not None and not self.retry:
             raise ConfigError("retry_if: needs retry")
+        if self.replica_if is not None and not self.replicas:
+            raise ConfigError("replica_if: needs replicas")
         if self.name is not None and "://" in self.name:
             raise ConfigError("name: takes a short text; this is a url")
         if self.host_connections is not None and self.board is None:
@@ -145,4 +147,4 @@ def _parse(name: str, value: Any, shown: str) -> Any:
 
 def _got(name: str, value: Any) -> str:
     """The part of an error that shows the value. Any option may be given a url by mistake."""
-    return "" if name in ("url", "connect_args") else values.quoted(value)
+    return "" if name in ("url", "connect_args", "replicas") else values.quoted(value)

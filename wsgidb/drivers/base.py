@@ -21,6 +21,8 @@ from .activity import Activity
 from .cursors import invalidate
 
 Clock = Callable[[], float]
+Position = dict[str, int]
+"""How far a server has come, as the number of the last transaction of each source that replicas apply in order."""
 Check = Callable[[int], object]
 """The free check of one connection: called with 0, it is true when the idle socket is readable."""
 
@@ -103,6 +105,10 @@ class Driver(ABC):
     that it can be known that nothing is."""
     limit_query: ClassVar[str | None] = None
     """A statement that asks how many connections the server grants, if there is one."""
+    replicates: ClassVar[bool] = False
+    """Whether `written` and `reached` work, which replicas need."""
+    read_only: ClassVar[str] = ""
+    """The statement after which a session refuses to write, where the driver `replicates`."""
     connection_class: Any = object
     """The class of its connections; `object` where it is not known before the first connection."""
 
@@ -202,7 +208,24 @@ class Driver(ABC):
     def close(self, conn: Any) -> None:
         """Close the connection politely, so that the server does not count it as aborted. May block briefly."""
 
+    def written(self, conn: Any, deadline: float, ask: bool) -> Position:
+        """A position of the server that covers all that was committed on the connection since this was last called;
+        empty if that is nothing. It changes nothing in the record of the connection, which may be in a transaction.
+
+        Without `ask` only what the server has told by itself counts. Blocks until the deadline if the server has to be
+        asked. Any exception means that it is not known. To be called for connections that were opened since
+        `track_writes`, and for older ones with `ask`."""
+        raise NotImplementedError("only where replicates")
+
+    def reached(self, conn: Any, deadline: float) -> tuple[str, Position]:
+        """Which server a clean connection leads to, and the position that it has reached. Blocks until the deadline.
+        Any exception means that the connection must be discarded."""
+        raise NotImplementedError("only where replicates")
+
     # -- never block
+
+    def track_writes(self) -> None:
+        """Open connections from now on in such a way that `written` has as little to ask as possible."""
 
     def watch(self, conn: Any) -> Check:
         """The free check of an idle connection. It needs no round trip, and never blocks, here or when it is called."""
@@ -249,6 +272,10 @@ class Driver(ABC):
         """Whether this error of a statement means that the whole server takes no writes, or is not ready for any
         statement. After a failover another server may be. Never blocks."""
         return False
+
+    def refused_write(self, error: BaseException) -> bool:
+        """Whether the session has refused a statement because it would have written. Never blocks."""
+        return self.is_read_only(error)
 
     def is_not_ready(self, error: BaseException) -> bool:
         """Whether this error, which `is_read_only` knows, means that the server is not ready for any statement. Never

@@ -3,7 +3,7 @@
 Three attributes are its state, and each is set only while it applies. ``_wsgidb_slot`` is what has to go back to the
 engine. ``_wsgidb_raw`` is the driver's connection while the handler may use it. ``_wsgidb_first`` is a `FirstUse` as
 long as nothing was acquired. ``_wsgidb_executed`` is set where the handler has given its connection back early: see
-`executed`.
+`executed`. ``_wsgidb_written`` is set where somebody wants to know what the lease has written.
 
 Reading an attribute that is set is cheap; one that is not set ends in `ConnectionProxy.__getattr__`, which acquires or
 refuses. So the hot path checks no state. Setting, deleting and reading without that detour use the slot members
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..drivers.activity import RETURNED
@@ -26,11 +25,12 @@ from ..strategies import Request, Slot
 class Leased:
     """What the proxies of all drivers' connections have in common."""
 
-    __slots__ = ("__weakref__", "_wsgidb_executed", "_wsgidb_first", "_wsgidb_raw", "_wsgidb_slot")
+    __slots__ = ("__weakref__", "_wsgidb_executed", "_wsgidb_first", "_wsgidb_raw", "_wsgidb_slot", "_wsgidb_written")
     _wsgidb_executed: Any
     _wsgidb_first: Any
     _wsgidb_raw: Any
     _wsgidb_slot: Any
+    _wsgidb_written: Any
 
 
 _raw_member, _slot_member = vars(Leased)["_wsgidb_raw"], vars(Leased)["_wsgidb_slot"]
@@ -39,6 +39,8 @@ _set_raw, drop_raw, get_raw = _raw_member.__set__, _raw_member.__delete__, _raw_
 _set_slot, drop_slot, get_slot = _slot_member.__set__, _slot_member.__delete__, _slot_member.__get__
 _set_first, _drop_first, _get_first = _first_member.__set__, _first_member.__delete__, _first_member.__get__
 set_executed, _get_executed = _executed_member.__set__, _executed_member.__get__
+_written_member = vars(Leased)["_wsgidb_written"]
+set_written, _get_written = _written_member.__set__, _written_member.__get__
 
 P = TypeVar("P", bound=Leased)
 
@@ -104,7 +106,8 @@ def _acquire(proxy: Leased, first: FirstUse) -> None:
         if first.hook is not None:
             _call_hook(first, slot, first.hook)
         if first.over:  # the lease has ended while it acquired
-            return first.engine.release(slot)
+            slot.engine.release(slot)
+            return
         begin(proxy, slot)
         first.over = True
         _drop_first(proxy)
@@ -118,7 +121,7 @@ def _call_hook(first: FirstUse, slot: Slot, hook: Callable[[Slot], None]) -> Non
     except BaseException as error:
         if not isinstance(error, Exception):
             slot.fault = "interrupted"
-        first.engine.release(slot, rollback_expected=True)
+        slot.engine.release(slot, rollback_expected=True)
         raise
     finally:
         first.acquire = acquire
@@ -151,9 +154,12 @@ def end_first_use(proxy: Leased) -> Slot | None:
     first = first_use_of(proxy)
     if first is not None:
         first.cancel()
-        with suppress(AttributeError):  # it has acquired, or another thread has ended it
+        try:
             _drop_first(proxy)
             set_executed(proxy, None)
+            return None
+        except AttributeError:
+            pass  # it has acquired, or another thread has ended it
     return slot_of(proxy)
 
 
@@ -181,5 +187,13 @@ def executed(proxy: Leased) -> float | None:
         return slot.activity.seconds  # type: ignore[no-any-return]
     try:
         return _get_executed(proxy)  # type: ignore[no-any-return]
+    except AttributeError:
+        return None
+
+
+def written_of(proxy: Leased) -> Any:
+    """What is to be told the position of the lease's writes; None if nobody wants to know it."""
+    try:
+        return _get_written(proxy)
     except AttributeError:
         return None

@@ -52,21 +52,21 @@ class Pool:
 
 
 class Source:
-    """The figures of a Database: of all processes where it has a board, otherwise of this one."""
+    """The figures of a Database and its replicas: of all processes where it has a board, otherwise of this one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = threading.Lock()  # guards `_history`
-        self._history = History(monotonic())
+        self._lock = threading.Lock()  # guards `_histories`
+        self._histories = {database.name: History(monotonic())}
 
     def pools(self) -> list[Pool]:
         """All pools that are known, this Database's first. Blocks for reading the files of the board only. Never raises
         because of the board."""
-        stats = self._database.stats()
-        with self._lock:
-            own = Row(stats, self._history.recent(stats, monotonic()), 0.0)
+        own = self._own(self._database)
+        stats = own.stats
         if self._database.settings.board is None:
-            return [Pool(stats.name, [own], None)]
+            replicas = [self._own(replica) for replica in self._database.replicas]
+            return [Pool(row.stats.name, [row], None) for row in (own, *replicas)]
         from .board import read
 
         rows, gone = read(self._database.settings.board)
@@ -77,6 +77,13 @@ class Source:
             own = Row(stats, written.recent, 0.0)
         mine.append(own)
         return _pools(rows, gone, stats.name)
+
+    def _own(self, database: Database) -> Row:
+        """What this process itself tells."""
+        stats, now = database.stats(), monotonic()
+        with self._lock:
+            history = self._histories.setdefault(stats.name, History(now))
+            return Row(stats, history.recent(stats, now), 0.0)
 
 
 def pools_of_board(directory: str) -> list[Pool]:

@@ -68,6 +68,7 @@ class Slot:
         "raw",  # the driver's connection, or None
         "request",  # the request that has the present lease, or None
         "seen",  # how many statements were run when the last lease ended
+        "server",  # which server the connection leads to, where that has been asked for
         "since",  # when the present lease began, or None
         "thread",  # the thread that acquired the present lease
         "undo",  # the attributes that the present lease has changed, with their former values; and the end of on_lease
@@ -97,6 +98,7 @@ class Slot:
         self.since: float | None = None
         self.thread = 0
         self.fault: str | None = None
+        self.server: str | None = None
         self.undo: dict[str, Any] | None = None
         self.cursors: dict[int, Any] = {}
         self.raw = raw

@@ -75,6 +75,14 @@ class Exchange:
         """Settle the lease, because the body is complete."""
         settle(self.conn, success=True)
 
+    def interrupt(self, error: BaseException | None) -> None:
+        """End the lease without success, because of `error` if there is one (see `lease.proxy.interrupt`)."""
+        interrupt(self.conn, error)
+
+    def has(self, lease: object) -> bool:
+        """Whether it ends this lease."""
+        return self.conn is lease
+
 
 class HeldExchange(Exchange):
     """A response whose status and headers are held back until the first byte of its body, so that they can still be
@@ -157,7 +165,7 @@ class HeldExchange(Exchange):
                 self.status is not None and not self._veto(self.environ, self.status, self.headers)
             )
         except BaseException as error:
-            interrupt(self.conn, error)
+            self.interrupt(error)
             raise
         try:
             self._end(success)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Settings
@@ -14,10 +13,12 @@ from ..database import Database
 from ..dbapi import Connection
 from ..errors import ConfigError, DatabaseUnavailable
 from ..lease.hooks import LeaseHook
-from ..lease.proxy import ConnectionProxy, interrupt
+from ..lease.proxy import ConnectionProxy
 from ..lease.state import engine_of, first_use_of, slot_of
 from ..strategies import Request, named
+from .answers import default_veto, plain_answer
 from .exchange import CommitFailed, Environ, Exchange, HeldExchange, StartResponse
+from .requests import excluder, request_of
 from .response import SizedStream, Stream, is_file
 from .retry import Attempt, Retry
 from .timing import ServerTiming, TimedExchange
@@ -60,29 +61,45 @@ class DatabaseMiddleware:
         >>> DatabaseMiddleware(application, database, exclude=["/static"])
         <DatabaseMiddleware db.conn <Database sqlite:///shop.db strategy=pooled>>
         """
-        self.app = app
         if isinstance(database_or_url, Database):
-            self.database = database_or_url
-            self.settings = database_or_url.settings.with_middleware(options)
+            database = database_or_url
+            settings = database.settings.with_middleware(options)
         elif database_or_url is not None or options.keys() & {"url", "creator"}:
-            self.database = Database(database_or_url, **options)
-            self.settings = self.database.settings
+            database = Database(database_or_url, **options)
+            settings = database.settings
         else:
-            self.database = Database(Settings.from_env(overrides=options))
-            self.settings = self.database.settings
-        self.key = self.settings.key
-        self._excludes = _excluder(self.settings.exclude)
-        self._lazy = self.settings.acquire == "first-use"
-        self._lease = self.database.lease_on_first_use if self._lazy else self.database.lease
-        self._veto = (self.settings.commit_veto or default_veto) if self.settings.transaction == "request" else None
-        self._timed = self.settings.server_timing
+            database = Database(Settings.from_env(overrides=options))
+            settings = database.settings
+        self._configure(app, database, settings)
+        if settings.replicas:
+            from .replicas import Router
+
+            self._take_care = Router(self)  # type: ignore[assignment, method-assign]
+            self._takes_care = True
+
+    def _configure(self, app: App, database: Database, settings: Settings, holds: bool = False) -> None:
+        self.app = app
+        self.database = database
+        self.settings = settings
+        self.key = settings.key
+        self._excludes = excluder(settings.exclude)
+        self._lazy = settings.acquire == "first-use"
+        self._lease = database.lease_on_first_use if self._lazy else database.lease
+        self.veto = (settings.commit_veto or default_veto) if settings.transaction == "request" else None
+        self._timed = settings.server_timing
         self._held = TimedExchange if self._timed else HeldExchange
-        self._holds = self._lazy or self._veto is not None  # because the response may still be replaced
-        on_lease = self.settings.on_lease
-        self._hook = None if on_lease is None else self.database.lease_hook(on_lease)
-        self._takes_care = self._timed or self._holds or self._hook is not None
-        self._retry = Retry(self.settings, self.database, self.database.clock) if self.settings.retry else None
+        self._holds = holds or self._lazy or self.veto is not None  # because the response may still be replaced
+        self.hook = None if settings.on_lease is None else database.lease_hook(settings.on_lease)
+        self._takes_care = self._timed or self._holds or self.hook is not None
+        repeats = settings.retry and not settings.replicas  # else the Router's own middlewares do
+        self._retry = Retry(settings, database, database.clock) if repeats else None
         self._status = self._status_app()
+
+    def variant(self, app: App, settings: Settings, *, holds: bool = False) -> DatabaseMiddleware:
+        """Make a middleware of the same Database, for the use of this one. If it `holds`, it holds each head back."""
+        made = object.__new__(DatabaseMiddleware)
+        made._configure(app, self.database, settings, holds)
+        return made
 
     @property
     def database(self) -> Database:
@@ -132,10 +149,10 @@ class DatabaseMiddleware:
                 return self._retry.serve(self._take_care, environ, start_response)
             return self._take_care(environ, start_response)
         try:
-            conn = environ[self.key] = self._lease(_request(environ))
+            conn = environ[self.key] = self._lease(request_of(environ))
         except DatabaseUnavailable as error:
-            return self._refuse(environ, start_response, error)
-        return self._respond(Exchange(environ, conn, start_response))
+            return self.refuse(environ, start_response, error)
+        return self.respond(Exchange(environ, conn, start_response))
 
     def _take_care(self, environ: Environ, start_response: StartResponse, attempt: Attempt | None = None) -> Any:
         """Serve a request for whose lease on_lease is called, or whose head does not go out as it is: it gets one more
@@ -146,25 +163,25 @@ class DatabaseMiddleware:
             start_response = timing = ServerTiming(start_response, self.database.clock)
             lease = partial(timing.lease, lease)
         try:
-            conn = environ[self.key] = lease(_request(environ))
+            conn = environ[self.key] = lease(request_of(environ))
         except DatabaseUnavailable as error:
-            return self._refuse(environ, start_response, error)
-        if self._hook is not None:
-            self._call_hook(self._hook, conn, environ)
+            return self.refuse(environ, start_response, error)
+        if self.hook is not None:
+            self.call_hook(self.hook, conn, environ)
         if not self._holds:
-            return self._respond(Exchange(environ, conn, start_response))
+            return self.respond(Exchange(environ, conn, start_response))
         held = self._held if attempt is None else partial(attempt.exchange, self._held)
-        exchange = held(environ, conn, start_response, self._veto)
+        exchange = held(environ, conn, start_response, self.veto)
         try:
-            return self._respond(exchange)
+            return self.respond(exchange)
         except DatabaseUnavailable as error:
             if exchange.sent or not self._lazy:  # of another Database
                 raise
-            return self._refuse(environ, start_response, error)
+            return self.refuse(environ, start_response, error)
         except CommitFailed as error:
-            return self._fail(environ, start_response, error)
+            return self.fail(environ, start_response, error)
 
-    def _call_hook(self, hook: LeaseHook, conn: ConnectionProxy, environ: Environ) -> None:
+    def call_hook(self, hook: LeaseHook, conn: ConnectionProxy, environ: Environ) -> None:
         """Call on_lease now, or let the first use call it. Raises what it raises, as if the application had."""
         first = first_use_of(conn)
         if first is not None:
@@ -174,7 +191,7 @@ class DatabaseMiddleware:
         assert slot is not None, "the lease has just begun"
         hook.begin(conn, slot, environ)
 
-    def _respond(self, exchange: Exchange) -> Any:
+    def respond(self, exchange: Exchange) -> Any:
         """Call the application. A complete body is settled before it is returned; any other body is wrapped, and
         settles the lease when it ends."""
         try:
@@ -182,7 +199,7 @@ class DatabaseMiddleware:
             kind = type(body)
             whole = kind is list or kind is tuple or is_file(body, exchange.environ)
         except BaseException as error:
-            interrupt(exchange.conn, error)
+            exchange.interrupt(error)
             raise
         if whole:
             try:
@@ -193,7 +210,7 @@ class DatabaseMiddleware:
                 raise
             return body
         if body is None:  # an application's bug, which the server or a validator reports
-            interrupt(exchange.conn, None)
+            exchange.interrupt(None)
             exchange.send()
             return None
         stream = SizedStream if hasattr(kind, "__len__") else Stream
@@ -215,7 +232,7 @@ class DatabaseMiddleware:
             )
         return True
 
-    def _refuse(self, environ: Environ, start_response: StartResponse, error: DatabaseUnavailable) -> Any:
+    def refuse(self, environ: Environ, start_response: StartResponse, error: DatabaseUnavailable) -> Any:
         """Answer a request that gets no connection: with on_unavailable, or with a plain 503."""
         environ.pop(self.key, None)
         answer = self.settings.on_unavailable
@@ -224,15 +241,15 @@ class DatabaseMiddleware:
         if answer is not None:
             return answer(environ, start_response)
         headers = [("Retry-After", str(self.settings.retry_after)), ("Cache-Control", "no-store")]
-        return _answer(environ, start_response, "503 Service Unavailable", headers)
+        return plain_answer(environ, start_response, "503 Service Unavailable", headers)
 
-    def _fail(self, environ: Environ, start_response: StartResponse, error: CommitFailed) -> Any:
+    def fail(self, environ: Environ, start_response: StartResponse, error: CommitFailed) -> Any:
         """Answer with a 500, because the commit failed before anything was sent.
 
         Raising instead would make some servers (uWSGI, Cheroot) close the connection without an answer."""
         cause = error.__cause__
-        log.error("%s: commit failed, answered with 500: %r", named(_request(environ)), cause, exc_info=cause)
-        return _answer(environ, start_response, "500 Internal Server Error", [("Cache-Control", "no-store")])
+        log.error("%s: commit failed, answered with 500: %r", named(request_of(environ)), cause, exc_info=cause)
+        return plain_answer(environ, start_response, "500 Internal Server Error", [("Cache-Control", "no-store")])
 
 
 def get_connection(environ: Environ, key: str = "db.conn") -> Connection:
@@ -254,39 +271,3 @@ def get_connection(environ: Environ, key: str = "db.conn") -> Connection:
             f"environ has no {key!r}: the request is excluded, or the application is not wrapped by DatabaseMiddleware"
         ) from None
     return conn
-
-
-def default_veto(environ: Environ, status: str, headers: list[tuple[str, str]]) -> bool:
-    """Decide that a status of 400 or above is rolled back with transaction=request, unless commit_veto is given."""
-    return status[:1] not in ("1", "2", "3")
-
-
-_names = itemgetter("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO")
-
-
-def _request(environ: Environ) -> Request:
-    try:
-        names: Request = _names(environ)
-        return names
-    except KeyError:  # PEP 3333: an empty SCRIPT_NAME or PATH_INFO may be missing
-        return environ.get("REQUEST_METHOD", ""), environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
-
-
-def _answer(environ: Environ, start_response: StartResponse, status: str, extra: list[tuple[str, str]]) -> list[bytes]:
-    """Send a plain response that reveals nothing about the database."""
-    text = f"{status[4:]}\n".encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text))), *extra]
-    start_response(status, headers)
-    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [text]
-
-
-def _excluder(exclude: Any) -> Callable[[Environ], Any] | None:
-    """Make a function of environ from the option `exclude`. /static matches /static and /static/x, not /statics."""
-    if callable(exclude) or not exclude:
-        return exclude or None
-    below = tuple(f"{prefix}/" for prefix in exclude)
-
-    def excludes(environ: Environ) -> bool:
-        return f"{environ.get('PATH_INFO', '')}/".startswith(below)
-
-    return excludes

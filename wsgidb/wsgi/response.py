@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from ..lease.proxy import interrupt
 from ..strategies import printable
 from .exchange import Environ, Exchange, refuse_surplus
 
@@ -144,7 +143,7 @@ class Stream:
         try:
             self._close_body()
         except BaseException as error:
-            interrupt(self._exchange.conn, error)
+            self._exchange.interrupt(error)
             raise
         self._exchange.complete()
 
@@ -155,7 +154,7 @@ class Stream:
         try:
             self._close_body()
         finally:
-            interrupt(self._exchange.conn, error)
+            self._exchange.interrupt(error)
 
     def _close_body(self) -> None:
         close = getattr(self._body, "close", None)
@@ -164,7 +163,7 @@ class Stream:
 
     def _wsgidb_has_lease(self, lease: Any) -> bool:
         """Whether it is this lease's body. Reports of leaks look for it among what a thread is doing."""
-        return self._exchange.conn is lease
+        return self._exchange.has(lease)
 
     def __del__(self) -> None:
         if not self._over:

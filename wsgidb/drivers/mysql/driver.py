@@ -13,11 +13,12 @@ from ...config.hints import refuse_owned, unknown_to_driver
 from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from ..activity import Activity
-from ..base import SERVER_OPTIONS, Clock, State
+from ..base import SERVER_OPTIONS, Clock, Position, State
 from ..hosts import CHOICES, Server, chosen, in_arguments
 from ..networked import Networked
+from . import positions
 from .charsets import character_set
-from .observed import DISCONNECTS, NOT_READY, READ_ONLY, UNKNOWN, VITESS, ends_transaction
+from .observed import DISCONNECTS, NOT_READY, READ_ONLY, READ_ONLY_TRANSACTION, UNKNOWN, VITESS, ends_transaction
 
 IN_URL = frozenset(("user", "password", "passwd", "host", "port", "database", "db"))
 OWNED = {
@@ -54,6 +55,8 @@ class MySQLDriver(Networked):
     clears_sessions = True
     tells_outcome = True
     limit_query = "SELECT @@max_connections"
+    replicates = True
+    read_only = positions.READ_ONLY
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     owned: ClassVar[dict[str, str]] = OWNED
     parameters: ClassVar[Mapping[str, Callable[[str], Any] | None]]
@@ -206,6 +209,35 @@ class MySQLDriver(Networked):
             raise TransactionLost(f"cannot commit: {reason}")
         conn.commit()
 
+    def written(self, conn: Any, deadline: float, ask: bool) -> Position:
+        """The server is asked. On MariaDB the answer is about the session, so that one that has written nothing since
+        it was last asked is known by it."""
+        if not ask:
+            return {}
+        mariadb = self._is_mariadb(conn)
+        ((last,),) = self._ask(conn, positions.LAST[mariadb], deadline)
+        if mariadb and last == conn._last_written:
+            return {}
+        conn._last_written = last
+        return positions.parse(last, mariadb)
+
+    def reached(self, conn: Any, deadline: float) -> tuple[str, Position]:
+        mariadb = self._is_mariadb(conn)
+        ((server, position),) = self._ask(conn, positions.REACHED[mariadb], deadline)
+        return str(server), positions.parse(position, mariadb)
+
+    def _ask(self, conn: Any, question: str, deadline: float) -> Any:
+        """The rows that answer a question of wsgidb's own, which leaves no trace in the record."""
+        seen = conn._seen
+        touched, used = seen.touched, seen.used
+        with conn._within(deadline, self.clock):
+            rows = conn._ask(question)
+        seen.touched, seen.used = touched, used
+        return rows
+
+    def _is_mariadb(self, conn: Any) -> bool:
+        return positions.is_mariadb(conn._greeted_as())
+
     # -- never block
 
     def inspect(self, conn: Any) -> State | str:
@@ -231,6 +263,10 @@ class MySQLDriver(Networked):
     def undid_commit(self, error: BaseException) -> bool:
         """Vitess may have committed on one of several shards."""
         return self.is_conflict(error) and error.args[0] != VITESS
+
+    def refused_write(self, error: BaseException) -> bool:
+        in_transaction = isinstance(error, self.error) and error.args[:1] == (READ_ONLY_TRANSACTION,)
+        return in_transaction or self.is_read_only(error)
 
     def is_read_only(self, error: BaseException) -> bool:
         if not isinstance(error, self.error) or len(error.args) < 2:

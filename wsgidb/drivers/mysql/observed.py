@@ -50,6 +50,7 @@ READ_ONLY = {
 }
 """Errors of a server that takes no writes, each with a pattern for its text, as some numbers have several meanings.
 1792 is not one of them: it is raised by a READ ONLY transaction of the application's own."""
+READ_ONLY_TRANSACTION = 1792
 NOT_READY = frozenset((1047, 1180))
 """Those of them that mean that no statement is executed."""
 ENDS_TRANSACTION = {
@@ -87,6 +88,8 @@ class Observed:
 
     _seen: Activity
     _clock: Clock
+    _last_written: Any = ""
+    """What the server last answered to the question of what the session has written."""
     _guarded: bool
     """Whether a transaction that the server has ended must not be continued: the lease is to commit it as one."""
 
@@ -121,6 +124,10 @@ class Observed:
         raise NotImplementedError
 
     def _reset_session(self) -> None:
+        raise NotImplementedError
+
+    def _greeted_as(self) -> Any:
+        """What the server called itself when it greeted."""
         raise NotImplementedError
 
     def _abandon(self, busy: bool) -> None:

@@ -165,7 +165,10 @@ class Connection(Procedures, Commands):
             self._before_procedure()
 
     def _ask(self, sql: str) -> Any:
-        super().query(sql)
+        if self._deadline is None:
+            super().query(sql)
+        else:
+            self._query_before(sql, *self._deadline)
         return () if self.field_count() == 0 else own_rows_of(self)
 
     def _ask_whether_open(self) -> bool:
@@ -190,6 +193,9 @@ class Connection(Procedures, Commands):
         if self._autocommits():
             return self._begun or self._may_have_begun
         return self._further or self._seen.touched > 1
+
+    def _greeted_as(self) -> Any:
+        return self.get_server_info()
 
     # -- what became of it
 

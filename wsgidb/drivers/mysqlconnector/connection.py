@@ -191,6 +191,9 @@ class Connection(Session, Procedures):
         self._rollbacks = None
         super()._reset_session()
 
+    def _greeted_as(self) -> Any:
+        return self._handshake["server_version_original"]
+
     def _done(self, ok: Any) -> None:
         seen = self._seen
         seen.written = seen.written + ok["affected_rows"] if self._status & IN_TRANSACTION else 0

@@ -62,11 +62,13 @@ class Connection(Session):
     _clock: Clock
     _limit: Limit | None
     """The time limit of each single wait of a handler's statement, if there is one."""
+    _ended_one: bool
+    """Whether a transaction of a handler's has ended since the position of what is written was last asked for."""
 
     def __init__(self, pgconn: Any, *args: Any, **kwargs: Any) -> None:
         self._seen = Activity()
         self._clock, self._limit = time.monotonic, None
-        self._context, self._holds = None, False
+        self._context, self._holds, self._ended_one = None, False, False
         super().__init__(pgconn, *args, **kwargs)
         self._own_pid = pgconn.backend_pid
         self._queued: set[Any] = set()
@@ -171,6 +173,7 @@ class Connection(Session):
             self._queued.clear()
         if self.pgconn.transaction_status == IDLE:
             seen.touched = seen.written = 0
+            self._ended_one = True
 
     def _exec_command(self, command: Any, *args: Any, **kwargs: Any) -> Any:
         """Make the commands that psycopg sends by itself: BEGIN, COMMIT, ROLLBACK, SAVEPOINT and others. Raises

@@ -21,7 +21,7 @@ from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from .. import sockets, tls
 from ..activity import Activity
-from ..base import SERVER_OPTIONS, Check, Clock, State
+from ..base import SERVER_OPTIONS, Check, Clock, Position, State
 from ..hosts import Server, in_arguments
 from ..networked import Networked
 from ..tracing import traced
@@ -53,6 +53,18 @@ UNHARMED = (psycopg.errors.PipelineAborted, getattr(psycopg.errors, "_WaitTimeou
 notifies(timeout=…)."""
 
 
+WRITTEN = "SELECT pg_current_wal_insert_lsn()"
+REACHED = """
+SELECT concat(inet_server_addr(), ':', inet_server_port(), '/', pg_postmaster_start_time()),
+CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END"""
+
+
+def position(lsn: str) -> Position:
+    """A position in the log: https://www.postgresql.org/docs/current/datatype-pg-lsn.html"""
+    high, low = lsn.split("/")
+    return {"lsn": int(high, 16) << 32 | int(low, 16)}
+
+
 class Psycopg(Networked):
     """The driver for PostgreSQL, by way of psycopg 3 and libpq."""
 
@@ -61,6 +73,8 @@ class Psycopg(Networked):
     clears_sessions = True
     tells_outcome = True
     limit_query = "SHOW max_connections"
+    replicates = True
+    read_only = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
     connection_class = Connection
     lease_members: ClassVar[tuple[str, ...]] = (
@@ -203,6 +217,18 @@ class Psycopg(Networked):
         if conn._seen.users or conn._seen.busy:
             return self.abandon(conn)
         conn.close()
+
+    def written(self, conn: Connection, deadline: float, ask: bool) -> Position:
+        """The server is asked, if a transaction has ended. The answer covers what other sessions have written, too."""
+        ended, conn._ended_one = conn._ended_one, False
+        return position(self._ask(conn, WRITTEN, deadline)[0]) if ended and ask else {}
+
+    def reached(self, conn: Connection, deadline: float) -> tuple[str, Position]:
+        server, lsn = self._ask(conn, REACHED, deadline)
+        return server, position(lsn)
+
+    def _ask(self, conn: Connection, question: str, deadline: float) -> list[str]:
+        return [each.decode() for each in conn.own(conn.ask(question), deadline, self.clock)]
 
     # -- never block
 

@@ -96,6 +96,9 @@ class Connection(Commands):
         self._rollbacks = None
         super()._reset_session()
 
+    def _greeted_as(self) -> Any:
+        return self.server_version
+
     # -- what became of it
 
     def _state(self, autocommit: bool, whole_session: bool) -> State | str:

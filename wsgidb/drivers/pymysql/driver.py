@@ -16,12 +16,14 @@ from pymysql.err import Error, OperationalError
 from ...config.settings import Settings
 from ...errors import TransactionLost
 from .. import sockets, tls
-from ..base import Check, Clock
+from ..base import Check, Clock, Position
+from ..mysql import positions
 from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
 from ..mysql.observed import DISCONNECTS, NO_TLS
 from ..mysql.sessions import USUAL
 from ..tracing import traced
 from .connection import Connection
+from .tracked import Tracked
 
 GOODBYE = 0.1
 """Seconds that sending COM_QUIT may take: only a full send buffer makes it wait."""
@@ -34,7 +36,7 @@ class PyMySQL(MySQLDriver):
     cursor_attributes: ClassVar[tuple[str, ...]] = ("_result", "escape")
     changed_in_place: ClassVar[tuple[str, ...]] = ("encoders", "decoders")
     when_returned: ClassVar[Mapping[str, Any]] = {"open": False}
-    connection_class = Connection
+    connection_class: Any = Connection
     owned: ClassVar[dict[str, str]] = {**OWNED, "defer_connect": ""}
     parameters: ClassVar[dict[str, Any]] = {
         **{name: converter(each.default) for name, each in PARAMETERS.items() if name != "self"},
@@ -48,6 +50,7 @@ class PyMySQL(MySQLDriver):
     def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
         super().__init__(settings, clock)
         self._context = None if self._tls_off(self._arguments) else tls.context(settings)
+        self._tracks = False
 
     def operational_error(self, code: int, text: str) -> Exception:
         return OperationalError(code, text)
@@ -58,7 +61,9 @@ class PyMySQL(MySQLDriver):
         """TCP, greeting, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
         if isinstance(arguments["password"], str):
             arguments["password"] = arguments["password"].encode()  # PyMySQL itself would take Latin-1
-        conn = Connection(
+        if self._tracks:
+            arguments["client_flag"] = arguments.get("client_flag", 0) | positions.SESSION_TRACK
+        conn: Connection = self.connection_class(
             **arguments,
             autocommit=self.autocommit,
             read_timeout=self.settings.read_timeout,
@@ -85,6 +90,19 @@ class PyMySQL(MySQLDriver):
         conn._usual = frozenset() if conn.client_flag & CLIENT.MULTI_STATEMENTS else USUAL
         conn._seen.used = False
         return conn
+
+    def _run_init_sql(self, conn: Connection) -> None:
+        if self._tracks:
+            conn.query(positions.TRACK[self._is_mariadb(conn)])
+        super()._run_init_sql(conn)
+
+    def written(self, conn: Connection, deadline: float, ask: bool) -> Position:
+        if not isinstance(conn, Tracked):
+            return super().written(conn, deadline, ask)
+        position, untold = conn._take_position()
+        if not (ask and untold):
+            return position
+        return {**super().written(conn, deadline, ask), **position}
 
     def _socket(self, conn: Connection, deadline: float) -> socket.socket:
         """PyMySQL's own connecting would give each of a host's addresses the whole timeout."""
@@ -131,6 +149,9 @@ class PyMySQL(MySQLDriver):
             conn.close()
 
     # -- never block
+
+    def track_writes(self) -> None:
+        self._tracks, self.connection_class = True, Tracked
 
     def watch(self, conn: Connection) -> Check:
         return sockets.watch(conn._sock.fileno())

@@ -1,0 +1,116 @@
+"""A replica in trouble costs one request half a second now and then, and nobody an error or a stale read."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from scale.clients import Client
+from scale.conftest import Make, url_of
+from support.waiting import until
+from support.wsgi import Call
+
+pytestmark = pytest.mark.server
+
+
+def timed(client: Client, n: int) -> tuple[str, int, float]:
+    began = time.monotonic()
+    return (*client.read(n), time.monotonic() - began)
+
+
+@pytest.mark.parametrize("trouble", ["kill", "freeze"])
+def test_reads_go_elsewhere_and_come_back(
+    make: Make, servers: Any, n: int, trouble: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One log line tells when it begins, and one when it is over. Meanwhile the other replica serves."""
+    first, second = servers.replicas
+    app = make(ping_after=0)
+    client, writer = Client(app), Client(app)
+    ports = {client.read(n)[1] for _ in range(2)}
+    assert ports == {first.port, second.port}
+    getattr(first, trouble)()
+    seen = [timed(client, n) for _ in range(20)]
+    assert {port for _, port, _ in seen} == {second.port}
+    assert len([seconds for *_, seconds in seen if seconds > 0.4]) <= 2
+    assert max(seconds for *_, seconds in seen) < 3, "half a second, on a machine that is not busy"
+    writer.write(n)
+    assert {writer.read(n)[0] for _ in range(4)} == {"found"}
+    first.thaw()
+    first.start()
+    until(lambda: client.read(n)[1] == first.port, what="the replica to be used again")
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    own = [line for line in lines if "this replica" in line]
+    assert len(own) == 2
+    assert "reads do not go to this replica for now: " in own[0]
+    assert own[1].endswith("reads go to this replica again")
+    kinds = [event.kind for event in app.database.replicas[0].stats().events]
+    assert kinds.count("recovery") >= 1
+
+
+def test_one_request_at_a_time_tries(make: Make, servers: Any, n: int) -> None:
+    """All others pass it by; it is tried about once a second."""
+    first, _ = servers.replicas
+    app = make(ping_after=0)
+    client = Client(app)
+    client.read(n)
+    client.read(n)
+    first.freeze()
+    client.read(n)
+    client.read(n)
+    with ThreadPoolExecutor(8) as pool:
+        end = time.monotonic() + 2.5
+        seen = [timed(client, n) for _ in range(2)]
+        while time.monotonic() < end:
+            seen += pool.map(lambda _: timed(Client(app), n), range(8))
+    assert len([seconds for *_, seconds in seen if seconds > 0.4]) <= 4
+    assert first.port not in {port for _, port, _ in seen}
+
+
+def test_without_any_replica_the_primary_serves(make: Make, servers: Any, n: int) -> None:
+    for replica in servers.replicas:
+        replica.kill()
+    client = Client(make())
+    assert {client.read(n) for _ in range(3)} == {("missing", servers.primary.port)}
+
+
+def test_without_the_primary_those_read_on_who_have_written_nothing(make: Make, servers: Any, n: int) -> None:
+    """Who has written what no replica has gets a 503, and no stale page."""
+    app = make()
+    client, other = Client(app), Client(app)
+    for replica in servers.replicas:
+        replica.pause()
+    client.write(n)
+    servers.primary.kill()
+    assert other.read(n)[0] == "missing"
+    cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    call = Call(app, f"/read/{n}", REQUEST_METHOD="GET", HTTP_COOKIE=cookies)
+    assert call.status.startswith("503")
+    call.read()
+
+
+def test_a_restarted_replica_is_asked_anew(make: Make, servers: Any, driver: str, n: int) -> None:
+    """What it had before it may have lost: a new connection is asked what its server has reached."""
+    app = make(replicas=[url_of(driver, servers.replicas[0])])
+    client = Client(app)
+    client.write(n)
+    servers.caught_up()
+    client.read(n)
+    (database,) = app.database.replicas
+    talks = database.engine.driver
+    asked: list[Any] = []
+    reached = talks.reached
+
+    def counted(conn: Any, deadline: float) -> Any:
+        asked.append(conn)
+        return reached(conn, deadline)
+
+    talks.reached = counted  # type: ignore[method-assign]
+    client.read(n)
+    assert asked == []
+    servers.replicas[0].restart()
+    until(lambda: client.read(n)[1] == servers.replicas[0].port, what="the replica")
+    assert len(asked) >= 1
