@@ -237,22 +237,19 @@ def test_a_table_without_transactions(bank: MariaDBBank) -> None:
     bank.rows("DROP TABLE test.plain")
 
 
-@pytest.mark.parametrize("by", ["change_user", "cmd_reset_connection"])
-@pytest.mark.parametrize("kind", ["mysqlclient", "connector"], indirect=True)
+@pytest.mark.parametrize(
+    ("kind", "by"),
+    [("mysqlclient", "change_user"), ("connector", "cmd_change_user"), ("connector", "cmd_reset_connection")],
+    indirect=["kind"],
+)
 def test_a_session_that_autocommits_unseen(bank: MariaDBBank, by: str) -> None:
     """R14: as it does after another login, or a reset by the handler."""
 
     def step(conn: Any, bank: Any) -> None:
-        if by == "change_user":
-            change = conn.change_user if hasattr(conn, "change_user") else conn.cmd_change_user
-            change("guest", "", "test")
-        else:
-            conn.cmd_reset_connection()
+        getattr(conn, by)(*(("guest", "", "test") if by.endswith("user") else ()))
         run(conn, NOTE)
         raise_deadlock(conn, bank)
 
-    if by == "cmd_reset_connection" and bank.scheme == "mysql+mysqldb":
-        pytest.skip("mysqlclient has no such command")
     site = Repeating(bank, step)
     assert site.tried() != 200
     assert site.attempts == [1]

@@ -348,6 +348,22 @@ class TestNothingWasSent:
         assert site.tried() is sqlite3.OperationalError
         assert site.attempts == [1, 2]
 
+    @pytest.mark.parametrize(("status", "attempts"), [("500 Oops", [1, 2]), ("200 OK", [1]), ("404 Not Found", [1])])
+    def test_an_error_page_that_is_a_stream(self, bank: SQLiteBank, status: str, attempts: list[int]) -> None:
+        """R14: it is not sent, and is closed; any other stream is sent as it comes."""
+
+        def act(environ: dict[str, Any], start: Start, attempt: int) -> Any:
+            start(status if attempt == 1 else "200 OK", [("Content-Type", "text/plain")])
+            if attempt == 1:
+                with pytest.raises(sqlite3.OperationalError):
+                    site.lose(environ)
+            yield b"page"
+            yield b"page"
+
+        site = Site(bank, act)
+        expected = 200 if attempts == [1, 2] else int(status[:3])
+        assert (site.tried(), site.attempts, site.database.stats().leased) == (expected, attempts, 0)
+
     def test_a_commit_that_fails_in_a_stream(self, bank: SQLiteBank) -> None:
         """R14: nor can a commit behind the first chunk."""
 

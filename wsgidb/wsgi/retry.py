@@ -24,6 +24,7 @@ from ..lease.state import first_use_of, has_acquired, slot_of
 from ..strategies import Request, Slot, named
 from .exchange import CommitFailed, Environ, HeldExchange, StartResponse, Veto
 from .replay import Replay
+from .response import Stream
 from .timing import TimedExchange
 
 log = logging.getLogger("wsgidb")
@@ -121,6 +122,12 @@ class Attempt:
             self.reason = self._undone(environ, None)
         return self.reason is not None
 
+    def has_failed(self, environ: Environ) -> bool:
+        """Whether it is about to send a stream that is an error page. If nothing remains of the transaction, there is
+        no need to wait for its end. Never blocks."""
+        exchange = self._exchange
+        return exchange is not None and (exchange.status or "").startswith("5") and self.failed(environ)
+
     def _undone(self, environ: Environ, commit_error: BaseException | None) -> str | None:
         """Why the request can be repeated without any harm, as far as is known; None if it cannot."""
         outcome = self.outcome
@@ -205,8 +212,10 @@ class Retry:
             attempt.over = number > self._settings.retry
             try:
                 body = serve(environ, server, attempt)
-                attempt.over = True  # the server begins to send it
-                return body
+                if not (isinstance(body, Stream) and attempt.has_failed(environ)):
+                    attempt.over = True  # the server begins to send it
+                    return body
+                body.close()
             except Repeat:
                 pass
             except Exception:
