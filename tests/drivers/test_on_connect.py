@@ -13,6 +13,7 @@ import psycopg.types.string
 import pytest
 
 from drivers.cases import BROKEN, HEAR, MYSQL, READ, WRITE, Backend, OnServer, database, over, run, soon
+from support.mariadb import MariaDB
 from support.postgresql import PostgreSQL
 from support.proxy import TCPProxy
 from support.waiting import until
@@ -161,6 +162,25 @@ def test_its_own_time_counts(backend: Backend) -> None:
         pytest.raises(DatabaseUnavailable, match="TimeoutError: it took longer than its time limit"),
     ):
         made.lease()
+
+
+@pytest.mark.server
+def test_a_failure_is_no_fault_of_the_host(mariadb: MariaDB, caplog: pytest.LogCaptureFixture) -> None:
+    """on_connect: of several hosts no other one is tried, and none is said to fail."""
+    calls = []
+
+    def on_connect(conn: Any) -> None:
+        calls.append(conn)
+        raise LookupError("no")
+
+    hosts = f"127.0.0.1:{mariadb.port},localhost:{mariadb.port}"
+    with (
+        Database(f"mysql://guest@{hosts}/test", on_connect=on_connect) as made,
+        pytest.raises(DatabaseUnavailable, match="cannot connect: on_connect raised LookupError: no"),
+    ):
+        made.lease()
+    assert len(calls) == 1
+    assert "host" not in caplog.text.replace("127.0.0.1", "").replace("localhost", "")
 
 
 @over(MYSQL, "see")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from ..config.settings import Settings
 from ..errors import ConfigError
-from .base import Clock, Driver
+from .base import Clock, Driver, HookError
 from .hosts import ANY, BALANCE, PREFER_STANDBY, TARGET, NoHostError, Place, Server, UnfitServerError, chosen, places
 from .memory import Memory
 
@@ -132,7 +132,7 @@ class Networked(Driver):
                         self._drop(conn)
                         host = "" if several else f"{place.name}: "
                         raise UnfitServerError(f"{host}{reason} (target_session_attrs={self._target})")
-                except ConfigError:
+                except (ConfigError, HookError):  # no fault of the host
                     raise
                 except Exception as error:
                     if not several:

@@ -7,11 +7,13 @@ long as nothing was acquired. ``_wsgidb_executed`` is set where the handler has 
 
 Reading an attribute that is set is cheap; one that is not set ends in `ConnectionProxy.__getattr__`, which acquires or
 refuses. So the hot path checks no state. Setting, deleting and reading without that detour use the slot members
-directly; deleting is atomic, so that one thread alone ends a lease.
+directly; deleting is atomic, so that one thread alone ends a lease. Without the GIL it is not: CPython then looks
+whether the attribute is set before it takes the object's lock, so a lock of ours is around both.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -43,6 +45,21 @@ _written_member = vars(Leased)["_wsgidb_written"]
 set_written, _get_written = _written_member.__set__, _written_member.__get__
 
 P = TypeVar("P", bound=Leased)
+
+
+def one_at_a_time(delete: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A function that deletes an attribute, and of which one call ends before another one begins."""
+    lock = threading.RLock()  # reentrant, as what is deleted may have a finalizer that ends another lease
+
+    def deleting(proxy: Any) -> None:
+        with lock:
+            delete(proxy)
+
+    return deleting
+
+
+if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    drop_slot, drop_raw = one_at_a_time(drop_slot), one_at_a_time(drop_raw)
 
 new = object.__new__  # calling a class costs twice as much
 
