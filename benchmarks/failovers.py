@@ -28,20 +28,19 @@ PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", default="", help="scenarios with this text in their name or servers")
-    parser.add_argument("--write-docs", action="store_true", help="write the table into docs/scale.md")
+    parser.add_argument("--write-docs", action="store_true", help="write the table, or these rows, into docs/scale.md")
     given = parser.parse_args(arguments)
     began = time.monotonic()
     found: list[Row] = []
     for row in plan.rows(given.only):
         found.append(row)
         print(f"{time.monotonic() - began:4.0f} s: {' | '.join(plan.cells(row))}; {dict(row.kinds)}", flush=True)
-    text = (
-        f"`make cluster`; {date.today()}; {time.monotonic() - began:.0f} s; {CLIENTS} clients; Linux"
-        f" {platform.release()}, Python {platform.python_version()}.\n\n{plan.table(found)}"
-    )
+    python = f"Python {platform.python_version()}"
+    head = f"`make cluster`; {date.today()}; {CLIENTS} clients; Linux {platform.release()}, {python}."
+    table = [plan.cells(row) for row in found]
     if given.write_docs:
-        plan.write(PAGE, text)
-    print(f"\n{text}")
+        plan.write(PAGE, head, table, others=bool(given.only))
+    print(f"\n{head}\n\n{plan.table(table)}")
     return int(not found or not all(row.right for row in found))
 
 

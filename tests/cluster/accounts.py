@@ -22,3 +22,10 @@ def transfer(conn: Any, number: int) -> None:
     with closing(conn.cursor()) as cursor:
         for sql in (*moves, f"INSERT INTO ledger VALUES ({number}, {source}, {target})"):
             cursor.execute(sql)
+
+
+def noted(conn: Any, number: int) -> str:
+    """How often a transfer is in the ledger."""
+    with closing(conn.cursor()) as cursor:
+        cursor.execute(f"SELECT COUNT(*) FROM ledger WHERE number = {number}")
+        return str(cursor.fetchone()[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,9 @@ HEAD = (
     *("what happens", "servers", "`retry`", "requests", "503", "500", "of these by the COMMIT", "longest"),
     *("acknowledged but lost", "done twice", "refused but written", "money"),
 )
-RETRIES = (0,)
+KEY = 3
+"""How many cells tell what a row is about."""
+RETRIES = (0, 10)
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,18 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def table(found: Iterable[Row]) -> str:
-    lines = [HEAD, ("---",) * len(HEAD), *map(cells, found)]
+def table(found: Iterable[tuple[str, ...]]) -> str:
+    lines = [HEAD, ("---",) * len(HEAD), *found]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write(page: Path, text: str) -> None:
-    """Put the text between the page's marks."""
-    old = page.read_text()
-    between = re.compile(f"(?<={re.escape(BEGIN)}\n).*(?={re.escape(END)})", re.DOTALL)
-    new, count = between.subn(lambda _: f"\n{text}\n", old)
-    assert count == 1, f"{page} has no place for the table"
-    page.write_text(new)
+def write(page: Path, head: str, found: Iterable[tuple[str, ...]], others: bool = False) -> None:
+    """Put the head and the table between the page's marks. With `others` the rows of other scenarios remain."""
+    text = page.read_text()
+    before, begin, rest = text.partition(f"{BEGIN}\n")
+    old, end, after = rest.partition(END)
+    assert end, f"{page} has no place for the table"
+    lines = [line for line in old.splitlines() if line.startswith("|")][2:]
+    kept = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines] if others else []
+    rows = {row[:KEY]: row for row in (*kept, *found)}
+    page.write_text(f"{before}{begin}\n{head}\n\n{table(rows.values())}\n{end}{after}")

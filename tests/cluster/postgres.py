@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 
 from cluster.ledger import Row
-from cluster.scenarios import CLIENTS, MORE, Stage, run
+from cluster.scenarios import CLIENTS, MORE, Stage, do_together, run
 from faults.load import Seen, Site
 from support.pgbouncer import PgBouncer
 from support.postgresql import PostgreSQL
@@ -107,10 +105,10 @@ def together(server: PostgreSQL, bouncer: PgBouncer, servers: str) -> Row:
                         kinds["served"] += 1
                         told[table].add(number)
 
-            together_do(work, range(base, base + CLIENTS // 2))
+            do_together(work, range(base, base + CLIENTS // 2))
 
     bases = {table: position * EACH for position, table in enumerate(tables)}
-    together_do(lambda position: program(tables[position], bases[tables[position]]), range(2))
+    do_together(lambda position: program(tables[position], bases[tables[position]]), range(2))
     lost = twice = refused = 0
     for table in tables:
         found = Counter(int(number) for (number,) in server.query(f"SELECT number FROM {table}"))
@@ -120,12 +118,3 @@ def together(server: PostgreSQL, bouncer: PgBouncer, servers: str) -> Row:
         refused += len(set(found) & own - told[table])
         server.execute(f"DROP TABLE {table}")
     return Row(TOGETHER, servers, 0, sum(kinds.values()), kinds, 0, 0, lost, twice, refused, 0, 0, lost == 0)
-
-
-def together_do(work: Any, arguments: Any) -> None:
-    """Call it with each argument, in as many threads."""
-    threads = [threading.Thread(target=work, args=(argument,)) for argument in arguments]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

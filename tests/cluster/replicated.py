@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import pymysql
 
 from cluster.ledger import Row
-from cluster.scenarios import MORE, Stage, run
-from faults.load import Seen, Site
+from cluster.scenarios import CLIENTS, MORE, Fault, Stage, do_together, run
+from faults.load import Answer, Seen, Site
 from support.client import connect
 from support.mariadb import MariaDB
-from support.replication import mariadb_replication
+from support.replication import MariaDBReplica, mariadb_replication
 
+TROUBLES: dict[str, Callable[[MariaDBReplica], object]] = {
+    "lags 1 s": lambda replica: replica.delay(1),
+    "lags 5 s": lambda replica: replica.delay(5),
+    "applies nothing": lambda replica: replica.pause(),
+    "is killed": lambda replica: replica.kill(),
+    "freezes": lambda replica: replica.freeze(),
+}
+EACH = 30
+"""How often each client writes and reads, before the trouble and in it."""
 SWITCHED = "planned switch-over: the primary becomes read-only, the replica takes writes"
 
 
@@ -22,6 +32,51 @@ def rows(only: str, retries: tuple[int, ...]) -> Iterator[Row]:
         for retry in retries:
             with primary_and_replica() as stage:
                 yield run(SWITCHED, stage, switched, retry)
+
+
+def reading_rows(only: str) -> Iterator[Row]:
+    for name, trouble in TROUBLES.items():
+        scenario = f"clients read what they have just written; the replica {name}"
+        if only.lower() in f"{scenario} mariadb, replicas".lower():
+            with primary_with_replicas() as stage:
+                row = run(scenario, stage, reading(trouble))
+                yield replace(row, lost=row.lost + stage.parts["stale"])
+
+
+@contextmanager
+def primary_with_replicas() -> Iterator[Stage]:
+    """Reads go to the replica, with `replicas`."""
+    with mariadb_replication(1) as found:
+        options = {"replicas": [replica.url() for replica in found.replicas]}
+        yield Stage(
+            found.primary.url(), "MariaDB, replicas", lambda: found.primary, {"replication": found}, options=options
+        )
+
+
+def reading(trouble: Callable[[MariaDBReplica], object]) -> Fault:
+    """Beside the usual load, clients write and then read what they have written. What they do not see is stale."""
+
+    def fault(stage: Stage, site: Site, seen: Seen) -> None:
+        (replica,) = stage.parts["replication"].replicas
+        stale: list[Answer] = []
+
+        def client(_: int) -> None:
+            for _ in range(EACH):
+                number = next(site.numbers)
+                told = site.get(f"/transfer/{number}", "PUT")
+                seen.append(told)
+                if told.kind == "served":
+                    found = site.get(f"/read/{number}", position=told.position)
+                    if found.body == "0":
+                        stale.append(found)
+
+        do_together(client, range(CLIENTS))
+        trouble(replica)
+        do_together(client, range(CLIENTS))
+        replica.heal()
+        stage.parts["stale"] = len(stale)
+
+    return fault
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,3 +185,12 @@ def until_unused(writer: Any, seen: Seen) -> None:
     while writer.processes("guest"):
         assert time.monotonic() < deadline, "the application still uses the server"
         seen.more(count=5)
+
+
+def do_together(work: Callable[[int], object], arguments: Iterable[int]) -> None:
+    """Call it with each argument, in as many threads."""
+    threads = [threading.Thread(target=work, args=(argument,)) for argument in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

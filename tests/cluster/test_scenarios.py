@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,12 +72,18 @@ def test_the_ledger_finds_what_is_wrong(mariadb: MariaDB) -> None:
 
 
 def test_the_table_is_written_between_its_marks(tmp_path: Path) -> None:
-    """make cluster replaces what is between the marks of the page, and nothing else."""
+    """make cluster replaces what is between the marks of the page, and nothing else; with --only other rows stay."""
     row = Row("a kill", "servers", 2, 9, Counter({"served": 5, "503": 1}), 1.25, 0.5, 0, 0, 0, 3, 1, True)
+    line = "| a kill | servers | 2 | 9 | 1 in 0.5 s | 3 | 3, 1 done | 1.2 s | 0 | 0 | 0 | exact |"
     page = tmp_path / "page.md"
     page.write_text(f"before\n{plan.BEGIN}\nold\n{plan.END}\nafter\n")
-    plan.write(page, plan.table([row]))
+    plan.write(page, "head", [plan.cells(row)])
     text = page.read_text()
-    assert text.startswith(f"before\n{plan.BEGIN}\n\n| what happens |")
-    assert "| a kill | servers | 2 | 9 | 1 in 0.5 s | 3 | 3, 1 done | 1.2 s | 0 | 0 | 0 | exact |\n" in text
-    assert text.endswith(f"|\n\n{plan.END}\nafter\n")
+    assert text.startswith(f"before\n{plan.BEGIN}\n\nhead\n\n| what happens |")
+    assert text.endswith(f" --- |\n{line}\n\n{plan.END}\nafter\n")
+    plan.write(page, "head", [plan.cells(replace(row, scenario="a stop"))], others=True)
+    plan.write(page, "head", [plan.cells(replace(row, requests=8))], others=True)
+    lines = page.read_text().splitlines()[7:9]
+    assert lines == [line.replace("9 |", "8 |", 1).replace("| 3 | 3,", "| 2 | 3,"), line.replace("a kill", "a stop")]
+    plan.write(page, "head", [plan.cells(row)])
+    assert page.read_text() == text

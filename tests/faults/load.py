@@ -20,6 +20,7 @@ from support.servers import Server
 from support.waiting import until
 
 SECRETS = (PASSWORDS["app"], quote(PASSWORDS["app"], safe=""))
+POSITION = "Wsgidb-Position"
 LIMIT = 30.0
 """Seconds after which a client gives up: no answer in bounded time."""
 
@@ -35,6 +36,8 @@ class Answer:
     """None: the server hung up."""
     body: str = ""
     retry_after: str | None = None
+    position: str | None = None
+    """The header with which a client reads its own writes from replicas."""
 
     @property
     def kind(self) -> str:
@@ -92,17 +95,19 @@ class Site:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.answers: list[Answer] = []
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
 
-    def get(self, path: str, method: str = "GET") -> Answer:
+    def get(self, path: str, method: str = "GET", position: str | None = None) -> Answer:
         """One request, on a connection of its own."""
+        headers = {"Connection": "close", **({POSITION: position} if position else {})}
         began = time.monotonic()
         client = HTTPConnection("127.0.0.1", self.server.port, timeout=LIMIT)
         try:
-            client.request(method, path, headers={"Connection": "close"})
+            client.request(method, path, headers=headers)
             response = client.getresponse()
             body, retry = response.read().decode(), response.headers["Retry-After"]
-            answer = Answer(path, began, time.monotonic() - began, response.status, body, retry)
+            seconds = time.monotonic() - began
+            answer = Answer(path, began, seconds, response.status, body, retry, response.headers[POSITION])
         except (HTTPException, ConnectionError):
             answer = Answer(path, began, time.monotonic() - began, None)
         finally:
@@ -121,7 +126,7 @@ class Site:
 
         def client() -> None:
             while not seen.stopped:
-                seen.append(self.get(f"/{handler}/{next(self._numbers)}", method))
+                seen.append(self.get(f"/{handler}/{next(self.numbers)}", method))
 
         threads = [threading.Thread(target=client, daemon=True) for _ in range(clients)]
         for thread in threads:
@@ -140,7 +145,7 @@ class Site:
         start = threading.Barrier(requests, timeout=LIMIT)
 
         def client() -> None:
-            path = f"/{handler}/{next(self._numbers)}"
+            path = f"/{handler}/{next(self.numbers)}"
             start.wait()
             found.append(self.get(path))
 
