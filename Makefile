@@ -19,7 +19,7 @@ help:
 	@echo "make test    runs lint, types and all tests, with MariaDB and PostgreSQL servers that the tests start: fifteen minutes"
 	@echo "make matrix  tests the built wheel with every Python, each framework and the oldest drivers (tox): half an hour"
 	@echo "make mutants changes the code in many small ways, and sees whether a test fails; MODULES='pool/backoff pool/leaks' for some"
-	@echo "make bench   compares wsgidb with other pools in under half an hour; with BENCH_ARGS=--quick in four minutes"
+	@echo "make bench   compares wsgidb with other pools in about 35 minutes; with BENCH_ARGS=--quick in six minutes"
 	@echo "make cluster lets several servers fail under load, in ten minutes, and writes the table of docs/scale.md"
 	@echo "make dist    builds the source distribution and the wheel in dist/, and checks them, in half a minute"
 	@echo "make lint | types | pytest   run one part of make test"

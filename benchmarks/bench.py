@@ -2,8 +2,8 @@
 
     python benchmarks/bench.py [--runs 10] [--seconds 0.25] [--quick] [--out build/bench] [--write-docs]
 
-Ten runs of 0.25 s for each cell take half an hour. --quick makes one short run: it shows that everything works, and
-fails if a count of round trips is not exact; its times are not meaningful. --write-docs writes the tables into
+Ten runs of 0.25 s for each cell take about 35 minutes. --quick makes one short run: it shows that everything works,
+and fails if a count of round trips is not exact; its times are not meaningful. --write-docs writes the tables into
 docs/performance.md, docs/tuning.md and docs/overload.md. Nothing else should run at the same time.
 """
 
