@@ -32,9 +32,6 @@ def rows(only: str, retries: tuple[int, ...]) -> Iterator[Row]:
         for retry in retries:
             with primary_and_replica() as stage:
                 yield run(SWITCHED, stage, switched, retry)
-
-
-def reading_rows(only: str) -> Iterator[Row]:
     for name, trouble in TROUBLES.items():
         scenario = f"clients read what they have just written; the replica {name}"
         if only.lower() in f"{scenario} mariadb, replicas".lower():
