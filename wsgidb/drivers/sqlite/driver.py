@@ -158,9 +158,6 @@ class SQLite(Driver):
     def activity(self, conn: Connection) -> Activity:
         return conn.seen
 
-    def rows_written(self, conn: Connection) -> int:
-        return conn.rows_written()
-
     def abandon(self, conn: Connection) -> None:
         """Drop a connection. There is no server to talk to. Closing frees the file's locks now; garbage collection
         would, too, but a traceback may keep the connection alive for long.

@@ -33,8 +33,9 @@ class Transactions(Hooks):
     guarded = False
     """Whether a transaction that SQLite has ended must not be continued: the lease is to commit it as one."""
     settled_changes = 0
+    """What `total_changes` was when the last transaction ended. SQLite counts for the connection's whole life, and newer
+    versions let whoever asks wait for a statement of another thread, so that `run` asks, and no release."""
     in_script = False
-    _written_at_close = 0
 
     @property
     def legacy(self) -> bool:
@@ -60,8 +61,10 @@ class Transactions(Hooks):
             seen.statements += 1
             seen.seconds += self.clock() - began
             try:
+                changes = self.total_changes
                 if not self.in_transaction:  # what was written is committed or rolled back
-                    self.settled_changes = self.total_changes
+                    self.settled_changes = changes
+                seen.written = changes - self.settled_changes
             except sqlite3.ProgrammingError:
                 pass  # the connection was closed meanwhile
 
@@ -146,17 +149,6 @@ class Transactions(Hooks):
         if commits and (self.in_transaction or self.seen.lost is not None):
             self.commit()
         setter(self, value)
-
-    def rows_written(self) -> int:
-        """How many rows were changed since the last commit or rollback. After close(), how many it was before."""
-        try:
-            return self.total_changes - self.settled_changes
-        except sqlite3.ProgrammingError:
-            return self._written_at_close
-
-    def close(self) -> None:
-        self._written_at_close = self.rows_written()
-        super().close()
 
     def __exit__(self, kind: Any, *error: Any) -> Literal[False]:
         """Commit or roll back, as the driver's does, but by the methods above."""
