@@ -70,6 +70,7 @@ def test_thread_per_request(
 @pytest.mark.parametrize("patched", [True, False])
 def test_gevent(strategy: str, patched: bool) -> None:
     """thread-local warns once under gevent's monkey patching, where each request is a greenlet; not without it."""
+    pytest.importorskip("gevent", reason="gevent does not support this Python")
     code = f"""
 import sys
 sys.path[:0] = [{SUPPORT!r}, {PACKAGE!r}]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from greenlet import GreenletExit
 
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
@@ -16,7 +15,11 @@ from support.wsgi import Call
 from wsgi.conftest import said
 from wsgidb import Database, DatabaseMiddleware
 
-INTERRUPTS = [KeyboardInterrupt, SystemExit, GreenletExit]
+INTERRUPTS = [KeyboardInterrupt, SystemExit]
+with suppress(ImportError):  # greenlet does not support each free-threaded Python
+    from greenlet import GreenletExit
+
+    INTERRUPTS.append(GreenletExit)
 
 
 class Surprise(Exception):
