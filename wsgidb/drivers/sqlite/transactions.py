@@ -33,8 +33,8 @@ class Transactions(Hooks):
     guarded = False
     """Whether a transaction that SQLite has ended must not be continued: the lease is to commit it as one."""
     settled_changes = 0
-    """What `total_changes` was when the last transaction ended. SQLite counts for the connection's whole life, and newer
-    versions let whoever asks wait for a statement of another thread, so that `run` asks, and no release."""
+    """What `total_changes` was when the last transaction ended: SQLite counts for the connection's whole life. Newer
+    versions let whoever asks wait for a statement of another thread, so that `run` asks, and no release does."""
     in_script = False
 
     @property
