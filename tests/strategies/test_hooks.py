@@ -13,6 +13,8 @@ from drivers.deadlines import MARGIN
 from strategies.conftest import MakeDatabase
 from strategies.kit import Bank, MariaDBBank, PostgreSQLBank, WiredBank, get, run, together
 from support.clock import Clock
+from transactions.losses import NOTE, TAKE
+from transactions.repeating import Repeating
 from wsgidb import DatabaseMiddleware, DatabaseUnavailable
 
 Environ = dict[str, Any]
@@ -224,3 +226,39 @@ def test_a_refusal_is_still_a_503(make: MakeDatabase, bank: Bank) -> None:
     with database.connection():
         assert get(wrapped).status_code == 503
     assert calls == ["lease"]
+
+
+@pytest.mark.parametrize("bank", ["sqlite", "psycopg"], indirect=True)
+@pytest.mark.parametrize("acquire", ["request", "first-use"])
+def test_each_attempt_has_its_own(bank: Bank, acquire: Any) -> None:
+    """on_lease, R14: a request that is repeated gets a lease for each attempt, with both halves; what the second half
+    commits is not the request's, and what the first half writes is undone with it."""
+    calls: list[str] = []
+
+    def on_lease(conn: Any, environ: Environ) -> Iterator[None]:
+        calls.append("begin")
+        run(conn, NOTE)
+        yield
+        run(conn, "SELECT 1")
+        calls.append("end")
+
+    def locked(conn: Any, bank: Any) -> None:
+        """The handler's transaction is undone: its lock is another's, or so the server says."""
+        if isinstance(bank, PostgreSQLBank):
+            run(conn, "SELECT pg_temp.fail()")
+        conn.rollback()
+        bank.rows("BEGIN")
+        bank.rows(TAKE)
+        try:
+            run(conn, TAKE)
+        finally:
+            bank.rows("ROLLBACK")
+
+    init_sql = list(bank.no_waiting)
+    if isinstance(bank, PostgreSQLBank):
+        code = "BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END"
+        init_sql.append(f"CREATE FUNCTION pg_temp.fail() RETURNS int LANGUAGE plpgsql AS $$ {code} $$")
+    site = Repeating(bank, locked, on_lease=on_lease, acquire=acquire, init_sql=init_sql)
+    assert (site.tried(), site.attempts) == (200, [1, 2])
+    assert calls == ["begin", "end"] * 2
+    assert bank.state == (90, 110, 2)
