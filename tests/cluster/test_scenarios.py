@@ -47,7 +47,7 @@ def test_galera_behind_haproxy(cluster: Galera) -> None:
 
 
 def test_two_programs_behind_pgbouncer(postgresql: PostgreSQL) -> None:
-    """R2: with fewer sessions than clients, each row gets into the table of its own program."""
+    """C1: with fewer sessions than clients, each row gets into the table of its own program."""
     with PgBouncer(postgresql, "transaction", CLIENTS // 2) as bouncer:
         row = postgres.together(postgresql, bouncer, "PgBouncer")
     assert row.right, row

@@ -71,7 +71,7 @@ def misplaced(postgresql: PostgreSQL, bouncer: PgBouncer) -> int:
 @pytest.mark.slow
 @pytest.mark.usefixtures("tables")
 def test_no_row_gets_into_another_programs_table(postgresql: PostgreSQL) -> None:
-    """R2: behind transaction pooling nothing is prepared, so that each statement is the one that was sent."""
+    """C1: behind transaction pooling nothing is prepared, so that each statement is the one that was sent."""
     with PgBouncer(postgresql, "transaction", pool_size=2) as bouncer:
         assert misplaced(postgresql, bouncer) == 0
     assert postgresql.query("SELECT count(*) FROM mine") == [(7,)]
@@ -109,7 +109,7 @@ def test_a_threshold_that_was_given_is_kept(pooled: PgBouncer, caplog: pytest.Lo
 
 @pytest.mark.slow
 def test_pooler_without_a_server(own_postgresql: PostgreSQL) -> None:
-    """C5: PgBouncer accepts a login without its server; that counts as a failed connect, so the client gets a 503."""
+    """R1: PgBouncer accepts a login without its server; that counts as a failed connect, so the client gets a 503."""
     with PgBouncer(own_postgresql) as bouncer, Database(bouncer.url(), strategy="per-request") as database:
         with database.connection() as conn:
             assert run(conn, "SELECT 1") == [(1,)]
