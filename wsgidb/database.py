@@ -88,6 +88,8 @@ class Database:
         """The replicas to which a middleware sends requests that only read."""
         self.owned_replicas: list[Database] = []
         """Those of them that are closed with this Database."""
+        self.replica_sets: list[Any] = []
+        """What `scale.replicas` has made for it."""
         telemetry.register(url, self._engine.name, self.stats)
         self._finalize = weakref.finalize(self, self._engine.close)  # also at the exit of the interpreter
 

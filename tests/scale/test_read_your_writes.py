@@ -30,7 +30,9 @@ def test_reads_go_to_the_replicas_in_turn(make: Make, servers: Any, n: int) -> N
     assert [name for name, _ in client.headers] == ["Content-Type", "Content-Length"]
 
 
-@pytest.mark.parametrize("keeps", ["cookies", "header"])
+@pytest.mark.parametrize(
+    ("transaction", "keeps"), [("manual", "header"), ("request", "cookies"), ("autocommit", "cookies")]
+)
 def test_a_write_is_seen_at_once_and_then_on_the_replicas(
     make: Make, servers: Any, n: int, transaction: str, keeps: str
 ) -> None:

@@ -14,7 +14,13 @@ from scale.conftest import Make, url_of
 from support.waiting import until
 from support.wsgi import Call
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+@pytest.fixture(params=["pymysql", "psycopg"])
+def driver(request: pytest.FixtureRequest) -> str:
+    """One for each kind of server, as it is not the driver that is tested here."""
+    return str(request.param)
 
 
 def timed(client: Client, n: int) -> tuple[str, int, float]:

@@ -14,6 +14,18 @@ from .replica import Replica, explain_refusals
 from .writes import follow
 
 
+def replicas_of(primary: Database, given: tuple[Any, ...]) -> Replicas:
+    """The replicas of a Database, the same for all of its middlewares that name the same ones. Raises ConfigError."""
+    for known in primary.replica_sets:
+        if known.given == given:
+            return known  # type: ignore[no-any-return]
+    made = Replicas(primary, given)
+    if not primary.replica_sets:
+        follow(primary.engine)
+    primary.replica_sets.append(made)
+    return made
+
+
 class Replicas:
     """The replicas of one Database."""
 
@@ -35,8 +47,8 @@ class Replicas:
                 )
             explain_refusals(database)
         driver.track_writes()
-        follow(primary.engine)
         primary.replicas += databases
+        self.given = given
         self._replicas = [Replica(database) for database in databases]
         self._orders = [self._replicas[turn:] + self._replicas[:turn] for turn in range(len(databases))]
         self._turn = 0

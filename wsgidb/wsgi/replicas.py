@@ -18,7 +18,7 @@ from ..errors import DatabaseUnavailable
 from ..lease.proxy import ConnectionProxy
 from ..lease.state import first_use_of, set_written
 from ..scale.positions import Needed
-from ..scale.replicas import Replicas
+from ..scale.replicas import replicas_of
 from ..strategies import Request, Slot
 from .exchange import CommitFailed, Environ, StartResponse
 from .positions import Head, Names
@@ -56,7 +56,7 @@ class Router:
         self._key, self._primary_key = settings.key, primary_key(settings.key)
         self._only_reads = settings.replica_if or only_reads
         self._names = Names(settings.key)
-        self._replicas = Replicas(self._database, settings.replicas) if self._database.has_replicas else None
+        self._replicas = replicas_of(self._database, settings.replicas) if self._database.has_replicas else None
         own = replace(settings, replicas=(), replica_if=None, status=None, exclude=())
         self._writing = middleware.variant(self._write, own, holds=True)
         self._from_primary = middleware.variant(self._read_from_primary, own)
