@@ -11,10 +11,11 @@ BENCH := .venv-bench
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test lint types pytest matrix mutants bench cluster dist clean
+.PHONY: help demo guestbook quick test lint types pytest matrix mutants bench cluster dist clean
 
 help:
 	@echo "make demo    serves the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change that"
+	@echo "make guestbook serves a small complete application in Flask, likewise"
 	@echo "make quick   runs lint, types and the tests that need no server, in under a minute once $(VENV) is made"
 	@echo "make test    runs lint, types and all tests, with MariaDB and PostgreSQL servers that the tests start: fifteen minutes"
 	@echo "make matrix  tests the built wheel with every Python, each framework and the oldest drivers (tox): half an hour"
@@ -30,6 +31,12 @@ demo: export WSGIDB_URL ?= sqlite:///build/demo/cities.sqlite3
 demo: $(VENV)/demo.stamp $(if $(filter mysql+mysqldb:%,$(WSGIDB_URL)),$(VENV)/mysqlclient.stamp)
 	@mkdir -p build/demo
 	@exec $(BIN)/python examples/serve.py --port $(PORT)
+
+guestbook: export WSGIDB_URL ?= sqlite:///$(CURDIR)/build/demo/guests.sqlite3
+guestbook: $(VENV)/demo.stamp $(if $(filter mysql+mysqldb:%,$(WSGIDB_URL)),$(VENV)/mysqlclient.stamp)
+	@mkdir -p build/demo
+	@$(BIN)/flask --app examples/guestbook/guests init-db
+	@exec $(BIN)/flask --app examples/guestbook/guests run --port $(PORT)
 
 test:
 	@echo "make test: lint, types and all tests, about fifteen minutes on two cores; make quick takes less than one"

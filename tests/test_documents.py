@@ -18,7 +18,7 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "examples" / "README.md", *sorted(DOCS.glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "examples").rglob("*.md")), *sorted(DOCS.glob("*.md"))]
 GUARANTEES = {f"{group}{number}" for group, last in (("R", 14), ("C", 7), ("S", 9)) for number in range(1, last + 1)}
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 

@@ -1,0 +1,10 @@
+CREATE TABLE IF NOT EXISTS guest (
+    name VARCHAR(40) PRIMARY KEY,
+    password VARCHAR(255) NOT NULL
+);
+CREATE TABLE IF NOT EXISTS entry (
+    id CHAR(16) PRIMARY KEY,
+    guest VARCHAR(40) NOT NULL REFERENCES guest (name),
+    message VARCHAR(500) NOT NULL,
+    written BIGINT NOT NULL
+);

@@ -1,0 +1,103 @@
+"""examples/guestbook: its own tests pass, and a person can use it in a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from support.browser import browser
+from support.demo import EXAMPLES, environment
+from support.mariadb import MariaDB
+from support.ports import bind
+from support.postgresql import PostgreSQL
+from support.waiting import until
+
+GUESTBOOK = EXAMPLES / "guestbook"
+
+
+@pytest.fixture(
+    params=["sqlite", *(pytest.param(name, marks=pytest.mark.server) for name in ("mariadb", "postgresql"))]
+)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/guests.db"
+        return
+    server: MariaDB | PostgreSQL = request.getfixturevalue(request.param)
+    yield server.url()
+    server.execute("DROP TABLE entry")
+    server.execute("DROP TABLE guest")
+
+
+def run(*command: object, **settings: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=GUESTBOOK, env=environment(**settings), capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_its_own_tests_pass(tmp_path: Path) -> None:
+    """They pass in a copy of the folder, as somebody has it who begins with it."""
+    shutil.copytree(GUESTBOOK, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
+        cwd=tmp_path / "copy", env=environment(), capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert (done.returncode, "9 passed" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_person_uses_it(url: str, tmp_path: Path) -> None:
+    """With gunicorn and its settings file, somebody joins, signs, is still logged in after a restart of the server, and
+    removes what was written."""
+    settings = {"WSGIDB_URL": url, "SECRET_KEY": "of a test", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    run("flask", "--app", "guests", "init-db", **settings)
+    run("flask", "--app", "guests", "init-db", **settings)  # the tables are there already
+    with bind() as listener, browser(width=800) as chrome:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+
+        def press(button: str) -> None:
+            chrome.find_element(By.XPATH, f"//button[.='{button}']").click()
+
+        def text() -> str:
+            return chrome.find_element(By.TAG_NAME, "body").text
+
+        for turn in (1, 2):
+            command = [sys.executable, "-m", "gunicorn", "-b", f"fd://{listener.fileno()}", "guests:create_app()"]
+            with (
+                (tmp_path / "gunicorn.log").open("w") as log,
+                subprocess.Popen(
+                    command, cwd=GUESTBOOK, env=environment(**settings), stderr=log, pass_fds=[listener.fileno()]
+                ) as gunicorn,
+            ):
+                try:
+                    chrome.get(f"http://{address}/")
+                    if turn == 1:
+                        assert "Nobody has signed yet." in text()
+                        chrome.find_element(By.NAME, "name").send_keys("Ada")
+                        chrome.find_element(By.NAME, "password").send_keys("difference")
+                        press("Join")
+                        assert "Welcome, Ada." in text()
+                        chrome.find_element(By.NAME, "message").send_keys("Hello from København")
+                        press("Sign")
+                        assert "Hello from København" in text()
+                        assert re.search(r"Ada, \d{4}-\d\d-\d\d \d\d:\d\d UTC", text())
+                        if directory := os.environ.get("WSGIDB_TEST_PICTURES"):
+                            chrome.save_screenshot(f"{directory}/guestbook.png")
+                    else:
+                        assert "Log out" in text()
+                        press("Remove")
+                        assert "Nobody has signed yet." in text()
+                        press("Log out")
+                        assert "Password" in text()
+                finally:
+                    gunicorn.terminate()
+                    assert until(lambda: gunicorn.poll() is not None)
