@@ -144,3 +144,24 @@ def test_requests_are_still_repeated(tmp_path: Any) -> None:
         application.database = sandbox
         assert answer(application) == ("200 OK", "test.db")
         assert (seen, application.settings.retry) == ([1], 2)
+
+
+def test_a_sandbox_takes_the_place_of_replicas_too(tmp_path: Any) -> None:
+    """With the option replicas, requests that read and requests that write get the one connection of the sandbox."""
+    url = "mysql+pymysql://guest@127.0.0.1:9/test"  # where no server is
+    with Database(url) as shop, SandboxDatabase(f"sqlite:///{tmp_path}/test.db") as sandbox:
+        application = DatabaseMiddleware(last, shop, replicas=[url])
+        application.database = sandbox
+        for method in ("GET", "POST"):
+            call = Call(application, REQUEST_METHOD=method)
+            assert (call.status, call.read()) == ("200 OK", b"test.db")
+        application.database = shop
+        assert application.settings.replicas
+        assert (shop.stats().acquires, sandbox.stats().acquires) == (0, 2)
+
+
+def last(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Tell of which file the request's connection is."""
+    name = environ["db.conn"].execute("PRAGMA database_list").fetchone()[2].rpartition("/")[2]
+    start_response("200 OK", [("Content-Length", str(len(name)))])
+    return [name.encode()]
