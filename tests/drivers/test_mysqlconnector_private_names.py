@@ -53,7 +53,7 @@ def test_the_list_is_complete(raw: Any) -> None:
     theirs = {name for name in dir(raw) if not name.startswith("__")}
     for cls in connection.__mro__:
         if cls.__module__.startswith("wsgidb."):
-            ours |= vars(cls).keys() | vars(cls).get("__annotations__", {}).keys()
+            ours |= vars(cls).keys() | inspect.get_annotations(cls).keys()
             used |= {name for name in vars(cls) if name.startswith("_")} & theirs - {"_abc_impl"}
         if cls.__module__.startswith("wsgidb.drivers.mysqlconnector."):
             used |= private(cls, {"self", "super"})

@@ -89,7 +89,7 @@ def test_the_list_is_complete(raw: Any) -> None:
     modules = (pymysql_wire, pymysql_session, pymysql_commands, pymysql_connection)
     parts = (pymysql_wire.Wire, pymysql_session.Session, pymysql_commands.Commands, pymysql_connection.Connection)
     for cls in (*parts, Observed, Procedures):
-        ours |= vars(cls).keys() | vars(cls).get("__annotations__", {}).keys()
+        ours |= vars(cls).keys() | inspect.get_annotations(cls).keys()
     used = accessed(driver_module, {"conn"})
     for module in modules:
         used |= accessed(module, {"self", "super", "conn", "Base"})
