@@ -24,6 +24,7 @@ from wsgidb.drivers.pymysql import commands as pymysql_commands
 from wsgidb.drivers.pymysql import connection as pymysql_connection
 from wsgidb.drivers.pymysql import driver as driver_module
 from wsgidb.drivers.pymysql import session as pymysql_session
+from wsgidb.drivers.pymysql import tracked as pymysql_tracked
 from wsgidb.drivers.pymysql import wire as pymysql_wire
 from wsgidb.drivers.pymysql.wire import PRIVATE_NAMES
 
@@ -86,9 +87,9 @@ def accessed(module: ModuleType, owners: set[str]) -> set[str]:
 def test_the_list_is_complete(raw: Any) -> None:
     """Every private name of PyMySQL that the driver's modules use is in PRIVATE_NAMES, and nothing else is."""
     ours: set[str] = set()
-    modules = (pymysql_wire, pymysql_session, pymysql_commands, pymysql_connection)
+    modules = (pymysql_wire, pymysql_session, pymysql_commands, pymysql_connection, pymysql_tracked)
     parts = (pymysql_wire.Wire, pymysql_session.Session, pymysql_commands.Commands, pymysql_connection.Connection)
-    for cls in (*parts, Observed, Procedures):
+    for cls in (*parts, pymysql_tracked.Tracked, Observed, Procedures):
         ours |= vars(cls).keys() | inspect.get_annotations(cls).keys()
     used = accessed(driver_module, {"conn"})
     for module in modules:
