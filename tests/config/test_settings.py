@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.fakedb import FakeDB
@@ -240,6 +240,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 MADE: list[Callable[[dict[str, Any]], object]] = [Settings.of, lambda options: Database(**options)]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(st.dictionaries(st.one_of(st.sampled_from(list(OPTIONS)), st.text()), VALUES, max_size=4), st.sampled_from(MADE))
 def test_any_options_are_taken_or_a_config_error(options: dict[str, Any], make: Any) -> None:
     """Whatever the options are, nothing but ConfigError is raised."""

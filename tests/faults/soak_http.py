@@ -69,7 +69,8 @@ class Web:
 
     @property
     def worker(self) -> int:
-        (pid,) = self.server.workers
+        """The kernel lists children without a lock, and may leave one out that another follows."""
+        (pid,) = until(lambda: self.server.workers, what="the server to have a worker")
         return pid
 
     @property
