@@ -317,6 +317,7 @@ class TestTime:
         monkeypatch.setattr("wsgidb.wsgi.retry.time.sleep", lambda seconds: held.append(site.database.lease()))
         assert site.tried() == 503
         assert site.attempts == [1]
+        held.pop().close()
 
 
 class TestNothingWasSent:
