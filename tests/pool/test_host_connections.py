@@ -196,11 +196,14 @@ class TestProcesses:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:  # a process with a child of its own, which has inherited its descriptors
-            mine = tokens(str(tmp_path), "shop")
-            assert mine.take("parent", 1)
-            if os.fork() == 0:
-                os.write(writing, b"%d" % os.getpid())
-            signal.pause()
+            try:
+                if tokens(str(tmp_path), "shop").take("parent", 1):
+                    if os.fork() == 0:
+                        os.write(writing, b"%d" % os.getpid())
+                    signal.pause()
+            finally:
+                os._exit(1)
+        os.close(writing)  # so that the end of both children ends the read
         grandchild = int(os.read(reading, 20))
         try:
             assert not own.take("test", 1)
@@ -211,7 +214,6 @@ class TestProcesses:
             os.kill(grandchild, signal.SIGKILL)
             own.give("test")
             os.close(reading)
-            os.close(writing)
 
 
 class TestMakingRoom:

@@ -19,6 +19,7 @@ from support.wsgi import Call
 from transactions.losses import GIVE, NOTE, TAKE
 from transactions.repeating import Repeating
 from wsgidb import ConfigError, Database, DatabaseMiddleware, DatabaseUnavailable
+from wsgidb.lease.proxy import settle
 from wsgidb.testing import SandboxDatabase
 
 Start = Callable[..., Any]
@@ -317,7 +318,7 @@ class TestTime:
         monkeypatch.setattr("wsgidb.wsgi.retry.time.sleep", lambda seconds: held.append(site.database.lease()))
         assert site.tried() == 503
         assert site.attempts == [1]
-        held.pop().close()
+        settle(held.pop(), success=False)
 
 
 class TestNothingWasSent:
