@@ -306,6 +306,21 @@ class TestTime:
         assert site.tried() is sqlite3.OperationalError
         assert leased == [0, 0]
 
+    def test_the_deadline(self, bank: SQLiteBank, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """R14: it is that of the first attempt for all of them."""
+        site = Site(bank, lambda environ, start, attempt: site.lose(environ), clock=clock, acquire_timeout=5)
+        until, deadlines, lease = clock() + 5, [], site.database.lease
+
+        def noting(request: Any, deadline: float | None = None) -> Any:
+            deadlines.append(deadline)
+            clock.advance(1)
+            return lease(request)
+
+        monkeypatch.setattr(site.database, "lease", noting)
+        site.middleware = DatabaseMiddleware(site.app, site.database)
+        assert site.tried() is sqlite3.OperationalError
+        assert deadlines == [None, until, until]
+
     def test_the_next_connection(self, bank: SQLiteBank, monkeypatch: pytest.MonkeyPatch) -> None:
         """R14: acquiring it is over at the same time; the client gets a 503, and the application is not called."""
         held: list[Any] = []
