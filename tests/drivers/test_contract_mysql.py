@@ -145,6 +145,20 @@ def test_an_error_that_is_kept_keeps_no_connection(backend: Backend) -> None:
 
 
 @over(MYSQL, SEE)
+def test_an_error_counts_once(backend: Backend) -> None:
+    """C3: however often it is looked for what a driver has to tell; and another one of the same kind counts again."""
+    driver = backend.driver()
+    conn = driver.connect(soon())
+    for count in (1, 2):
+        with pytest.raises(ERRORS):
+            run(conn, BROKEN)
+        assert driver.inspect(conn) is DIRTY
+        driver.rollback(conn, soon())
+        assert driver.activity(conn).errors == count
+    driver.close(conn)
+
+
+@over(MYSQL, SEE)
 def test_only_a_used_session_needs_a_reset(backend: Backend) -> None:
     """C4: with reset=session a new connection is clean, and a reset one; one that has read is not."""
     driver = backend.driver(transaction="autocommit", reset="session", init_sql=["SELECT 1"])

@@ -33,6 +33,7 @@ class Commands(Replies):
         """Run one of them. It has no result set, and touches no transaction; its error is found by the next look."""
         seen = self._seen
         self._look_for_error()
+        self._noted = False
         seen.busy = True
         seen.began = self._clock()
         try:

@@ -112,7 +112,7 @@ class Connection(Procedures, Commands):
             self._may_have_begun = self._may_have_begun or effect is UNKNOWN
             self._may_have_set |= may_set(query, effect)
         self._incomplete = True
-        self._further = False
+        self._further = self._noted = False
         seen.busy = seen.used = True
         seen.touched += 1
         seen.statements += 1

@@ -27,6 +27,8 @@ class Replies(Wire, Observed):
     """Of the last reply there may be more than was read, or an error that nobody has seen."""
     _further = False
     """The reply is that of several statements, and the first of them has ended well."""
+    _noted = False
+    """The error that the library has is noted already: it keeps it until the next command."""
 
     def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
         self._unbuffered: dict[int, weakref.ref[Rows]] = {}  # an id is used again, so a thousand do not add up
@@ -64,6 +66,7 @@ class Replies(Wire, Observed):
         if not self._incomplete:
             return -1
         self._look_for_error()
+        self._noted = False
         self._further = True
         try:
             found: int = super().next_result()
@@ -133,6 +136,7 @@ class Replies(Wire, Observed):
         code = error.args[0] if error.args else None
         if not isinstance(code, int):
             return  # another thread is in the middle of a statement
+        self._noted = True
         if code in GONE:
             self._gone = True
         if code == MALFORMED:
@@ -143,5 +147,5 @@ class Replies(Wire, Observed):
 
     def _look_for_error(self) -> None:
         """An error among a result's rows goes past the methods above: the library has it until its next call."""
-        if self.open and not self._seen.busy and (code := self.errno()):
+        if self.open and not self._seen.busy and not self._noted and (code := self.errno()):
             self._failed(MySQLError(code, self.error()))
