@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import checkout
+import growth
 import latency
 import overload
-import scale
 import served
 import sizing
 from peers import LIMIT, ROWS
@@ -105,8 +105,8 @@ def main() -> None:
     figures["overload"] = overload.measure(*((0.5, ["uWSGI"]) if chosen.quick else (8.0,)))
     overloads = "\n".join([overload.report(figures["overload"]), "", *overload.targets(figures["overload"])])
     print(f"### Overload\n\n{overloads}\n", flush=True)
-    figures["scale"] = scale.measure(rounds)
-    show("Scale", f"{scale.report(figures['scale'])}\n\n" + "\n".join(scale.targets(figures["scale"])))
+    figures["scale"] = growth.measure(rounds)
+    show("Scale", f"{growth.report(figures['scale'])}\n\n" + "\n".join(growth.targets(figures["scale"])))
 
     chosen.out.mkdir(parents=True, exist_ok=True)
     (chosen.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")

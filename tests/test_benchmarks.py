@@ -53,8 +53,8 @@ def test_an_inexact_count_is_told() -> None:
 def test_those_in_process_run() -> None:
     """Every table of `make bench` that needs neither a load generator nor a picture is made, each line of it."""
     import checkout
+    import growth
     import latency
-    import scale
     import sizing
     from serving import database
 
@@ -62,12 +62,12 @@ def test_those_in_process_run() -> None:
         tables: list[tuple[Any, Any]] = [
             (checkout, checkout.measure(server.url(), rounds=1)),
             (latency, latency.measure(server.url(), runs=1, seconds=0.05)),
-            (scale, scale.measure(rounds=1)),
+            (growth, growth.measure(rounds=1)),
         ]
         sizes = sizing.report(sizing.measure(server.url(), seconds=0.1))
     assert len(sizes.splitlines()) == 2 + len(sizing.SIZES) + len(("thread-local", "per-request"))
     for part, figures in tables:
-        assert "wsgidb pooled" in part.report(figures) or part is scale
+        assert "wsgidb pooled" in part.report(figures) or part is growth
         assert all(line.startswith(("- met: ", "- **not met**: ")) for line in part.targets(figures))
 
 

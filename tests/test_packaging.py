@@ -62,7 +62,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     archives = sorted((directory / "dist").iterdir())
     wheel, archive = archives
     with tarfile.open(archive) as tar:
-        tar.extractall(directory / "sources", filter="data")
+        # Python 3.11.2, which is Debian's, has no filters yet, and newer ones want one.
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(directory / "sources")
     (sources,) = (directory / "sources").iterdir()
     return Built(sources, wheel, found, archives)
 

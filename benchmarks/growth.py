@@ -1,6 +1,6 @@
 """Part 4: whether costs grow with the number of connections, threads and Databases; and what importing wsgidb costs.
 
-    python benchmarks/scale.py [--rounds 200]
+    python benchmarks/growth.py [--rounds 200]
 
 Times are measured on SQLite files, so that no server has to bear a thousand connections; memory is measured with
 PyMySQL.
