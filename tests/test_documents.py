@@ -19,7 +19,7 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "examples").rglob("*.md")), *sorted(DOCS.glob("*.md"))]
-GUARANTEES = {f"{group}{number}" for group, last in (("R", 14), ("C", 7), ("S", 9)) for number in range(1, last + 1)}
+GUARANTEES = {f"{group}{number}" for group, last in (("R", 15), ("C", 7), ("S", 10)) for number in range(1, last + 1)}
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 
 
@@ -87,6 +87,26 @@ class TestReadme:
 def test_links_lead_somewhere(document: Path) -> None:
     """Each link to a file of the project leads to a file that exists."""
     broken = [link for link in LINK.findall(document.read_text()) if not (document.parent / link).exists()]
+    assert broken == []
+
+
+def anchors(document: Path) -> set[str]:
+    """What a link can name of a document: its headings, as GitHub makes anchors of them."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_headings(document: Path) -> None:
+    """Each link to a part of a document leads to a heading that exists."""
+    found = [link.partition("#") for link in re.findall(r"\]\((?!https?:)([^)\s]*#[^)\s]+)\)", document.read_text())]
+    broken = [
+        f"{path}#{part}"
+        for path, _, part in found
+        if part not in anchors((document.parent / path).resolve() if path else document)
+    ]
     assert broken == []
 
 

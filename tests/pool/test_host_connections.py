@@ -1,4 +1,4 @@
-"""host_connections: all processes of a host together never have more, whatever becomes of one of them."""
+"""S10, host_connections: all processes of a host together never have more, whatever becomes of one of them."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def processes(mariadb: MariaDB, tmp_path: Path, request: pytest.FixtureRequest) 
 @pytest.mark.parametrize("processes", [2, 5], indirect=True)
 @pytest.mark.parametrize("strategy", ["pooled", "thread-local", "per-request"])
 def test_never_more_and_nobody_starves(processes: Processes, strategy: str) -> None:
-    """S2: the server never has more, even where one process is killed and another one comes, and all are served."""
+    """S10: the server never has more, even where one process is killed and another one comes, and all are served."""
     first, *others = processes.start(3, 2.5, strategy=strategy)
     assert first.stdout is not None
     assert first.stdout.readline() == "began\n"

@@ -1,4 +1,4 @@
-"""A client sees what it has written, whatever the replicas lag behind; who has written nothing reads from replicas."""
+"""R15: a client sees what it has written, however far replicas lag; one that has written nothing reads from them."""
 
 from __future__ import annotations
 

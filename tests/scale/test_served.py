@@ -1,4 +1,4 @@
-"""Two processes of gunicorn under load, with every kind of lag: no client reads less than it has written."""
+"""R15: two processes of gunicorn under load, with every kind of lag: no client reads less than it has written."""
 
 from __future__ import annotations
 
