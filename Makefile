@@ -11,7 +11,7 @@ BENCH := .venv-bench
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo guestbook quick test lint types pytest matrix mutants bench cluster dist clean
+.PHONY: help demo guestbook quick test lint types pytest matrix mutants bench cluster docs dist clean
 
 help:
 	@echo "make demo    serves the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change that"
@@ -22,6 +22,7 @@ help:
 	@echo "make mutants changes the code in many small ways, and sees whether a test fails; MODULES='pool/backoff pool/leaks' for some"
 	@echo "make bench   compares wsgidb with other pools in about 35 minutes; with BENCH_ARGS=--quick in six minutes"
 	@echo "make cluster lets several servers fail under load, in ten minutes, and writes the table of docs/scale.md"
+	@echo "make docs    builds the documentation as a site in build/docs, in ten seconds"
 	@echo "make dist    builds the source distribution and the wheel in dist/, and checks them, in half a minute"
 	@echo "make lint | types | pytest   run one part of make test"
 	@echo "make clean   removes everything that these commands created"
@@ -83,6 +84,10 @@ $(VENV)/demo.stamp: $(VENV)/base.stamp
 	$(PIP_INSTALL) --editable . --group demo
 	@touch $@
 
+$(VENV)/docs.stamp: $(VENV)/base.stamp
+	$(PIP_INSTALL) --editable . --group docs
+	@touch $@
+
 $(VENV)/mysqlclient.stamp: $(VENV)/base.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python compiler
 	$(PIP_INSTALL) --editable '.[mysqlclient]'
@@ -90,7 +95,7 @@ $(VENV)/mysqlclient.stamp: $(VENV)/base.stamp
 
 $(VENV)/test.stamp: $(VENV)/base.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python compiler
-	$(PIP_INSTALL) --editable . --group test --group test-frameworks --group frameworks --group lint --group demo --group dist
+	$(PIP_INSTALL) --editable . --group test --group test-frameworks --group frameworks --group lint --group demo --group dist --group docs
 	@# Not from pip's cache: a cached uWSGI may be linked to another Python of the same version.
 	$(PIP_INSTALL) --no-cache-dir --group servers
 	@touch $@
@@ -120,6 +125,12 @@ $(BENCH).stamp: benchmarks/requirements.txt setup.cfg
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-cache-dir \
 		--requirement benchmarks/requirements.txt --editable .
 	@touch $@
+
+# From nothing, so that no page of an earlier run is left, and each is checked. The doctrees are Sphinx's own files.
+docs: $(VENV)/docs.stamp
+	rm -rf build/docs
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/docs
+	@echo "open build/docs/index.html"
 
 # setuptools keeps its intermediate files in build/lib, and a module that was deleted since would still be in the wheel.
 dist: $(VENV)/test.stamp

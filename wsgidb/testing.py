@@ -10,6 +10,8 @@
         client.post("/order")
         with database.outage():
             assert client.get("/").status_code == 503
+
+docs/testing-your-app.md has whole examples, with pytest and without it.
 """
 
 from __future__ import annotations
