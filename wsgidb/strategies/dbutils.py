@@ -97,13 +97,6 @@ class DBUtilsPersistent(PerThread):
         self._look_at = now + LOOK_EVERY
         return None
 
-    def claim(self) -> Slot | None:
-        slot = self.take()
-        if slot.raw is None:
-            return slot
-        self.put(slot)
-        return None
-
     def take_idle(self, keep: int) -> list[Slot]:
         with self._lock:
             slots = sorted(self._all_idle(), key=lambda slot: slot.used)

@@ -1,4 +1,4 @@
-"""What the stores with a connection per thread have in common: a warning on servers where that makes no sense."""
+"""What the stores with a connection per thread have in common."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 
-from .base import Store
+from .base import Slot, Store
 
 log = logging.getLogger("wsgidb")
 
@@ -24,6 +24,13 @@ class PerThread(Store):
             self._warned = True
             name = self._settings.strategy_name
             log.warning("strategy %s keeps no connection here: %s; use strategy pooled instead", name, reason)
+
+    def claim(self) -> Slot | None:
+        slot = self.take()
+        if slot is None or slot.raw is None:
+            return slot
+        self.put(slot)
+        return None
 
 
 def _pointless() -> str | None:

@@ -75,13 +75,6 @@ class ThreadLocal(PerThread):
         self._look_at = now + LOOK_EVERY
         return None
 
-    def claim(self) -> Slot | None:
-        slot = self.take()
-        if slot.raw is None:
-            return slot
-        self.put(slot)
-        return None
-
     def take_idle(self, keep: int) -> list[Slot]:
         idle = [(slot.used, home) for home in self._all_homes() for slot in home.idle[:1]]
         idle.sort(key=lambda each: each[0])
