@@ -24,13 +24,15 @@ ORDER = [
     *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
     *("strategies.overload", "strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy"),
     *("strategies.checked", "strategies"),
-    *("drivers.outcome", "drivers.activity", "drivers.tracing", "drivers.cursors", "drivers.base"),
+    *("drivers.outcome", "drivers.activity", "drivers.tracing", "drivers.cursors"),
+    *("drivers.states", "drivers.errors", "drivers.hooks", "drivers.base"),
     *("drivers.sockets", "drivers.tls"),
     *("drivers.hosts", "drivers.memory", "drivers.networked", "drivers.generic", "drivers.sqlalchemy_engine"),
     *("drivers.sqlite.statements", "drivers.sqlite.handed_out", "drivers.sqlite.hooks", "drivers.sqlite.transactions"),
     *("drivers.sqlite.cursor", "drivers.sqlite.connection", "drivers.sqlite.driver"),
     *("drivers.mysql.charsets", "drivers.mysql.keeping", "drivers.mysql.observed", "drivers.mysql.procedures"),
-    *("drivers.mysql.sessions", "drivers.mysql.positions", "drivers.mysql.driver", "drivers.mysql"),
+    *("drivers.mysql.sessions", "drivers.mysql.positions", "drivers.mysql.arguments", "drivers.mysql.errors"),
+    *("drivers.mysql.driver", "drivers.mysql"),
     *("drivers.pymysql.wire", "drivers.pymysql.rows", "drivers.pymysql.session", "drivers.pymysql.commands"),
     *("drivers.pymysql.connection", "drivers.pymysql.tracked", "drivers.pymysql.driver"),
     *("drivers.mysqlclient.wire", "drivers.mysqlclient.result", "drivers.mysqlclient.replies"),
@@ -226,9 +228,9 @@ def test_importing_the_package_imports_no_driver_and_nothing_of_others() -> None
     )
     loaded, heavy = (set(ast.literal_eval(line)) for line in done.stdout.splitlines())
     assert {name for name in loaded if name.partition(".")[0] != "wsgidb"} == set()
-    assert {name for name in loaded if name.startswith("wsgidb.drivers.")} <= {
-        f"wsgidb.drivers.{name}" for name in ("activity", "base", "cursors", "outcome", "tracing")
-    }
+    parts = ("activity", "base", "cursors", "errors", "hooks", "outcome", "states", "tracing")
+    loaded_drivers = {name for name in loaded if name.startswith("wsgidb.drivers.")}
+    assert loaded_drivers <= {f"wsgidb.drivers.{name}" for name in parts}
     assert heavy == set()
     taken = {module for name in loaded for module in imports(name.removeprefix("wsgidb."), at_once=True)}
     assert {module for module in taken if not module.startswith("wsgidb")} == AT_START

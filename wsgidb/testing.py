@@ -25,7 +25,8 @@ from .config.settings import Settings
 from .database import Database
 from .drivers import Driver, make_driver
 from .drivers.activity import Activity
-from .drivers.base import DIRTY, SERVER_OPTIONS, Check, State
+from .drivers.base import SERVER_OPTIONS
+from .drivers.states import DIRTY, Check, State
 from .errors import ConfigError, DatabaseUnavailable
 from .pool.engine import Engine
 from .strategies import Request, Slot

@@ -34,7 +34,8 @@ from support.postgresql import PostgreSQL
 from wsgidb import Database
 from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
-from wsgidb.drivers.base import DIRTY, Driver
+from wsgidb.drivers.base import Driver
+from wsgidb.drivers.states import DIRTY
 
 SETUP = (
     "CREATE TABLE contract (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drivers.cases import AUTOCOMMIT, BROKEN, READ, SEE, WRITE, Backend, over, run, settle, soon
-from wsgidb.drivers.base import CLEAN, DIRTY
+from wsgidb.drivers.states import CLEAN, DIRTY
 
 
 @over()

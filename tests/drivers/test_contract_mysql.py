@@ -31,7 +31,8 @@ from drivers.cases import (
 )
 from support.waiting import until
 from wsgidb import TransactionLost
-from wsgidb.drivers.base import CLEAN, DIRTY, Driver
+from wsgidb.drivers.base import Driver
+from wsgidb.drivers.states import CLEAN, DIRTY
 
 PROCEDURES = {
     "opens": "START TRANSACTION; UPDATE contract SET n = 11;",

@@ -16,7 +16,8 @@ from support.fakedb import FakeConnection, FakeDB
 from wsgidb import ConfigError, ConnectionReturned, Database
 from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
-from wsgidb.drivers.base import DIRTY, Driver
+from wsgidb.drivers.base import Driver
+from wsgidb.drivers.states import DIRTY
 
 
 def driver_of(creator: Any, **options: Any) -> Driver:

@@ -14,7 +14,7 @@ from drivers.others import Open, soon, url_of, value
 from support.mariadb import MariaDB
 from support.waiting import until
 from wsgidb import Database
-from wsgidb.drivers.base import CLEAN, DIRTY
+from wsgidb.drivers.states import CLEAN, DIRTY
 
 pytestmark = pytest.mark.server
 

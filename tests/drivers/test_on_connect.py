@@ -18,7 +18,8 @@ from support.postgresql import PostgreSQL
 from support.proxy import TCPProxy
 from support.waiting import until
 from wsgidb import ConfigError, Database, DatabaseUnavailable
-from wsgidb.drivers.base import CLEAN, DIRTY, HookError
+from wsgidb.drivers.hooks import HookError
+from wsgidb.drivers.states import CLEAN, DIRTY
 
 
 @over()

@@ -16,7 +16,7 @@ from support.mariadb import MariaDB
 from support.proxy import TCPProxy
 from support.waiting import until
 from wsgidb import ConfigError
-from wsgidb.drivers.base import DIRTY
+from wsgidb.drivers.states import DIRTY
 
 pytestmark = pytest.mark.server
 WHOLE_SECOND = 1.0

@@ -14,7 +14,7 @@ from drivers.cases import ERRORS, run, session, set_autocommit
 from drivers.others import Open, driver_of, each_driver, soon, url_of, value
 from support.mariadb import MariaDB
 from wsgidb import ConfigError, Database
-from wsgidb.drivers.base import CLEAN, DIRTY
+from wsgidb.drivers.states import CLEAN, DIRTY
 
 BAD = "mysql+pymysql://app:geheim@db.invalid/shop"
 

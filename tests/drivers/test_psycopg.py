@@ -13,7 +13,7 @@ import pytest
 from drivers.cases import READ, WRITE, OnServer, database, over, run, settle, soon
 from support.waiting import until
 from wsgidb import ConnectionReturned
-from wsgidb.drivers.base import CLEAN, DIRTY
+from wsgidb.drivers.states import CLEAN, DIRTY
 
 POSTGRESQL = "postgresql"
 

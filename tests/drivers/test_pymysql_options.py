@@ -21,7 +21,8 @@ from support.proxy import TCPProxy
 from wsgidb import ConfigError, TransactionLost
 from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
-from wsgidb.drivers.base import CLEAN, Driver
+from wsgidb.drivers.base import Driver
+from wsgidb.drivers.states import CLEAN
 
 
 def driver_of(url: str, **options: Any) -> Driver:

@@ -18,8 +18,8 @@ from support.clock import Clock
 from support.fakedb import FakeDB
 from wsgidb import ConfigError, Database, DatabaseMiddleware, DatabaseUnavailable, WsgiDBError
 from wsgidb.drivers import Driver
-from wsgidb.drivers.base import Check
 from wsgidb.drivers.generic import Generic
+from wsgidb.drivers.states import Check
 from wsgidb.strategies import Slot, Store
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "extending.md"

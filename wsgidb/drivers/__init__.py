@@ -8,7 +8,8 @@ from ..config.optional import load, own
 from ..config.settings import Settings
 from ..config.values import nearest
 from ..errors import ConfigError
-from .base import Clock, Driver
+from .base import Driver
+from .states import Clock
 
 __all__ = ["DRIVERS", "SHORT", "Driver", "make_driver"]
 

@@ -3,61 +3,32 @@
 Times are in seconds on the clock that the driver was made with, and a deadline is a point on it. A method that "may
 block" may talk to the server, until the deadline if it has one. The engine calls a method that may block outside of
 every lock, and calls `connect` for an empty slot, `ping` before a lease, and all others at the end of one.
+
+Two parts of the contract have modules of their own: what an error means (``errors.py``), and calling functions of the
+application's (``hooks.py``). The types and states that it mentions are in ``states.py``.
 """
 
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from enum import Enum
-from functools import partial
-from typing import Any, ClassVar, Final
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from ..config.settings import Settings
 from ..errors import ConfigError, DatabaseUnavailable
 from .activity import Activity
 from .cursors import invalidate
-
-Clock = Callable[[], float]
-Position = dict[str, int]
-"""How far a server has come, as the number of the last transaction of each source that replicas apply in order."""
-Check = Callable[[int], object]
-"""The free check of one connection: called with 0, it is true when the idle socket is readable."""
+from .errors import Errors
+from .hooks import Hooked
+from .states import MISSING, Check, Clock, Position, State, silent
 
 SERVER_OPTIONS = frozenset(
     ("connect_timeout", "read_timeout", "write_timeout", "ssl_mode", "ssl_ca", "ssl_cert", "ssl_key")
 )
 
 
-class State(Enum):
-    """What `inspect` finds, unless it finds a reason (a str) to discard the connection."""
-
-    CLEAN = "clean"
-    DIRTY = "dirty"
-
-
-CLEAN: Final = State.CLEAN
-DIRTY: Final = State.DIRTY
-
-NOT_WRITABLE: Final = "server read-only or not ready"
-"""The reason for which a connection is discarded after an error of `Driver.is_read_only`."""
-
-MISSING: Final = object()
-"""Stands for the former value of an attribute that did not exist."""
-
-
-class HookError(Exception):
-    """The option on_connect has failed. The text names the error, which is the cause of this one."""
-
-
-def silent(_timeout: int) -> object:
-    """The free check of a connection that has no socket, or none that is known."""
-    return None
-
-
-class Driver(ABC):
+class Driver(Hooked, Errors):
     """One DB-API driver as one Database uses it.
 
     Its methods are called from any thread, but never two of them at once for one connection."""
@@ -161,42 +132,6 @@ class Driver(ABC):
             else:
                 setattr(conn, name, value)
 
-    def call_on_connect(self, conn: Any, deadline: float) -> None:
-        """Call the option on_connect, if there is one, for a new connection or a cleared session. May block until the
-        deadline. Raises HookError."""
-        hook = self.settings.on_connect
-        if hook is None:
-            return
-        try:
-            self.run_hook(conn, partial(hook, conn), deadline)
-        except Exception as error:
-            raise HookError(f"on_connect raised {type(error).__name__}: {error}") from error
-
-    def run_hook(self, conn: Any, hook: Callable[[], object], deadline: float) -> None:
-        """Call what the application does to a connection that no request has, and commit that. Its statements are not
-        counted as a handler's. Each may block until the deadline, if the driver has deadlines.
-
-        Raises what the hook raises, and TimeoutError if it returns after the deadline. Any exception means that the
-        connection must be discarded."""
-        seen = self.activity(conn)
-        before = seen.statements, seen.seconds, seen.errors, seen.used, seen.unfit
-        with self.limited(conn, deadline):
-            hook()
-            if self.clock() >= deadline:
-                raise TimeoutError("it took longer than its time limit")
-            self.end_hook(conn)
-        seen.settled()
-        seen.statements, seen.seconds, seen.errors, seen.used, seen.unfit = before
-
-    def limited(self, conn: Any, deadline: float) -> AbstractContextManager[Any]:
-        """Apply a deadline to all statements that are run inside. A driver that has no deadlines has none here."""
-        return nullcontext()
-
-    def end_hook(self, conn: Any) -> None:
-        """Commit what a hook did, and restore autocommit. May block until the deadline of `limited`. Any exception
-        means that the connection must be discarded."""
-        self.commit(conn)
-
     @abstractmethod
     def commit(self, conn: Any) -> None:
         """Commit what was done since the last commit or rollback; if that is nothing, send nothing.
@@ -258,54 +193,6 @@ class Driver(ABC):
 
         A call may still be under way in a thread that the request left behind: then end the network connection, so
         that the call returns, but close the descriptor by `Activity.close_when_unused` only."""
-
-    @abstractmethod
-    def is_disconnect(self, error: BaseException) -> bool:
-        """Whether this error of a statement means that the connection is gone. Never blocks."""
-
-    def commit_was_refused(self, error: BaseException) -> bool:
-        """Whether this error of a COMMIT means that the server has rolled the transaction back and that the connection
-        is as good as before. Never blocks."""
-        return False
-
-    def is_read_only(self, error: BaseException) -> bool:
-        """Whether this error of a statement means that the whole server takes no writes, or is not ready for any
-        statement. After a failover another server may be. Never blocks."""
-        return False
-
-    def refused_write(self, error: BaseException) -> bool:
-        """Whether the session has refused a statement because it would have written. Never blocks."""
-        return self.is_read_only(error)
-
-    def is_not_ready(self, error: BaseException) -> bool:
-        """Whether this error, which `is_read_only` knows, means that the server is not ready for any statement. Never
-        blocks."""
-        return False
-
-    def doubt(self, error: BaseException) -> None:
-        """Note that the server may have become unfit, by an error that `is_read_only` knows. Never blocks."""
-
-    def is_conflict(self, error: BaseException) -> bool:
-        """Whether with this error of a statement the server gives a transaction up in favour of another one, as in a
-        deadlock. If it is repeated, it may well succeed. Never blocks."""
-        return False
-
-    def undoes(self, error: BaseException) -> bool:
-        """Whether nothing remains of a transaction that had this error and was not committed, although it may well
-        succeed if it is repeated. Never blocks."""
-        return self.is_conflict(error) or self.is_disconnect(error) or self.is_read_only(error)
-
-    def undid_commit(self, error: BaseException) -> bool:
-        """Whether the same holds for this error of a COMMIT. A lost connection proves nothing there. Never blocks."""
-        return self.is_conflict(error)
-
-    def unfit(self, error: BaseException) -> str | None:
-        """Why a connection must not be kept after this error of a statement, or None if it may be. Never blocks."""
-        if self.is_disconnect(error):
-            return "connection lost"
-        if self.settings.discard_read_only and self.is_read_only(error):
-            return NOT_WRITABLE
-        return None
 
     # -- for the handler
 

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 from ..errors import ConfigError
 from .activity import Activity
-from .base import DIRTY, Check, Driver, State, silent
+from .base import Driver
 from .cursors import CursorProxy, drop, finish, read_all
 from .sockets import shutdown, watch
+from .states import DIRTY, Check, State, silent
 
 METHODS = ("cursor", "commit", "rollback", "close")
 

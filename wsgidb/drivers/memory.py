@@ -9,8 +9,8 @@ import logging
 import random
 
 from ..config.settings import Settings
-from .base import Clock
 from .hosts import Place
+from .states import Clock
 
 log = logging.getLogger("wsgidb")
 

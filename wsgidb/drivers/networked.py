@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 
 from ..config.settings import Settings
 from ..errors import ConfigError
-from .base import Clock, Driver, HookError
+from .base import Driver
+from .hooks import HookError
 from .hosts import ANY, BALANCE, PREFER_STANDBY, TARGET, NoHostError, Place, Server, UnfitServerError, chosen, places
 from .memory import Memory
+from .states import Clock
 
 FAIR_SHARE = 0.9
 """A time-out after less than this share of the time that a host may be given is not counted as its failure."""

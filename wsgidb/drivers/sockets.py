@@ -9,7 +9,7 @@ import socket
 from functools import partial
 from math import ceil
 
-from .base import Check, Clock
+from .states import Check, Clock
 
 MINIMUM = 0.001
 """A socket timeout of 0 would mean non-blocking, so what is left of a deadline is never less than this."""

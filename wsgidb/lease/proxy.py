@@ -9,7 +9,7 @@ from types import FunctionType
 from typing import Any
 from weakref import ref
 
-from ..drivers.base import MISSING
+from ..drivers.states import MISSING
 from ..drivers.tracing import is_method_of, untraced
 from ..errors import ConnectionReturned
 from ..pool.engine import Engine

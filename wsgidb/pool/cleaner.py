@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..config.settings import Settings
-from ..drivers.base import CLEAN, DIRTY, Driver, State
+from ..drivers.base import Driver
+from ..drivers.states import CLEAN, DIRTY, State
 from ..strategies import Slot, named
 from ..strategies.base import ON_LEASE
 

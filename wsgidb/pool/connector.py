@@ -11,7 +11,8 @@ from traceback import clear_frames
 from typing import Any
 
 from ..config.settings import Settings
-from ..drivers.base import Driver, HookError
+from ..drivers.base import Driver
+from ..drivers.hooks import HookError
 from ..errors import ConfigError, DatabaseUnavailable
 from ..strategies import Slot, named
 from .backoff import Attempt

@@ -29,7 +29,8 @@ from typing import ClassVar
 
 from ..config.settings import Settings
 from ..drivers.activity import Activity
-from ..drivers.base import CLEAN, NOT_WRITABLE, Driver
+from ..drivers.base import Driver
+from ..drivers.states import CLEAN, NOT_WRITABLE
 from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
 from ..forks import tell_of_forks
 from ..strategies import Request, Slot, named

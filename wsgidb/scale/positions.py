@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..drivers.base import Position
+from ..drivers.states import Position
 
 MOST = 8
 """How many sources a text may have. Whoever has written to more of them reads from the primary."""

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ..drivers.activity import Activity
-from ..drivers.base import Position
+from ..drivers.states import Position
 from ..errors import DatabaseUnavailable
 from ..strategies import Request, Slot, named
 from .positions import covers, merged

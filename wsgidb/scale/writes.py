@@ -6,7 +6,7 @@ from __future__ import annotations
 from os import getpid
 from typing import Any, Protocol
 
-from ..drivers.base import Position
+from ..drivers.states import Position
 from ..lease.state import written_of
 from ..pool.engine import Engine
 from ..strategies import Slot

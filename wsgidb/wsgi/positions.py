@@ -13,7 +13,7 @@ import re
 from typing import Any
 from zlib import crc32
 
-from ..drivers.base import Position
+from ..drivers.states import Position
 from ..lease.proxy import ConnectionProxy
 from ..lease.state import set_written, slot_of
 from ..scale.positions import ONLY_PRIMARY, PRIMARY, Needed, merged, parse, text_of

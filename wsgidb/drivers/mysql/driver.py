@@ -1,44 +1,25 @@
-"""What the drivers of MySQL and MariaDB have in common: their options, and what is done with a connection."""
+"""What the drivers of MySQL and MariaDB have in common: what is done with a connection.
+
+Its arguments are dealt with in ``arguments.py``, and its errors in ``errors.py``."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
-from ...config import values
-from ...config.hints import refuse_owned, unknown_to_driver
 from ...config.settings import Settings
-from ...errors import ConfigError, TransactionLost
+from ...errors import TransactionLost
 from ..activity import Activity
-from ..base import SERVER_OPTIONS, Clock, Position, State
-from ..hosts import CHOICES, Server, chosen, in_arguments
-from ..networked import Networked
+from ..base import SERVER_OPTIONS
+from ..hosts import Server
+from ..states import Clock, Position, State
 from . import positions
-from .charsets import character_set
-from .observed import DISCONNECTS, NOT_READY, READ_ONLY, READ_ONLY_TRANSACTION, UNKNOWN, VITESS, ends_transaction
-
-IN_URL = frozenset(("user", "password", "passwd", "host", "port", "database", "db"))
-OWNED = {
-    "autocommit": "transaction",
-    "connect_timeout": "connect_timeout",
-    "read_timeout": "read_timeout",
-    "write_timeout": "write_timeout",
-    "ssl": "ssl_mode",
-    "ssl_mode": "ssl_mode",
-    "ssl_ca": "ssl_ca",
-    "ssl_cert": "ssl_cert",
-    "ssl_key": "ssl_key",
-    "ssl_disabled": "ssl_mode",
-    "ssl_key_password": "ssl_key",
-    "ssl_verify_cert": "ssl_mode",
-    "ssl_verify_identity": "ssl_mode",
-}
-"""Options that drivers have, and that wsgidb has one of its own for."""
-ALIASES = {"db": "database", "passwd": "password"}
-"""Older names of options, which some drivers take."""
+from .arguments import Arguments
+from .errors import MySQLErrors
+from .observed import UNKNOWN
 
 QUESTION = "SELECT @@read_only, @@innodb_read_only FROM (SELECT 1) AS one"
 """What a server is asked about itself. The second variable is that of a reader of Aurora. A Galera node that is not
@@ -46,11 +27,10 @@ ready answers pings and statements without a table, also those on information_sc
 reads nothing, opens no transaction and takes no privilege."""
 
 
-class MySQLDriver(Networked):
+class MySQLDriver(MySQLErrors, Arguments):
     """A driver whose connections are `Observed`."""
 
     usual_port = 3306
-    socket_argument = "unix_socket"
     login_proves_ready = False
     clears_sessions = True
     tells_outcome = True
@@ -58,73 +38,10 @@ class MySQLDriver(Networked):
     replicates = True
     read_only = positions.READ_ONLY
     options: ClassVar[frozenset[str]] = SERVER_OPTIONS
-    owned: ClassVar[dict[str, str]] = OWNED
-    parameters: ClassVar[Mapping[str, Callable[[str], Any] | None]]
-    """What the driver can be given, by name, and how a url's text becomes it, if a text can."""
-    disconnects: ClassVar[frozenset[Any]] = DISCONNECTS
-    error: ClassVar[type[Exception]]
-    """The class of the driver's own errors."""
 
     def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
         super().__init__(settings, clock)
-        url = settings.url
-        assert url is not None, "made for urls only"
-        if not url.host and "unix_socket" not in url.query:
-            raise ConfigError(f"url: {url} names no host (and its query no unix_socket)")
-        given = {
-            "user": url.user,
-            "password": url.password,
-            **in_arguments(url),
-            "database": url.name or None,
-            **{name: self._converted(name, text) for name, text in url.query.items()},
-        }
-        self._arguments: dict[str, Any] = given
-        if not callable(settings.connect_args):
-            self._checked(settings.connect_args)
-        self._check_hosts(given)
         self._whole_session = settings.reset == "session"
-        self._tls_required = settings.ssl_mode not in ("disabled", "preferred")
-
-    def _tls_off(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether a connection with these arguments does without TLS: nobody listens in on a Unix socket."""
-        mode = self.settings.ssl_mode
-        return mode == "disabled" or (mode == "preferred" and bool(arguments.get("unix_socket")))
-
-    def _converted(self, name: str, text: str) -> Any:
-        """A url query's value as the driver wants it."""
-        if name in IN_URL:
-            raise ConfigError(f"{name}: belongs before the url's question mark")
-        self._check_name(name)
-        if name in CHOICES:
-            return chosen(name, text)
-        convert = self.parameters[name]
-        if convert is None:
-            raise ConfigError(f"{name}: is no text; give it by connect_args")
-        try:
-            return character_set(text) if name == "charset" else convert(text)
-        except ConfigError:
-            raise
-        except ValueError:
-            takes = "bool" if convert is values.boolean else getattr(convert, "__name__", "text")
-            raise ConfigError(f"{name}: takes {takes}, got {text!r}") from None
-
-    def _check_name(self, name: str) -> None:
-        refuse_owned(name, self.owned)
-        known = {*self.parameters, *IN_URL, *CHOICES}
-        if name not in known:
-            raise unknown_to_driver(name, known, self.name)
-
-    def _checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        for name, value in arguments.items():
-            self._check_name(name)
-            if name == "charset" and isinstance(value, str):
-                character_set(value)
-        return arguments
-
-    def _given(self, deadline: float) -> dict[str, Any]:
-        """The driver's arguments for one more connection."""
-        checked = self._checked(self.connect_args(deadline))
-        return {**self._arguments, **{ALIASES.get(name, name): value for name, value in checked.items()}}
 
     @abstractmethod
     def operational_error(self, code: int, text: str) -> Exception:
@@ -251,50 +168,6 @@ class MySQLDriver(Networked):
     def abandon(self, conn: Any) -> None:
         conn._abandon(conn._seen.busy)
 
-    def is_disconnect(self, error: BaseException) -> bool:
-        return isinstance(error, self.error) and bool(error.args) and error.args[0] in self.disconnects
-
-    def commit_was_refused(self, error: BaseException) -> bool:
-        return isinstance(error, self.error) and bool(error.args) and ends_transaction(error, error.args[0])
-
-    def is_conflict(self, error: BaseException) -> bool:
-        return self.commit_was_refused(error)
-
-    def undid_commit(self, error: BaseException) -> bool:
-        """Vitess may have committed on one of several shards."""
-        return self.is_conflict(error) and error.args[0] != VITESS
-
-    def refused_write(self, error: BaseException) -> bool:
-        in_transaction = isinstance(error, self.error) and error.args[:1] == (READ_ONLY_TRANSACTION,)
-        return in_transaction or self.is_read_only(error)
-
-    def is_read_only(self, error: BaseException) -> bool:
-        if not isinstance(error, self.error) or len(error.args) < 2:
-            return False
-        sign = READ_ONLY.get(error.args[0])
-        return sign is not None and sign.search(str(error.args[1])) is not None
-
-    def is_not_ready(self, error: BaseException) -> bool:
-        return self.is_read_only(error) and error.args[0] in NOT_READY
-
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, (bytes, bytearray)) else str(value)
-
-
-def cursor_class(driver: str, module: Any, base: type) -> Callable[[str], Any]:
-    """The converter of a cursor class that is given by its name in a url."""
-
-    def convert(text: str) -> Any:
-        found = getattr(module, text, None)
-        if not (isinstance(found, type) and issubclass(found, base)):
-            raise ConfigError(f"cursorclass: {driver} has no cursor class {text!r}")
-        return found
-
-    return convert
-
-
-def converter(default: Any) -> Callable[[str], Any]:
-    """The converter of an option with that default."""
-    kind = type(default)
-    return values.boolean if kind is bool else int if kind is int else str

@@ -11,8 +11,8 @@ from typing import Any
 
 from ...errors import TransactionLost
 from ..activity import Activity, first_word
-from ..base import Clock, State
 from ..outcome import Keeps, Outcome
+from ..states import Clock, State
 from .keeping import keeps
 
 IN_TRANSACTION, AUTOCOMMIT, NO_BACKSLASH_ESCAPES = 1, 2, 512  # flags of the status in the server's replies

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..base import Position
+from ..states import Position
 
 READ_ONLY = "SET SESSION TRANSACTION READ ONLY"
 

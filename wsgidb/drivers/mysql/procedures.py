@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from ..activity import first_word
-from ..base import Clock
+from ..states import Clock
 from .observed import Observed
 
 CALLS = re.compile(rb"\b(CALL|EXECUTE|NOT\s+ATOMIC)\b|(^|;|\*/)\s*DO\b[^;]*\(", re.IGNORECASE)

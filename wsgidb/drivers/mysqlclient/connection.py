@@ -12,9 +12,9 @@ from typing import Any
 from MySQLdb import MySQLError, ProgrammingError
 from MySQLdb.constants import CLIENT
 
-from ..base import CLEAN, DIRTY, Clock, State
 from ..mysql.observed import CONNECTION_LOST
 from ..mysql.procedures import Procedures
+from ..states import CLEAN, DIRTY, Clock, State
 from .commands import Commands
 from .result import own_rows_of
 from .statements import (

@@ -20,9 +20,10 @@ from ...config import values
 from ...config.settings import Settings
 from ...errors import ConfigError, ConnectionReturned, TransactionLost
 from .. import sockets, tls
-from ..base import Check, Clock, State
-from ..mysql.driver import OWNED, MySQLDriver, cursor_class
+from ..mysql.arguments import OWNED, cursor_class
+from ..mysql.driver import MySQLDriver
 from ..mysql.observed import LOST, NO_TLS
+from ..states import Check, Clock, State
 from ..tracing import traced
 from .connection import Connection
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from MySQLdb import MySQLError
 
-from ..base import Clock
 from ..mysql.observed import DISCONNECTS, MALFORMED, OUT_OF_SYNC, Observed
+from ..states import Clock
 from .result import Rows, UnbufferedResult, rows_of, stored
 from .wire import Wire
 

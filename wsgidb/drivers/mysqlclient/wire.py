@@ -14,8 +14,8 @@ from MySQLdb import MySQLError, OperationalError
 
 from .. import sockets
 from ..activity import Activity
-from ..base import Clock
 from ..mysql.observed import LOST
+from ..states import Clock
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER, on, for 0 seconds: closing the socket sends a reset."""

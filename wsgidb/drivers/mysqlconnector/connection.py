@@ -11,11 +11,11 @@ from mysql.connector.errors import Error
 
 from ...errors import TransactionLost
 from ..activity import first_word
-from ..base import CLEAN, DIRTY, Clock, State
 from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION, NO_BACKSLASH_ESCAPES
 from ..mysql.procedures import CALLS, Procedures
 from ..mysql.sessions import PLAIN, USUAL, may_set_next_transaction
 from ..outcome import ANYTHING, Keeps
+from ..states import CLEAN, DIRTY, Clock, State
 from .session import Session
 
 base_cmd_query: Any = MySQLConnection.cmd_query  # cheaper than super()

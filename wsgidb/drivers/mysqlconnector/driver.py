@@ -18,9 +18,10 @@ from mysql.connector.errors import Error, OperationalError, ReadTimeoutError, Wr
 from ...config.settings import Settings
 from ...errors import TransactionLost
 from .. import sockets, tls
-from ..base import Check, Clock
-from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
+from ..mysql.arguments import OWNED, converter, cursor_class
+from ..mysql.driver import MySQLDriver
 from ..mysql.observed import NO_TLS
+from ..states import Check, Clock
 from ..tracing import traced
 from .connection import Connection
 from .handed_out import Receiver, Results

@@ -14,8 +14,8 @@ from mysql.connector.connection import MySQLConnection
 from mysql.connector.constants import ServerCmd
 from mysql.connector.errors import Error, OperationalError, get_exception
 
-from ..base import Clock
 from ..mysql.observed import OUT_OF_SYNC, Observed
+from ..states import Clock
 from .wire import Wire
 
 END_PACKET, ERROR_PACKET = 0xFE, 0xFF

@@ -10,9 +10,9 @@ from typing import Any
 from mysql.connector.constants import ServerCmd
 from mysql.connector.errors import Error, OperationalError
 
-from ..base import Clock
 from ..mysql.observed import UNKNOWN
 from ..mysql.sessions import may_set_next_transaction
+from ..states import Clock
 from .commands import Commands
 
 SENT = ("_charset_id", "_autocommit", "_time_zone", "_sql_mode", "_init_command", "_database")

@@ -19,8 +19,8 @@ from mysql.connector.network import MySQLSocket
 
 from .. import sockets
 from ..activity import Activity
-from ..base import Clock
 from ..mysql.observed import LOST, NO_TLS
+from ..states import Clock
 
 PRIVATE_NAMES = (
     "_allow_local_infile_in_path",

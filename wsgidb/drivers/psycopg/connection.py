@@ -19,8 +19,8 @@ from psycopg import pq
 
 from ...errors import TransactionLost
 from ..activity import Activity
-from ..base import CLEAN, DIRTY, Clock, State
 from ..outcome import ANYTHING, EARLIER
+from ..states import CLEAN, DIRTY, Clock, State
 from .session import NOTHING, Session
 from .statements import COPIED, DECLARE, ENDINGS, NOTIFIES, QUERIES, ROLLBACK, keeps, rows_changed, would_commit
 from .wire import Limit, Work, drive

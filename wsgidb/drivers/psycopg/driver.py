@@ -21,9 +21,10 @@ from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from .. import sockets, tls
 from ..activity import Activity
-from ..base import SERVER_OPTIONS, Check, Clock, Position, State
+from ..base import SERVER_OPTIONS
 from ..hosts import Server, in_arguments
 from ..networked import Networked
+from ..states import Check, Clock, Position, State
 from ..tracing import traced
 from .connection import Connection
 from .options import PYTHON, SSL_MODES, checked, converted

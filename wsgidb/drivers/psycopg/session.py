@@ -10,8 +10,8 @@ from psycopg import generators, pq
 from psycopg.adapt import AdaptersMap
 
 from ..activity import Activity
-from ..base import Clock
 from ..sockets import shutdown, watch
+from ..states import Clock
 from .wire import Work, before, drive
 
 IDLE, ACTIVE = pq.TransactionStatus.IDLE, pq.TransactionStatus.ACTIVE

@@ -13,8 +13,8 @@ import psycopg
 from psycopg import generators
 from psycopg.conninfo import make_conninfo
 
-from ..base import Clock
 from ..sockets import READABLE, WRITABLE, wait_ready
+from ..states import Clock
 
 READ, WRITE = 1, 2  # of psycopg.waiting.Wait and Ready
 

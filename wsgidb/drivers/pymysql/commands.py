@@ -13,11 +13,11 @@ from pymysql.constants import COMMAND, CR
 from pymysql.err import Error, OperationalError
 
 from ..activity import first_word
-from ..base import Clock
 from ..mysql.observed import COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION, OUT_OF_SYNC
 from ..mysql.procedures import CALLS, Procedures
 from ..mysql.sessions import HIDDEN
 from ..outcome import ANYTHING
+from ..states import Clock
 from .rows import Rows
 from .session import Session
 from .wire import Base

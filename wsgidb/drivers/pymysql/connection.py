@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import TransactionLost
-from ..base import CLEAN, DIRTY, State
 from ..mysql.observed import AUTOCOMMIT, CONNECTION_LOST, IN_TRANSACTION, NO_BACKSLASH_ESCAPES
+from ..states import CLEAN, DIRTY, State
 from .commands import COM_QUERY, Commands
 
 

@@ -16,11 +16,12 @@ from pymysql.err import Error, OperationalError
 from ...config.settings import Settings
 from ...errors import TransactionLost
 from .. import sockets, tls
-from ..base import Check, Clock, Position
 from ..mysql import positions
-from ..mysql.driver import OWNED, MySQLDriver, converter, cursor_class
+from ..mysql.arguments import OWNED, converter, cursor_class
+from ..mysql.driver import MySQLDriver
 from ..mysql.observed import DISCONNECTS, NO_TLS
 from ..mysql.sessions import USUAL
+from ..states import Check, Clock, Position
 from ..tracing import traced
 from .connection import Connection
 from .tracked import Tracked

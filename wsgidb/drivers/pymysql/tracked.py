@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..base import Clock, Position
 from ..mysql.observed import AUTOCOMMIT, IN_TRANSACTION
 from ..mysql.positions import STATE_CHANGED, told
+from ..states import Clock, Position
 from .connection import Connection
 
 

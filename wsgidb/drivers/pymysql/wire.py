@@ -18,8 +18,8 @@ from pymysql.constants import CLIENT, CR
 from pymysql.err import OperationalError
 
 from ..activity import Activity
-from ..base import Clock
 from ..sockets import remaining, shutdown
+from ..states import Clock
 
 PRIVATE_NAMES = (
     "_current_timeout",  # since 1.2; only ever set

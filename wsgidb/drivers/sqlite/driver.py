@@ -16,7 +16,8 @@ from ...config.hints import refuse_owned, unknown_to_driver
 from ...config.settings import Settings
 from ...errors import ConfigError, TransactionLost
 from ..activity import Activity
-from ..base import CLEAN, DIRTY, Check, Clock, Driver, State
+from ..base import Driver
+from ..states import CLEAN, DIRTY, Check, Clock, State
 from ..tracing import traced
 from .connection import Connection
 from .cursor import Cursor

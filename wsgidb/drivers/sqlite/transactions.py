@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ...errors import TransactionLost
-from ..base import Clock
 from ..outcome import ANYTHING, EARLIER
+from ..states import Clock
 from .hooks import Hooks
 
 LEGACY_TRANSACTION_CONTROL = -1
