@@ -24,7 +24,7 @@ ELSEWHERE = {
 """The pages that include a document from outside of this directory. A link to the document leads to the page."""
 
 LINK = re.compile(r"\[([^\[\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
-FILE = re.compile(r"(docs/)?[\w-]+\.md")
+FILE = re.compile(r"(docs/)?(howto/)?[\w-]+\.md")
 
 project = "wsgidb"
 version = release = wsgidb.__version__
@@ -71,7 +71,7 @@ def read_included(app: Sphinx, path: Path, page: str, source: list[str]) -> None
 def read_docstring(app: Sphinx, what: str, name: str, subject: object, options: object, lines: list[str]) -> None:
     """Docstrings name pages as files, and those of modules have blocks of code without a mark."""
     for number, line in enumerate(lines):
-        line = re.sub(r"\bdocs/([\w-]+)\.md\b", r":doc:`/\1`", line)
+        line = re.sub(r"\bdocs/([\w/-]+)\.md\b", r":doc:`/\1`", line)
         lines[number] = re.sub(r"\boption `(\w+)`", r"option ``\1``", line)  # not an attribute of that name
     if what == "module":
         starts = [at for at, line in enumerate(lines) if at and line.startswith("    ") and not lines[at - 1]]

@@ -18,7 +18,8 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "examples").rglob("*.md")), *sorted(DOCS.glob("*.md"))]
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "project")  # those there include documents
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "examples").rglob("*.md")), *PAGES]
 GUARANTEES = {f"{group}{number}" for group, last in (("R", 15), ("C", 7), ("S", 10)) for number in range(1, last + 1)}
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 

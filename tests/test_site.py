@@ -19,7 +19,7 @@ from wsgidb import health, prometheus, status
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [path.relative_to(DOCS).with_suffix("") for path in (*DOCS.glob("*.md"), *DOCS.glob("project/*.md"))]
+PAGES = [path.relative_to(DOCS).with_suffix("") for path in DOCS.rglob("*.md")]
 MODULES = {"wsgidb": wsgidb, "wsgidb.health": health, "wsgidb.prometheus": prometheus, "wsgidb.status": status}
 PUBLIC = {
     *(f"{module}.{name}" for module, found in MODULES.items() for name in found.__all__),
@@ -62,7 +62,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(site: Path) -> dict[Path, Page]:
-    return {path: Page(path) for path in (*site.glob("*.html"), *site.glob("project/*.html"))}
+    return {path: Page(path) for path in site.rglob("*.html") if "_downloads" not in path.parts}
 
 
 def test_it_has_every_document(site: Path, pages: dict[Path, Page]) -> None:
