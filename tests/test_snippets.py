@@ -16,7 +16,7 @@ from support.wsgi import Call
 from wsgidb import Database, DatabaseMiddleware
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = {"deployment": 4, "observing": 1, "replicas": 1, "servers": 1, "transactions": 4}
+PAGES = {"deployment": 3, "observing": 1, "probes": 3, "replicas": 1, "servers": 1, "transactions": 4}
 """How many pieces of Python each page has."""
 
 
@@ -36,6 +36,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     with Database("sqlite:///shop.db") as database:
         yield {
+            "__name__": __name__,
             "DatabaseMiddleware": DatabaseMiddleware,
             "app": DatabaseMiddleware(hello, database),
             "database": database,
@@ -53,10 +54,15 @@ def test_the_pieces_of_a_page_run_in_their_order(page: str, names: dict[str, Any
         pytest.importorskip("prometheus_client")
     for piece in found:
         exec(piece.replace('board="/run/shop"', f"board={str(tmp_path / 'board')!r}"), names)
-    if page == "deployment":
-        for path, text in {"/": b"hello", "/livez": b'{"ali', "/readyz": b'{"rea'}.items():
+    if page == "probes":
+        for path, text in {"/": b"42", "/livez": b'{"ali', "/readyz": b'{"rea'}.items():
             call = Call(names["application"], PATH_INFO=path)
             assert (call.status, call.read().strip()[:5]) == ("200 OK", text), path
+        client = names["app"].test_client()
+        assert [client.get(path).status_code for path in ("/livez", "/readyz", "/")] == [200, 200, 404]
+        names["database"].close()
+        assert Call(names["application"], PATH_INFO="/readyz").status == "503 Service Unavailable"
+        assert Call(names["application"], PATH_INFO="/livez").status == "200 OK"
     if page == "observing":
         from prometheus_client import REGISTRY
 
