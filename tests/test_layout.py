@@ -22,8 +22,8 @@ ORDER = [
     *("config.connection_options", "config.pool_options", "config.middleware_options", "config.options"),
     *("config.hints", "config.settings", "config.optional", "config"),
     *("strategies.base", "strategies.per_request", "strategies.per_thread", "strategies.thread_local"),
-    *("strategies.overload", "strategies.pooled", "strategies.library", "strategies.dbutils", "strategies.sqlalchemy"),
-    *("strategies.checked", "strategies"),
+    *("strategies.overload", "strategies.queued", "strategies.pooled"),
+    *("strategies.library", "strategies.dbutils", "strategies.sqlalchemy", "strategies.checked", "strategies"),
     *("drivers.outcome", "drivers.activity", "drivers.tracing", "drivers.cursors"),
     *("drivers.states", "drivers.errors", "drivers.hooks", "drivers.base"),
     *("drivers.sockets", "drivers.tls"),
@@ -47,7 +47,7 @@ ORDER = [
     "drivers",
     *("pool.backoff", "pool.durations", "pool.exhausted", "pool.names", "pool.process", "pool.connector"),
     *("pool.validation", "pool.cleaner", "pool.probe", "pool.renewal"),
-    *("pool.engine", "pool.tokens", "pool.sharing", "pool.leaks", "pool.stats", "pool.snapshot"),
+    *("pool.releasing", "pool.engine", "pool.tokens", "pool.sharing", "pool.leaks", "pool.stats", "pool.snapshot"),
     "pool",
     *("lease.state", "lease.proxy", "lease.classes", "lease.hooks", "lease"),
     *("observe.instruments", "observe.total", "observe.recent", "observe.rows", "observe.board", "observe.drains"),
@@ -173,7 +173,7 @@ def test_locks_live_where_state_is_shared() -> None:
     """Layout, S1: in the stores and the state of a process, and a first use has one of its request's own. psycopg's
     connection has a lock of psycopg's, which is replaced where a lease has left it locked."""
     assert users(*LOCKS) == {
-        *("strategies.pooled", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
+        *("strategies.queued", "strategies.thread_local", "strategies.dbutils", "strategies.checked"),
         *("pool.process", "pool.names", "pool.leaks", "pool.tokens", "lease.state", "drivers.psycopg.connection"),
         *("observe.board", "observe.drains", "observe.opentelemetry", "observe.sources", "status.app"),
     }

@@ -21,10 +21,12 @@ from wsgidb.pool.cleaner import Cleaner
 from wsgidb.pool.connector import Connector
 from wsgidb.pool.engine import Engine
 from wsgidb.pool.process import Process
+from wsgidb.pool.releasing import Releasing
 from wsgidb.pool.renewal import Drain, drain, trim, warm
 from wsgidb.pool.snapshot import snapshot
 from wsgidb.strategies import Slot
 from wsgidb.strategies.pooled import Pooled
+from wsgidb.strategies.queued import Queued
 
 SIZE = 8
 DOWN = FakeDB.OperationalError("down")
@@ -294,7 +296,8 @@ def upkeep(database: Database) -> None:
     database.stats()
 
 
-ALL = (*methods(Engine, Connector, Process, Pooled, Slot, Cleaner, Drain), drain, trim, warm, snapshot)
+CLASSES = (Engine, Releasing, Connector, Process, Pooled, Queued, Slot, Cleaner, Drain)
+ALL = (*methods(*CLASSES), drain, trim, warm, snapshot)
 RACES = (Engine.release, Connector._connect, Slot.fill)
 """Where the order of reading and setting decides."""
 

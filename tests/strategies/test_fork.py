@@ -22,7 +22,7 @@ from support.fakedb import FakeDB
 from support.waiting import until
 from wsgidb import ConnectionReturned, Database, DatabaseUnavailable, TransactionLost, forks
 from wsgidb.lease.proxy import settle
-from wsgidb.pool import engine
+from wsgidb.pool import engine, releasing
 
 PACKAGE = str(Path(wsgidb.__file__).parents[1])
 
@@ -203,6 +203,7 @@ def pid_of(pid: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "getpid", lambda: pid)
         patched.setattr(engine, "getpid", lambda: pid)
+        patched.setattr(releasing, "getpid", lambda: pid)
         yield
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import wsgidb.strategies.pooled
+import wsgidb.strategies.queued
 from strategies.conftest import MakeDatabase
 from strategies.kit import Worker, run
 from support.clock import Clock
@@ -287,12 +287,12 @@ class LastMoment:
 
 @pytest.fixture
 def last_moment(monkeypatch: pytest.MonkeyPatch) -> type[LastMoment]:
-    class Waiter(wsgidb.strategies.pooled.Waiter):
+    class Waiter(wsgidb.strategies.queued.Waiter):
         def __init__(self, deadline: float) -> None:
             super().__init__(deadline)
             self.turn = LastMoment()  # type: ignore[assignment]
 
-    monkeypatch.setattr(wsgidb.strategies.pooled, "Waiter", Waiter)
+    monkeypatch.setattr(wsgidb.strategies.queued, "Waiter", Waiter)
     return LastMoment
 
 

@@ -1,4 +1,4 @@
-"""Acquire and release: everything that touches a server between two requests is done here, and no lock is held then.
+"""The engine: everything that touches a server between two requests is done here, and no lock is held then.
 
     acquire ── store.take ── used lately, and the free check finds nothing ─────────────────────────── the slot
        └ _acquire ─ repeated while the server refuses new connections, but others may come back:
@@ -6,22 +6,17 @@
            ├ validator.validate ─────────── age, free check, ping; empties a slot that fails
            └ connector.open ─ backoff.begin ─ driver.connect ─ slot.fill, into an empty slot     DatabaseUnavailable
 
-    commit ──── the lease's calls and cursors end ── driver.commit                         TransactionLost
     probe ───── store.take ── validator.validate or open ── store.put, for health checks   DatabaseUnavailable
-    release ─ the lease's calls and cursors end ─ driver.inspect ─ cleaner.clean ─ driver.rollback or reset
-       ├ clean: store.put ── it may return another slot, which is too old: connector.retire ── store.put
-       └ else: connector.discard ── store.put, empty
 
 The store keeps the slots and decides who gets one. The connector opens and closes the connection of one slot; the
 validator finds out whether it may be used. The process has the store, the back-off and the counters; a forked child has
-its own.
+its own. The other half of the engine, which ends leases, is `Releasing`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from bisect import bisect_left
 from collections.abc import Callable
 from os import getpid
 from threading import get_ident
@@ -30,43 +25,33 @@ from typing import ClassVar
 from ..config.settings import Settings
 from ..drivers.activity import Activity
 from ..drivers.base import Driver
-from ..drivers.states import CLEAN, NOT_WRITABLE
-from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout, TransactionLost
+from ..drivers.states import NOT_WRITABLE
+from ..errors import DatabaseUnavailable, PoolOverloaded, PoolTimeout
 from ..forks import tell_of_forks
 from ..strategies import Request, Slot, named
-from .cleaner import Cleaner
 from .connector import Connector
-from .durations import BOUNDS, BUCKETS
+from .durations import BUCKETS
 from .exhausted import describe
 from .names import claim, give_up
 from .probe import probe
 from .process import Process, Waiting
+from .releasing import Releasing
 from .validation import Validator
 
 log = logging.getLogger("wsgidb")
 
-BUSY = "in the middle of a statement"
-"""The reason for which a connection is discarded while a thread that the request left behind still uses it."""
 
-
-class Engine:
+class Engine(Releasing):
     """Leases validated connections of one Database, in whatever process it is used."""
 
     _connector_class: ClassVar[type[Connector]] = Connector
     _process_class: ClassVar[type[Process]] = Process
 
     def __init__(self, settings: Settings, driver: Driver, clock: Callable[[], float] = time.monotonic) -> None:
-        self.settings = settings
-        self.driver = driver
-        self.clock = clock
-        """Monotonic seconds."""
+        super().__init__(settings, driver, clock)
         self._connector = self._connector_class(self, settings, driver, clock)
         validator = Validator(settings, driver, self._connector, clock)
         self._validate = validator.validate
-        self._inspect = driver.inspect
-        cleaner = Cleaner(settings, driver, clock)
-        self._end_cursors = cleaner.end_cursors
-        self._clean = cleaner.clean
         self.commits = settings.transaction == "request"
         """Whether leases that end well are committed."""
         self.name = claim(settings.pool_name, self)
@@ -184,89 +169,6 @@ class Engine:
             self.driver.doubt(error)
         return reason
 
-    # -- settle and release
-
-    def commit(self, slot: Slot) -> None:
-        """Commit what the lease did; if that is nothing, nothing is sent. `release` must follow in every case.
-
-        The lease's cursors end first. Blocks as long as a statement may. Raises the driver's error, or
-        TransactionLost. Then nothing is committed, unless the connection was lost while COMMIT was under way: only
-        the server knows what became of that."""
-        if slot.process.pid != getpid():
-            raise TransactionLost("cannot commit: the transaction is another process's")
-        if slot.activity.end_lease():
-            slot.fault = slot.fault or BUSY
-        if slot.fault is not None:
-            raise TransactionLost(f"cannot commit: {slot.fault}")
-        if slot.cursors:
-            slot.fault = self._end_cursors(slot)  # it costs the connection, but not what was done
-        try:
-            self.driver.commit(slot.raw)
-        except BaseException as error:
-            if not self.driver.commit_was_refused(error):
-                slot.fault = "commit failed"
-            raise
-
-    def release(self, slot: Slot, rollback_expected: bool = False) -> None:
-        """Take a connection back: what is not committed is rolled back, and what cannot be cleaned is discarded.
-
-        Blocks for that rollback or reset only, up to ping_timeout. Never raises because of the connection, or because
-        of what a handler left behind. Rows that are rolled back are logged as a warning, unless the caller says that
-        the rollback is expected: this is the commonest way to lose a write.
-        """
-        process: Process = slot.process
-        if process.pid != getpid():
-            return  # it is a parent's, which `process` keeps
-        reason: str | None = "interrupted"
-        try:
-            busy = slot.activity.end_lease()  # no call of the lease can begin from here on
-            fault = self._end_cursors(slot) if slot.cursors else None
-            fault = slot.fault or (BUSY if busy else fault or slot.activity.unfit)
-            try:
-                state = fault or self._inspect(slot.raw)
-                clean = state is CLEAN and slot.undo is None
-                reason = None if clean else self._clean(slot, state, rollback_expected)
-            except Exception as error:
-                log.debug("%s: reset failed", self.settings.address, exc_info=error)
-                reason = fault or "reset failed"
-        finally:
-            now = self.clock()  # from now on the connection is idle
-            if slot.since is not None:
-                lasted = now - slot.since
-                slot.busy += lasted
-                if slot.durations is not None:
-                    slot.durations[bisect_left(BOUNDS, lasted)] += 1
-            slot.since = None
-            slot.seen = slot.activity.statements
-            slot.uses += 1
-            slot.used = now
-            slot.good_until = now + self._trusted
-            while slot.good_until > slot.expires:  # looked at again, as a drain may set both times meanwhile
-                slot.good_until = slot.expires
-            if reason is not None:
-                self.discard(process, slot, reason)
-            slot.request = None
-        if reason is None:
-            if slot.good_until <= now and (outlived := slot.outlived(now)) is not None:
-                return self.retire(process, slot, outlived)
-            unwanted = process.store.put(slot)
-            if unwanted is not None:
-                self.retire(process, *unwanted)
-
-    def discard(self, process: Process, slot: Slot, reason: str) -> None:
-        """Drop the connection as bad and free its place."""
-        try:
-            self._connector.discard(slot, reason)
-        finally:
-            process.store.put(slot)
-
-    def retire(self, process: Process, slot: Slot, reason: str) -> None:
-        """Close a good connection and free its place."""
-        try:
-            self._connector.retire(slot, reason)
-        finally:
-            process.store.put(slot)  # even if closing was interrupted
-
     # -- health checks
 
     def probe(self) -> bool:
@@ -278,19 +180,6 @@ class Engine:
         ping_timeout or connect_timeout, whichever is longer. Raises DatabaseUnavailable, and does so at once during the
         back-off."""
         return probe(self, self._validate, self._connector.open)
-
-    # -- the end of threads, and of all
-
-    def _lost(self, process: Process, slot: Slot) -> None:
-        """Close the connection of a slot that the store has dropped, as its thread ended. In a forked child all threads
-        of the parent have ended, which is no reason to do anything."""
-        if process.pid != getpid():
-            return
-        try:
-            if slot.raw is not None:
-                self._connector.retire(slot, "thread ended")
-        finally:
-            process.store.put(slot)
 
     def close(self) -> None:
         """Close idle connections politely, and fail waiting callers. Leased connections are closed as they come
