@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from support.mariadb import MariaDB
@@ -33,7 +32,7 @@ def mariadb_shop(server: MariaDB) -> Iterator[None]:
 
 @contextmanager
 def postgresql_shop(server: PostgreSQL) -> Iterator[None]:
-    with closing(psycopg.connect(server.url("root"), autocommit=True)) as conn:
+    with closing(server.connect()) as conn:
         conn.execute("CREATE ROLE shop LOGIN PASSWORD 'secret'")
         conn.execute("CREATE DATABASE shop OWNER shop")
         try:

@@ -47,6 +47,11 @@ class Framework:
         """Its example."""
         return "plain_wsgi" if self.package is None else f"{self.name}_app"
 
+    @property
+    def page(self) -> str:
+        """Its page in docs/howto."""
+        return "werkzeug" if self.package is None else self.name
+
     def load(self) -> Any:
         """The example's application, made anew, with the settings that the environment has now."""
         sys.modules.pop(self.module, None)

@@ -23,6 +23,15 @@ FILE = re.compile(r"(?:#|;) ([\w./-]+)\n")
 """The first line of a block that is a file: a comment with its name."""
 
 
+LEFT_OUT = ("WSGIDB_", "PYTEST_", "DJANGO_", "FLASK_")
+"""Settings of the tests and of what they test, which a reader does not have."""
+ALONE = {
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p wsgidb.pytest_plugin", "PYTHONWARNINGS": "ignore",
+}  # fmt: skip
+"""What a reader installs has no other plugins of pytest, and the warnings of third parties differ from one version to
+the next."""
+
+
 class Reader:
     """Does in a directory what a page says, with other ports than those of the page.
 
@@ -42,9 +51,9 @@ class Reader:
             self.changes[r"\b3306\b"] = str(mariadb.port)
         if postgresql is not None:
             self.changes[r"\b5432\b"] = str(postgresql.port)
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("WSGIDB_", "PYTEST_"))}
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{ours['PATH']}"
-        self.environ = {**ours, "PATH": path, "HOME": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.environ = {**ours, "PATH": path, "HOME": str(directory), **ALONE}
         self._background: list[subprocess.Popen[bytes]] = []
         self._log = self.stack.enter_context((directory / "background.log").open("wb"))
 
