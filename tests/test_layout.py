@@ -55,7 +55,7 @@ ORDER = [
     *("observe.publish", "observe.opentelemetry", "observe.telemetry", "observe"),
     *("keywords", "database", "observe.sources", "observe.server", "prometheus"),
     *("status.advice", "status.view", "status.template", "status.app", "status"),
-    *("scale.positions", "scale.writes", "scale.replica", "scale.replicas", "scale"),
+    *("scale.positions", "scale.writes", "scale.replica", "scale.replicas", "scale.second", "scale"),
     *("wsgi.exchange", "wsgi.requests", "wsgi.answers", "wsgi.response", "wsgi.timing", "wsgi.positions"),
     *("wsgi.reading", "wsgi.replay", "wsgi.retry", "wsgi.replicas"),
     *("wsgi.middleware", "wsgi"),

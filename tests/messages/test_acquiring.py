@@ -31,6 +31,7 @@ from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver, sockets
 from wsgidb.drivers.mysqlconnector.connection import Connection as ConnectorConnection
 from wsgidb.drivers.pymysql.wire import Wire
+from wsgidb.scale.second import acquire_beside
 from wsgidb.testing import SandboxDatabase
 
 CLIENT, CONNECTOR = "mysql+mysqldb", "mysql+mysqlconnector"
@@ -238,6 +239,13 @@ class TestExhausted:
             return [b"done"]
 
         assert Call(DatabaseMiddleware(handle, database)).read() == b"done"
+
+    def test_a_second_one_of_the_primary(self, fakedb: FakeDB) -> None:
+        """A request that reads from the primary, as no replica could serve it, has the only connection."""
+        with Database(creator=fakedb.connect, pool_size=1) as database, database.connection() as conn:
+            with pytest.raises(PoolOverloaded) as caught:
+                acquire_beside(database.engine, conn, None)
+            shown("no replica has what this request needs, so it reads from the primary", caught.value)
 
     def test_no_other_can_be_opened(self, fakedb: FakeDB) -> None:
         """The server grants one of two."""

@@ -36,6 +36,7 @@ from wsgidb.health import health
 from wsgidb.observe import board, opentelemetry, telemetry
 from wsgidb.observe.instruments import INSTRUMENTS
 from wsgidb.observe.rows import encode
+from wsgidb.scale.second import acquire_beside
 from wsgidb.status import StatusApp
 
 DOWN = FakeDB.OperationalError("down")
@@ -189,6 +190,14 @@ def test_an_overload(fakedb: FakeDB, clock: Clock, logged: Logged) -> None:
         with overload(database, clock), pytest.raises(PoolOverloaded):
             database.lease()
         logged("the pool has been overloaded")
+
+
+def test_a_second_connection_of_the_primary(fakedb: FakeDB, logged: Logged) -> None:
+    """Likewise: requests that wait for one hold all others."""
+    with Database(creator=fakedb.connect, pool_size=1) as database, database.connection() as conn:
+        with pytest.raises(PoolOverloaded):
+            acquire_beside(database.engine, conn, None)
+        logged("no replica has what this request needs")
 
 
 def test_a_lost_write(tmp_path: Path, logged: Logged) -> None:

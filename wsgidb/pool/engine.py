@@ -105,16 +105,18 @@ class Engine(Releasing):
             return slot
         if deadline is None:
             deadline = now + self.settings.acquire_timeout
-        slot = self._acquire(process, slot, deadline, request)
+        slot = self._acquire(process, slot, now, deadline, request)
         if self.timed:
             with process.lock:
                 process.waits.add(self.clock() - now)
         return slot
 
-    def _acquire(self, process: Process, slot: Slot | None, deadline: float, request: Request | None) -> Slot:
+    def _acquire(
+        self, process: Process, slot: Slot | None, began: float, deadline: float, request: Request | None
+    ) -> Slot:
         while True:
             if slot is None:
-                slot = self._wait(process, deadline, request)
+                slot = self._wait(process, began, deadline, request)
             try:
                 if slot.raw is not None:
                     self._validate(slot, deadline)
@@ -134,30 +136,36 @@ class Engine(Releasing):
                 self.discard(process, slot, "interrupted")
                 raise
 
-    def _wait(self, process: Process, deadline: float, request: Request | None) -> Slot:
+    def _wait(self, process: Process, began: float, deadline: float, request: Request | None) -> Slot:
         """Wait for a slot in the store's queue. Raises DatabaseUnavailable, with all that is known about the reason."""
         waiting = Waiting(request, get_ident(), self.clock())
         process.waiting[waiting] = None
         try:
             return process.store.wait(deadline)
         except (PoolTimeout, PoolOverloaded) as error:
-            now = self.clock()
-            with process.lock:
-                process.totals.timeouts += isinstance(error, PoolTimeout)
-                process.totals.refusals += isinstance(error, PoolOverloaded)
-                ending = process.exhaustion_log.due(now)
-                slots, cause = list(process.open), process.backoff.cause
-            waited = now - deadline + self.settings.acquire_timeout
-            text = describe(error, slots, process.shortage, cause, waited=waited, now=now, thread=get_ident())
-            process.note("timeout" if isinstance(error, PoolTimeout) else "refusal", f"{named(request)}: {text}")
-            if ending is not None:
-                log.warning("%s: %s%s", self.settings.address, text, ending)
-            raise type(error)(text) from None
+            raise self.refusal(error, request, began) from None
         finally:
             process.waiting.pop(waiting, None)
             with process.lock:
                 process.totals.waits += 1
                 process.totals.seconds_waited += self.clock() - waiting.since
+
+    def refusal(self, error: DatabaseUnavailable, request: Request | None, began: float) -> DatabaseUnavailable:
+        """Make the error of a request that gets no connection, with all that is known about the reason, from the one
+        that gives the reason alone. Counts and logs it. Never blocks."""
+        process = self.process
+        now = self.clock()
+        timeout = isinstance(error, PoolTimeout)
+        with process.lock:
+            process.totals.timeouts += timeout
+            process.totals.refusals += not timeout
+            ending = process.exhaustion_log.due(now)
+            slots, cause = list(process.open), process.backoff.cause
+        text = describe(error, slots, process.shortage, cause, waited=now - began, now=now, thread=get_ident())
+        process.note("timeout" if timeout else "refusal", f"{named(request)}: {text}")
+        if ending is not None:
+            log.warning("%s: %s%s", self.settings.address, text, ending)
+        return type(error)(text)
 
     # -- while it is leased
 

@@ -19,6 +19,7 @@ from ..lease.proxy import ConnectionProxy
 from ..lease.state import first_use_of, set_written
 from ..scale.positions import Needed
 from ..scale.replicas import replicas_of
+from ..scale.second import acquire_beside
 from ..strategies import Request, Slot
 from .exchange import CommitFailed, Environ, StartResponse
 from .positions import Head, Names
@@ -79,7 +80,7 @@ class Router:
 
     def _take_care(self, environ: Environ, server: StartResponse, needed: Needed | None, request: Request) -> Any:
         """Serve a request that reads, where the middleware itself alters or replaces heads."""
-        start_response, lease = server, partial(self._lease, needed)
+        start_response, lease = server, partial(self._lease, environ, needed)
         if self._timed:
             start_response = timing = ServerTiming(server, self._database.clock)
             lease = partial(timing.lease, lease)
@@ -89,7 +90,7 @@ class Router:
             return self._from_primary(environ, server)
         return self._read(environ, start_response, needed, request, replica)
 
-    def _lease(self, needed: Needed | None, request: Request) -> ConnectionProxy:
+    def _lease(self, environ: Environ, needed: Needed | None, request: Request) -> ConnectionProxy:
         """A lease of a replica that has what the client needs to see. Raises NoReplica if there is none.
 
         With acquire=first-use that is found out at the first use, and the primary is used in place of it."""
@@ -102,12 +103,13 @@ class Router:
         replica = self._database.lease_on_first_use(request)
         first = first_use_of(replica)
         assert first is not None, "it has just been made"
-        first.acquire = partial(self._acquire, needed)
+        first.acquire = partial(self._acquire, environ, needed)
         return replica
 
-    def _acquire(self, needed: Needed | None, request: Request | None) -> Slot:
+    def _acquire(self, environ: Environ, needed: Needed | None, request: Request | None) -> Slot:
         assert self._replicas is not None, "there are replicas"
-        return self._replicas.take(request, needed) or self._database.engine.acquire(request)
+        slot = self._replicas.take(request, needed)
+        return slot or acquire_beside(self._database.engine, environ.get(self._primary_key), request)
 
     def _read(
         self,
@@ -123,6 +125,10 @@ class Router:
         if replica is not None:
             environ[self._key], timed = replica, self._timed
         lease = environ[self._primary_key] = self._database.lease_on_first_use(request)
+        if replica is None or self._lazy:
+            first = first_use_of(lease)
+            assert first is not None, "it has just been made"
+            first.acquire = partial(acquire_beside, self._database.engine, environ[self._key])
         reading = self._reading
         if reading.settings.retry:
             environ.setdefault(ATTEMPT, 1)
