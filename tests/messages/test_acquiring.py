@@ -7,6 +7,7 @@ import itertools
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from threading import Thread
 from typing import Any
 
@@ -234,7 +235,7 @@ class TestExhausted:
         def handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
             with pytest.raises(PoolTimeout) as caught:
                 database.lease()
-            shown("this thread holds one of them itself", caught.value)
+            shown("other requests waiting: <n>; held by <requests>; this thread holds one of them itself", caught.value)
             start_response("200 OK", [("Content-Type", "text/plain")])
             return [b"done"]
 
@@ -242,7 +243,7 @@ class TestExhausted:
 
     def test_a_second_one_of_the_primary(self, fakedb: FakeDB) -> None:
         """A request that reads from the primary, as no replica could serve it, has the only connection."""
-        with Database(creator=fakedb.connect, pool_size=1) as database, database.connection() as conn:
+        with Database(creator=fakedb.connect, pool_size=1) as database, closing(database.lease()) as conn:
             with pytest.raises(PoolOverloaded) as caught:
                 acquire_beside(database.engine, conn, None)
             shown("no replica has what this request needs, so it reads from the primary", caught.value)

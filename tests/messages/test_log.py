@@ -194,7 +194,7 @@ def test_an_overload(fakedb: FakeDB, clock: Clock, logged: Logged) -> None:
 
 def test_a_second_connection_of_the_primary(fakedb: FakeDB, logged: Logged) -> None:
     """Likewise: requests that wait for one hold all others."""
-    with Database(creator=fakedb.connect, pool_size=1) as database, database.connection() as conn:
+    with Database(creator=fakedb.connect, pool_size=1) as database, closing(database.lease()) as conn:
         with pytest.raises(PoolOverloaded):
             acquire_beside(database.engine, conn, None)
         logged("no replica has what this request needs")

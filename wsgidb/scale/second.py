@@ -27,11 +27,13 @@ def acquire_beside(engine: Engine, first: ConnectionProxy | None, request: Reque
     mine = object()
     process.seconds[mine] = None  # before it is counted: of several at once, the last one sees them all
     try:
-        if len(process.seconds) >= (size := engine.settings.pool_size):
-            because = "no replica has what this request needs, so it reads from the primary"
-            needs = "and needs a second connection to use db.primary"
-            held_by = f"requests that do so hold all connections: {size}"
-            raise engine.refusal(PoolOverloaded(f"{because}, {needs}; {held_by}"), request, engine.clock())
+        size = engine.settings.pool_size
+        if len(process.seconds) >= size:
+            error = PoolOverloaded(
+                "no replica has what this request needs, so it reads from the primary, and needs a second connection "
+                f"to use db.primary; requests that do so hold all connections: {size}"
+            )
+            raise engine.refusal(error, request, engine.clock())
         return engine.acquire(request, engine.clock() + WAIT)
     finally:
         del process.seconds[mine]
