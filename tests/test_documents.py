@@ -143,6 +143,11 @@ class TestGuarantees:
         for section in sections:
             assert section.count(".py::test_") + section.count("::Test") >= 2, section
 
+    def test_the_summary_has_every_guarantee(self) -> None:
+        """Each is in one row of the table for users."""
+        cells = [cell for row in rows(DOCS / "guarantees.md", "## In short") for cell in row]
+        assert sorted(re.findall(r"\[([RCS]\d+)\]\(#", " ".join(cells))) == sorted(GUARANTEES)
+
     def test_every_test_that_is_named_exists(self) -> None:
         """Each test that the page names exists, so a renamed test must be renamed in the page."""
         named = re.findall(r"^- `(\S+\.py)::(\S+)`$", self.TEXT, re.MULTILINE)
