@@ -44,7 +44,7 @@ ORDER = [
     *("drivers.psycopg.wire", "drivers.psycopg.session", "drivers.psycopg.statements", "drivers.psycopg.options"),
     *("drivers.psycopg.pooler", "drivers.psycopg.connection", "drivers.psycopg.driver"),
     *("drivers.sqlite", "drivers.pymysql", "drivers.mysqlclient", "drivers.mysqlconnector", "drivers.psycopg"),
-    "drivers",
+    *("drivers", "drivers.sandbox"),
     *("pool.backoff", "pool.durations", "pool.exhausted", "pool.names", "pool.process", "pool.connector"),
     *("pool.validation", "pool.cleaner", "pool.probe", "pool.renewal"),
     *("pool.releasing", "pool.engine", "pool.tokens", "pool.sharing", "pool.leaks", "pool.stats", "pool.snapshot"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from .config.settings import Settings
 from .dbapi import Connection
 from .drivers import Driver, make_driver
-from .errors import ConfigError, DatabaseUnavailable
+from .errors import ConfigError
 from .lease.classes import ProxyClasses
 from .lease.hooks import LeaseHook
 from .lease.proxy import ConnectionProxy, interrupt, settle
@@ -19,6 +19,7 @@ from .lease.state import begin, lazy, new
 from .observe import telemetry
 from .pool.engine import Engine
 from .pool.leaks import watched
+from .pool.probe import check
 from .pool.renewal import drain, trim, warm
 from .pool.snapshot import snapshot
 from .pool.stats import Stats
@@ -187,19 +188,7 @@ class Database:
         ...     database.check() < 2
         True
         """
-        slot = self._engine.acquire()
-        try:
-            began = self.clock()
-            self._driver.ping(slot.raw, began + self.settings.ping_timeout)
-            return self.clock() - began
-        except Exception as error:
-            slot.fault = "ping failed"
-            raise DatabaseUnavailable(f"ping failed: {type(error).__name__}: {error}") from error
-        except BaseException:
-            slot.fault = "interrupted"
-            raise
-        finally:
-            self._engine.release(slot)
+        return check(self._engine)
 
     def probe(self) -> bool:
         """Find out whether the database answers, by a connection that is idle or can be opened. Return False if all

@@ -16,17 +16,14 @@ docs/testing-your-app.md has whole examples, with pytest and without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .config.settings import Settings
 from .database import Database
-from .drivers import Driver, make_driver
-from .drivers.activity import Activity
-from .drivers.base import SERVER_OPTIONS
-from .drivers.states import DIRTY, Check, State
+from .drivers import Driver
+from .drivers.sandbox import Sandbox
 from .errors import ConfigError, DatabaseUnavailable
 from .pool.engine import Engine
 from .strategies import Request, Slot
@@ -34,7 +31,6 @@ from .strategies import Request, Slot
 if TYPE_CHECKING:
     from .keywords import SandboxOptions, Unpack
 
-SAVEPOINT = "wsgidb_sandbox"
 ONE_CONNECTION = {
     "strategy": "pooled",
     "pool_size": 1,
@@ -43,12 +39,6 @@ ONE_CONNECTION = {
     "max_idle": None,
     "ping_after": None,
 }
-DESCRIBED = (
-    *("cursor_methods", "cursor_attributes", "cursor_state", "handing_out", "unobserved_methods"),
-    "when_returned",
-)
-"""What a driver tells the lease of its connections."""
-
 
 class _Engine(Engine):
     """An engine that can pretend that there is no server."""
@@ -106,7 +96,7 @@ class SandboxDatabase(Database):
             super().__init__(url, **given)
 
     def _make_driver(self) -> Driver:
-        self._sandbox = _Sandbox(self.settings, self.clock)
+        self._sandbox = Sandbox(self.settings, self.clock)
         return self._sandbox
 
     @contextmanager
@@ -156,121 +146,3 @@ class SandboxDatabase(Database):
         """
         with self.connection() as conn:
             self._sandbox.begin_anew(conn.driver_connection)
-
-
-class _Sandbox(Driver):
-    """A driver whose transactions are savepoints of one transaction that is never committed."""
-
-    name = "a sandbox"
-    options = SERVER_OPTIONS  # the inner driver refuses those that it does not have; the same holds for `reset`
-    clears_sessions = True
-    tells_outcome = True
-
-    def __init__(self, settings: Settings, *args: Any) -> None:
-        super().__init__(settings, *args)
-        self._inner = make_driver(replace(settings, transaction="manual"), *args)
-        for name in DESCRIBED:  # the same as the driver that it wraps
-            setattr(self, name, getattr(self._inner, name))
-        self.connection_class = self._inner.connection_class
-        self._connected = False
-        self._settled_rows = 0
-
-    def connect(self, deadline: float) -> Any:
-        if self._connected:
-            raise DatabaseUnavailable("the sandbox has lost its connection, and with it what the test had done")
-        conn = self._inner.connect(deadline)
-        try:
-            self._take_over(conn, deadline)
-            self._run(conn, "BEGIN", f"SAVEPOINT {SAVEPOINT}")
-        except BaseException:
-            self._inner.abandon(conn)
-            raise
-        self._connected = True
-        return conn
-
-    def _take_over(self, conn: Any, deadline: float) -> None:
-        """Make the application's commits and rollbacks act on the savepoint."""
-        try:
-            conn.commit, conn.rollback = (lambda: self.commit(conn)), (lambda: self.rollback(conn, deadline))
-            if hasattr(conn, "begin"):
-                conn.begin = conn.commit
-        except AttributeError:
-            kind = f"{type(conn).__module__}.{type(conn).__name__}"
-            raise ConfigError(
-                f"creator: a sandbox must replace commit(), which {kind} does not allow; return a subclass of it"
-            ) from None
-
-    def begin_anew(self, conn: Any) -> None:
-        self._run(conn, "ROLLBACK", "BEGIN", f"SAVEPOINT {SAVEPOINT}")
-
-    def _run(self, conn: Any, *statements: str) -> None:
-        self.run(conn, statements)
-        self._settled_rows = self._inner.rows_written(conn)
-
-    def commit(self, conn: Any) -> None:
-        self._run(conn, f"RELEASE SAVEPOINT {SAVEPOINT}", f"SAVEPOINT {SAVEPOINT}")
-
-    def run_hook(self, conn: Any, hook: Callable[[], object], deadline: float) -> None:
-        super().run_hook(conn, hook, deadline)
-        self._settled_rows = self._inner.rows_written(conn)
-
-    def limited(self, conn: Any, deadline: float) -> AbstractContextManager[Any]:
-        return self._inner.limited(conn, deadline)
-
-    def rollback(self, conn: Any, deadline: float) -> None:
-        if self.autocommit:  # each statement was a transaction of its own
-            return self.commit(conn)
-        self._run(conn, f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
-
-    def reset(self, conn: Any, deadline: float) -> None:
-        self.rollback(conn, deadline)  # clearing the session would end the sandbox's transaction
-
-    def inspect(self, conn: Any) -> State | str:
-        found = self._inner.inspect(conn)
-        return found if isinstance(found, str) else DIRTY
-
-    def rows_written(self, conn: Any) -> int:
-        return 0 if self.autocommit else self._inner.rows_written(conn) - self._settled_rows
-
-    def ping(self, conn: Any, deadline: float) -> None:
-        self._inner.ping(conn, deadline)
-
-    def close(self, conn: Any) -> None:
-        try:
-            self._run(conn, "ROLLBACK")
-        finally:
-            self._inner.close(conn)
-
-    def abandon(self, conn: Any) -> None:
-        self._inner.abandon(conn)
-
-    def watch(self, conn: Any) -> Check:
-        return self._inner.watch(conn)
-
-    def readable_is_dead(self, conn: Any) -> bool:
-        return self._inner.readable_is_dead(conn)
-
-    def activity(self, conn: Any) -> Activity:
-        return self._inner.activity(conn)
-
-    def is_disconnect(self, error: BaseException) -> bool:
-        return self._inner.is_disconnect(error)
-
-    def is_read_only(self, error: BaseException) -> bool:
-        return self._inner.is_read_only(error)
-
-    def undoes(self, error: BaseException) -> bool:
-        """A transaction that the server ends is the whole sandbox's: there is nothing to be repeated in."""
-        return False
-
-    def traced(self, conn: Any) -> Any:
-        return self._inner.traced(conn)
-
-    def adopt(self, cursor: Any, conn: Any) -> Any:
-        return self._inner.adopt(cursor, conn)
-
-    def bind(self, value: Any, conn: Any) -> Any:
-        return self._inner.bind(value, conn)
-
-    def retire_cursor(self, cursor: Any) -> str | None:
-        return self._inner.retire_cursor(cursor)

@@ -1,4 +1,4 @@
-"""A health check of the pool that never waits for a connection that others use."""
+"""Two health checks of the pool: one that waits for a connection as a request does, and one that never does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import DatabaseUnavailable
+
+
+def check(engine: Any) -> float:
+    """What `Database.check` does."""
+    slot = engine.acquire()
+    try:
+        began: float = engine.clock()
+        engine.driver.ping(slot.raw, began + engine.settings.ping_timeout)
+        return engine.clock() - began  # type: ignore[no-any-return]
+    except Exception as error:
+        slot.fault = "ping failed"
+        raise DatabaseUnavailable(f"ping failed: {type(error).__name__}: {error}") from error
+    except BaseException:
+        slot.fault = "interrupted"
+        raise
+    finally:
+        engine.release(slot)
 
 
 def probe(engine: Any, validate: Callable[..., None], connect: Callable[..., None]) -> bool:
