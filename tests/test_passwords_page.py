@@ -18,7 +18,8 @@ from wsgidb import Database, DatabaseUnavailable
 pytestmark = pytest.mark.server
 PAGE = (Path(__file__).parents[1] / "docs" / "passwords.md").read_text()
 FILE, IAM, VAULT = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-((TWO, ONE),) = re.findall(r"^```sql\n(.*)\n(.*)\n```$", PAGE, re.MULTILINE)
+(SQL,) = re.findall(r"^```sql\n(.*?);\n```$", PAGE, re.DOTALL | re.MULTILINE)
+TWO, ONE = SQL.split(";\n")
 
 
 THEIRS = {
