@@ -4,7 +4,8 @@
 
 Ten runs of 0.25 s for each cell take about 35 minutes. --quick makes one short run: it shows that everything works,
 and fails if a count of round trips is not exact; its times are not meaningful. --write-docs writes the tables into
-docs/performance.md, docs/tuning.md and docs/overload.md. Nothing else should run at the same time.
+docs/performance-figures.md, docs/tuning.md and docs/overload.md, and a summary into docs/performance.md. Nothing else
+should run at the same time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import latency
 import overload
 import served
 import sizing
+from figures import Target, judged, summary
 from peers import LIMIT, ROWS
 from picture import draw_rates, draw_sizes
 from serving import database
@@ -75,9 +77,13 @@ def main() -> None:
     began = time.monotonic()
     figures: dict[str, Any] = {}
     parts: list[str] = []
+    targets: dict[str, list[Target]] = {}
 
-    def show(title: str, text: str) -> None:
-        parts.append(f"### {title}\n\n{text}\n")
+    def show(title: str, text: str, judge: list[Target] | None = None) -> None:
+        if judge:
+            targets[title.rpartition(": ")[2]] = judge
+            text = f"{text}\n\n{judged(judge)}"
+        parts.append(f"## {title}\n\n{text}\n")
         print(parts[-1], flush=True)
 
     with database() as server:
@@ -89,24 +95,25 @@ def main() -> None:
         for driver, framework in SERVED:
             found = served.measure(server, driver, framework, served.rows_for(driver), runs, seconds)
             figures[f"served {driver} {framework}"] = found
-            lines = "\n".join(served.targets(found))
-            show(f"Served by uWSGI, 16 threads: {framework}, {driver}", f"{served.report(found)}\n\n{lines}")
+            title = f"Served by uWSGI, 16 threads: {framework}, {driver}"
+            show(title, served.report(found), served.targets(found))
         figures["checkout"] = checkout.measure(server.url(), rounds)
-        lines = "\n".join(checkout.targets(figures["checkout"]))
-        show("Checkout in process", f"{checkout.report(figures['checkout'])}\n\n{lines}")
+        show("Checkout in process", checkout.report(figures["checkout"]), checkout.targets(figures["checkout"]))
         figures["latency"] = latency.measure(server.url(), runs, seconds)
-        lines = "\n".join(latency.targets(figures["latency"]))
-        show("A network between, 16 threads", f"{latency.report(figures['latency'])}\n\n{lines}")
+        title = "A network between, 16 threads"
+        show(title, latency.report(figures["latency"]), latency.targets(figures["latency"]))
         figures["sizing"] = sizing.measure(server.url(), 0.2 if chosen.quick else 2.0)
         sizes = sizing.report(figures["sizing"])
         print(f"### Sizes of a pool\n\n{sizes}\n", flush=True)
     text, figures["served tls"] = with_tls(runs, seconds)
     show("A server with TLS", text)
     figures["overload"] = overload.measure(*((0.5, ["uWSGI"]) if chosen.quick else (8.0,)))
-    overloads = "\n".join([overload.report(figures["overload"]), "", *overload.targets(figures["overload"])])
+    targets["overload"] = overload.targets(figures["overload"])
+    overloads = f"{overload.report(figures['overload'])}\n\n{judged(targets['overload'])}"
     print(f"### Overload\n\n{overloads}\n", flush=True)
     figures["scale"] = growth.measure(rounds)
-    show("Scale", f"{growth.report(figures['scale'])}\n\n" + "\n".join(growth.targets(figures["scale"])))
+    show("Scale", growth.report(figures["scale"]), growth.targets(figures["scale"]))
+    print(f"## Summary\n\n{summary(targets)}\n", flush=True)
 
     chosen.out.mkdir(parents=True, exist_ok=True)
     (chosen.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
@@ -114,7 +121,8 @@ def main() -> None:
         draw_rates(figures, folder / "performance.svg")
         draw_sizes(figures["sizing"], folder / "tuning.svg")
     if chosen.write_docs:
-        write(DOCS / "performance.md", "\n".join(parts))
+        write(DOCS / "performance-figures.md", "\n".join(parts))
+        write(DOCS / "performance.md", f"{parts[0]}\n{summary(targets)}\n")
         write(DOCS / "tuning.md", sizes + "\n")
         write(DOCS / "overload.md", overloads + "\n")
     inexact = [line for driver, framework in SERVED for line in served.inexact(figures[f"served {driver} {framework}"])]

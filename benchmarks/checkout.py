@@ -24,7 +24,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from figures import table, verdict
+from figures import Target, judged, table
 from peers import Driver, Source, connector_pool, persistent_db, pooled_db, sqlalchemy
 from serving import database
 from wsgidb import Database, DatabaseMiddleware
@@ -190,16 +190,16 @@ def report(figures: dict[str, Any]) -> str:
     return "\n\n".join([f"bare: {costs['bare']:.2f} µs", *tables])
 
 
-def targets(figures: dict[str, Any]) -> list[str]:
+def targets(figures: dict[str, Any]) -> list[Target]:
     costs = figures["costs"]
     lines = []
     for strategy in ("pooled", "thread-local"):
-        lines.append(verdict(f"{strategy}: acquire + release × bare", net(costs, f"{strategy} manual acquire"), most=3))
+        lines.append(Target(f"{strategy}: acquire + release × bare", net(costs, f"{strategy} manual acquire"), most=3))
         for transaction, most in (("autocommit", 4), ("manual", 4), ("request", 6)):
             what = f"{strategy}: pass × bare, transaction={transaction}"
-            lines.append(verdict(what, net(costs, f"{strategy} {transaction} pass"), most=most))
+            lines.append(Target(what, net(costs, f"{strategy} {transaction} pass"), most=most))
     extra = costs["seen telemetry=true pass"] - costs["seen telemetry=false pass"]
-    return [*lines, verdict("telemetry: µs more for a pass", extra, most=1)]
+    return [*lines, Target("telemetry: µs more for a pass", extra, most=1)]
 
 
 def main() -> None:
@@ -209,7 +209,7 @@ def main() -> None:
     with database() as server:
         figures = measure(server.url(), rounds)
     print(report(figures))
-    print("\n".join(targets(figures)))
+    print(judged(targets(figures)))
 
 
 if __name__ == "__main__":

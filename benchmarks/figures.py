@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median, quantiles
+from typing import NamedTuple
 
 
 def ratios(figures: Sequence[float], base: Sequence[float]) -> list[float]:
@@ -37,9 +38,41 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([line(lines[0]), rule, *map(line, lines[1:])])
 
 
-def verdict(what: str, figure: float, least: float | None = None, most: float | None = None) -> str:
-    """A line that says whether a target is met; if both bounds are equal, it must be met exactly."""
-    met = (least is None or figure >= least) and (most is None or figure <= most)
-    bounds = {"exactly": least} if least == most else {"at least": least, "at most": most}
-    wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
-    return f"- {'met' if met else '**not met**'}: {what}: {figure:.2f} (target: {wanted})"
+class Target(NamedTuple):
+    """A figure, and what it is to be. If both bounds are equal, it must be that exactly."""
+
+    what: str
+    figure: float
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def met(self) -> bool:
+        return (self.least is None or self.figure >= self.least) and (self.most is None or self.figure <= self.most)
+
+    @property
+    def wanted(self) -> str:
+        bounds = {"exactly": self.least} if self.least == self.most else {"at least": self.least, "at most": self.most}
+        return " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+
+
+def judged(targets: Iterable[Target]) -> str:
+    """A table of targets, and whether they are met."""
+    head = ["target", "wanted", "measured", "met"]
+    rows = [[each.what, each.wanted, f"{each.figure:.2f}", "yes" if each.met else "**no**"] for each in targets]
+    return table(head, rows)
+
+
+def summary(parts: Mapping[str, Sequence[Target]]) -> str:
+    """How many targets are met, and a table of those that are not, with the tables in which they are missed."""
+    missed: dict[tuple[str, str], list[str]] = {}
+    for part, targets in parts.items():
+        for each in targets:
+            if not each.met:
+                missed.setdefault((each.what, each.wanted), []).append(f"{each.figure:.2f} ({part})")
+    every = sum(map(len, parts.values()))
+    met = f"{every - sum(map(len, missed.values()))} of {every} targets are met."
+    if not missed:
+        return met
+    rows = [[what, wanted, ", ".join(where)] for (what, wanted), where in missed.items()]
+    return f"{met} These are not:\n\n{table(['target', 'wanted', 'measured'], rows)}"

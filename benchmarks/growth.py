@@ -21,7 +21,7 @@ from itertools import cycle
 from typing import Any
 
 from checkout import Operation, checkout, fastest
-from figures import table, verdict
+from figures import Target, judged, table
 from peers import Driver
 from serving import database
 from wsgidb import Database
@@ -134,13 +134,13 @@ def growth(costs: dict[str, float], strategy: str) -> float:
     return costs[f"{strategy} {SIZES[-1]}"] / costs[f"{strategy} {SIZES[0]}"]
 
 
-def targets(figures: dict[str, Any]) -> list[str]:
+def targets(figures: dict[str, Any]) -> list[Target]:
     costs = figures["costs"]
     lines = [
-        verdict(f"{strategy}: cost of an acquire from 10 to 1,000 connections, ×", growth(costs, strategy), most=1.2)
+        Target(f"{strategy}: cost of an acquire from 10 to 1,000 connections, ×", growth(costs, strategy), most=1.2)
         for strategy in ("pooled", "thread-local")
     ]
-    return [*lines, verdict("bytes of wsgidb's own for each idle connection", figures["memory"], most=1024)]
+    return [*lines, Target("bytes of wsgidb's own for each idle connection", figures["memory"], most=1024)]
 
 
 def main() -> None:
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     figures = measure(parser.parse_args().rounds)
     print(report(figures))
-    print("\n".join(targets(figures)))
+    print(judged(targets(figures)))
 
 
 if __name__ == "__main__":

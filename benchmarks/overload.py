@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from figures import table, verdict
+from figures import Target, judged, table
 from openloop import load
 from overloaded import HOLD, POOLS, SIZE
 from serving import database
@@ -164,18 +164,18 @@ def ms(figure: float) -> str:
     return "" if figure != figure else f"{figure:.0f}"
 
 
-def targets(figures: dict[str, Any]) -> list[str]:
+def targets(figures: dict[str, Any]) -> list[Target]:
     lines = []
     for server, pools in figures.items():
         phases = pools[OURS]
         for name in ("2 ×", "10 ×"):
             found, what = phases[name], f"{server}, {name}"
-            lines.append(verdict(f"{what}: goodput ÷ peak", found["goodput"] / peak(figures, server), least=0.95))
+            lines.append(Target(f"{what}: goodput ÷ peak", found["goodput"] / peak(figures, server), least=0.95))
             ratio = found["p99"] / phases["unloaded"]["p99"]
-            lines.append(verdict(f"{what}: p99 of those served ÷ unloaded", ratio, most=2))
+            lines.append(Target(f"{what}: p99 of those served ÷ unloaded", ratio, most=2))
             for share in ("p50", "p99"):
                 refused = found[f"refused {share}"]
-                lines.append(verdict(f"{what}: refusals, {share}, ms", refused, most=20))
+                lines.append(Target(f"{what}: refusals, {share}, ms", refused, most=20))
     return lines
 
 
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--server", action="append", choices=SERVERS, help="only these")
     chosen = parser.parse_args()
     figures = measure(chosen.seconds, chosen.server or (*SERVERS,), chosen.pool or (*POOLS,))
-    print(report(figures), "", *targets(figures), sep="\n")
+    print(report(figures), "", judged(targets(figures)), sep="\n")
 
 
 if __name__ == "__main__":
