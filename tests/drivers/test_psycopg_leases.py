@@ -150,7 +150,7 @@ KEPT: dict[str, tuple[Callable[[Any], Any], Callable[[Any], object]]] = {
 
 @over(POSTGRESQL)
 @pytest.mark.parametrize("keep", KEPT)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore:.*ServerCursor:ResourceWarning")  # made by hand, and not closed
 def test_what_is_kept_is_refused(backend: OnServer, keep: str) -> None:
     """It is the ended lease's for ever, also when the connection is another lease's by then, whose transaction it does
     not reach."""
@@ -165,6 +165,66 @@ def test_what_is_kept_is_refused(backend: OnServer, keep: str) -> None:
             assert run(conn, READ) == [(11,)]
             conn.commit()
         assert backend.stored == 11
+        del kept
+        gc.collect()  # whatever psycopg has to say about it belongs to this test
+
+
+def copying(conn: Any, direction: str) -> Any:
+    with conn.cursor().copy(f"COPY {direction}"):
+        yield
+
+
+LATE: dict[str, Callable[[Any], Any]] = {
+    "stream()": lambda conn: conn.cursor().stream("SELECT generate_series(1, 100000)"),
+    "stream() by hand": lambda conn: by_hand(conn).stream("SELECT generate_series(1, 100000)"),
+    "stream() of one row": lambda conn: conn.cursor().stream(READ),
+    "copy() to read": lambda conn: copying(conn, "(SELECT generate_series(1, 100000)) TO STDOUT"),
+    "copy() of one row": lambda conn: copying(conn, "contract TO STDOUT"),
+    "copy() to write": lambda conn: copying(conn, "contract FROM STDIN"),
+}
+
+
+@over(POSTGRESQL)
+@pytest.mark.parametrize("begin", LATE)
+def test_a_generator_that_is_closed_late_ends_in_silence(
+    backend: OnServer, begin: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error's traceback may keep one until garbage collection, which would print what is raised then. Neither does
+    psycopg log that it could not cancel what has ended with the lease, and the next lease is left alone."""
+    with database(backend) as made:
+        with made.connection() as conn:
+            kept = LATE[begin](conn)
+            next(kept)
+        with made.connection() as conn:
+            rows = conn.cursor().stream("SELECT generate_series(1, 3)")
+            next(rows)
+            kept.close()
+            assert [*rows] == [(2,), (3,)]
+    assert [record.getMessage() for record in caplog.records if record.name == "psycopg"] == []
+
+
+def writing(conn: Any) -> Any:
+    try:
+        yield
+    finally:
+        psycopg.Cursor(conn).execute(WRITE)
+
+
+def writing_rows(conn: Any) -> Any:
+    with conn.cursor().copy("COPY contract FROM STDIN"), suppress(GeneratorExit):
+        yield
+
+
+@over(POSTGRESQL)
+@pytest.mark.parametrize("begin", [writing, writing_rows])
+def test_what_a_generator_writes_late_is_refused_aloud(backend: OnServer, begin: Callable[[Any], Any]) -> None:
+    """A handler that cleans up with a statement, or ends a COPY as if it were whole, is told that nothing is stored."""
+    with database(backend) as made:
+        with made.connection() as conn:
+            kept = begin(conn)
+            next(kept)
+        with pytest.raises(ConnectionReturned):
+            kept.close()
 
 
 class Value:

@@ -223,6 +223,31 @@ class TestWith:
                 assert conn.driver_connection is raw
                 assert raw.open
 
+    @pytest.mark.parametrize("transaction", ["manual", "request"])
+    def test_left_by_an_error_after_the_lease(self, tmp_path: Path, transaction: Any) -> None:
+        """The error goes on: the rollback that is due has been made. A generator, for one, may be closed by garbage
+        collection long after its request, and must not print anything then."""
+        with Database(f"sqlite:///{tmp_path}/with.sqlite3", transaction=transaction) as database:
+            with database.connection() as conn:
+                conn.execute("CREATE TABLE t (n INTEGER)")
+                conn.commit()
+            conn = database.lease()
+            with pytest.raises(ValueError, match="mine"), conn:  # noqa: PT012
+                conn.execute("INSERT INTO t VALUES (1)")
+                conn.close()
+                raise ValueError("mine")
+            settle(conn, success=False)
+            assert count(database) == 0
+
+    @pytest.mark.parametrize("transaction", ["manual", "request"])
+    def test_left_without_an_error_after_the_lease(self, tmp_path: Path, transaction: Any) -> None:
+        """It is told that nothing is committed."""
+        with Database(f"sqlite:///{tmp_path}/with.sqlite3", transaction=transaction) as database:
+            conn = database.lease()
+            with pytest.raises(ConnectionReturned), conn:
+                conn.close()
+            settle(conn, success=False)
+
 
 class TestClose:
     def test_closing_gives_back_early_and_rolls_back(self, sqlite_file: Database) -> None:

@@ -65,6 +65,14 @@ class Driver(Hooked, Errors):
     when_returned: ClassVar[Mapping[str, Any]] = {}
     """What applications ask of a connection to find out whether it is closed, where its class has it, and the answers
     after the lease; a callable where the driver's is a method."""
+    ended_anyway: ClassVar[Mapping[str, Callable[..., bool]]] = {}
+    """Methods of the connection that clean up what a handler has begun, such as a COPY that it leaves because of an
+    error. Each has a function that tells from the arguments whether a call does only that; it may raise what the driver
+    expects of such a call. After the lease, whose end has cleaned up, such a call does nothing else. So a generator of
+    a handler's that is closed late ends in silence."""
+    cursor_told: ClassVar[Mapping[str, Any]] = {}
+    """Private attributes of a cursor that generators of the driver's read when they are closed, and their values after
+    the lease."""
     takes_hosts: ClassVar[bool] = False
     """Whether its url may have several hosts."""
     can_ask: ClassVar[bool] = False
@@ -212,7 +220,7 @@ class Driver(Hooked, Errors):
     def retire_cursor(self, cursor: Any) -> str | None:
         """Refuse every further use of the cursor, as its lease has ended. Returns why the connection cannot be kept, or
         None. Never blocks, except for a driver whose COMMIT fails while results are unread."""
-        return None if invalidate(cursor) else "a cursor could not be invalidated"
+        return None if invalidate(cursor, self.cursor_told) else "a cursor could not be invalidated"
 
     # -- for drivers
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
 
@@ -63,15 +64,21 @@ def kept_class(cls: type, key: str, make: Callable[[type], type]) -> type:
     return made
 
 
-def ended_class(cls: type) -> type:
-    """A class with the data layout and the name of `cls`, but every use refused."""
-    return kept_class(cls, ENDED_CLASS, _make_ended_class)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def _make_ended_class(cls: type) -> type:
+def ended_class(cls: type, told: Mapping[str, Any] = NOTHING) -> type:
+    """A class with the data layout and the name of `cls`, but every use refused, except for reading the attributes that
+    are `told`: they have the values given there, always the same for a class."""
+    return kept_class(cls, ENDED_CLASS, partial(_make_ended_class, told=told))
+
+
+def _make_ended_class(cls: type, told: Mapping[str, Any]) -> type:
     def get(self: Any, name: str) -> Any:
         if name == "close":  # closing a cursor twice is harmless with every driver
             return partial(_nothing, self)
+        if name in told:
+            return told[name]
         if name == "__class__":
             return cls
         raise ConnectionReturned(f"{RETURNED} (.{name})")
@@ -95,14 +102,15 @@ def _make_ended_class(cls: type) -> type:
 _set_class = object.__dict__["__class__"].__set__
 
 
-def invalidate(cursor: Any) -> bool:
-    """Refuse every further use of the cursor, in whatever thread, with ConnectionReturned. Returns whether it could.
+def invalidate(cursor: Any, told: Mapping[str, Any] = NOTHING) -> bool:
+    """Refuse every further use of the cursor, in whatever thread, with ConnectionReturned, except for what is `told`
+    (`ended_class`). Returns whether it could.
 
     The cursor's class is exchanged. That costs nothing while the cursor lives, and it also ends what needs no
     connection any more, like fetching rows that were read before.
     """
     try:
-        _set_class(cursor, ended_class(type(cursor)))
+        _set_class(cursor, ended_class(type(cursor), told))
     except Exception:  # noqa: BLE001 - of a C class that cannot be exchanged, or a class that refuses subclasses
         return False
     return True

@@ -44,7 +44,7 @@ def _proxy_class(raw_class: Any, driver: Driver) -> type[ConnectionProxy]:
     for name in dir(raw_class):
         method = getattr(raw_class, name)
         if callable(method) and not isinstance(method, type) and not name.startswith("__") and name not in OWN:
-            body[name] = _entering(name, method)
+            body[name] = _entering(name, method, driver.ended_anyway.get(name, _never))
     body.update((name, _reading(name, getattr(raw_class, name))) for name in driver.local_methods)
     for name, (left, answer) in driver.nothing_to_read.items():
         body[name] = _unless_left(body[name], left, answer)
@@ -73,24 +73,33 @@ def _has(raw_class: Any, name: str, as_method: bool) -> bool:
     return hasattr(raw_class, name) and callable(getattr(raw_class, name)) is as_method
 
 
-def _entering(name: str, method: Any) -> Any:
-    """A method of the driver's connection for a lease. This is `Activity.call` with one call less: cursors come here at
-    every statement."""
+def _never(*args: Any, **kwargs: Any) -> bool:
+    return False
+
+
+def _entering(name: str, method: Any, ended_anyway: Callable[..., bool] = _never) -> Any:
+    """A method of the driver's connection for a lease, refused after it unless the lease has `ended_anyway` what is to
+    be ended. This is `Activity.call` with one call less: cursors come here at every statement."""
 
     def entering(self: ConnectionProxy, *args: Any, **kwargs: Any) -> Any:
-        slot = self._wsgidb_slot
-        seen = slot.activity
-        raw = slot.raw
-        seen.users.append(self)
         try:
-            if seen.lease is not self:
-                raise seen.refusal()
-            result = getattr(raw, name)(*args, **kwargs)
-            return self if result is raw else result
-        finally:
-            seen.users.remove(self)
-            if seen.closing:
-                seen.close_if_unused()
+            slot = self._wsgidb_slot
+            seen = slot.activity
+            raw = slot.raw
+            seen.users.append(self)
+            try:
+                if seen.lease is not self:
+                    raise seen.refusal()
+                result = getattr(raw, name)(*args, **kwargs)
+                return self if result is raw else result
+            finally:
+                seen.users.remove(self)
+                if seen.closing:
+                    seen.close_if_unused()
+        except ConnectionReturned:
+            if not ended_anyway(*args, **kwargs):
+                raise
+            return None
 
     entering.__name__, entering.__doc__ = name, getattr(method, "__doc__", None)
     return entering

@@ -109,7 +109,11 @@ class ConnectionProxy(Leased):
         return self
 
     def __exit__(self, *error: Any) -> Any:
-        return _special(self, "__exit__", *error)
+        try:
+            return _special(self, "__exit__", *error)
+        except ConnectionReturned:
+            if error[0] is None:  # else the end of the lease has rolled back, as this was about to
+                raise
 
     @property  # type: ignore[misc]  # isinstance() sees the driver's class
     def __class__(self) -> Any:

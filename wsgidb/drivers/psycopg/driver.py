@@ -11,8 +11,9 @@ SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import psycopg
@@ -30,6 +31,7 @@ from .connection import Connection
 from .options import PYTHON, SSL_MODES, checked, converted
 from .pooler import Pooler
 from .session import IDLE, NOTHING, QUESTION
+from .statements import leaves_copy
 from .wire import WRITE, Limit, before, connect
 
 DISCONNECTS = frozenset(
@@ -49,6 +51,10 @@ CONFLICTS = frozenset(("40001", "40P01"))
 """serialization_failure and deadlock_detected. CockroachDB has the first one for all conflicts."""
 COMPLETION_UNKNOWN = "40003"
 """statement_completion_unknown: the error of a COMMIT of which the server cannot tell whether it was done."""
+NO_CONNECTION = SimpleNamespace(
+    transaction_status=psycopg.pq.TransactionStatus.UNKNOWN, pipeline_status=psycopg.pq.PipelineStatus.OFF
+)
+"""What is left of libpq's connection for a cursor whose lease is over: there is nothing to cancel."""
 UNHARMED = (psycopg.errors.PipelineAborted, getattr(psycopg.errors, "_WaitTimeout", psycopg.errors.PipelineAborted))
 """Errors without an SQLSTATE that leave the connection as it was. The second one, which is private, ends
 notifies(timeout=…)."""
@@ -88,6 +94,11 @@ class Psycopg(Networked):
     )
     cursor_state: ClassVar[frozenset[str]] = frozenset(("_num_transactions", "_pipeline"))
     when_returned: ClassVar[dict[str, Any]] = {"broken": False, "closed": True}
+    ended_anyway: ClassVar[dict[str, Callable[..., bool]]] = {
+        "wait": leaves_copy,
+        "_try_cancel": lambda *args, **kwargs: True,  # what stream() and copy() call, since 3.2
+    }
+    cursor_told: ClassVar[dict[str, Any]] = {"_pgconn": NO_CONNECTION}  # what stream() asks
 
     def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
         super().__init__(settings, clock)

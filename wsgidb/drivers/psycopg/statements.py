@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from psycopg.errors import QueryCanceled
 from psycopg.sql import Composable
 
+from ..activity import RETURNED
 from ..outcome import ANYTHING, EARLIER, ENDS, NOTHING, Keeps
 
 DECLARE = "_declare_gen"
@@ -32,6 +34,8 @@ NOTIFIES = "notifies"
 """The generator that waits for notifications."""
 COPIED = "copy_end"
 """The generator that ends a COPY … FROM; its result tells the number of rows."""
+LEAVES_COPY = "_end_copy_out_gen"
+"""The generator that leaves a COPY … TO before its end. psycopg 3.1 also runs it where there is nothing to do."""
 CHANGES_ROWS = (b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
 """How the command tag of a statement that changes rows begins."""
 ENDS_TRANSACTION = re.compile(r"(?:\s|;|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END|PREPARE)\b", re.IGNORECASE | re.DOTALL)
@@ -63,6 +67,15 @@ def keeps(query: Any, context: Any) -> Keeps:
     if SEVERAL.search(text) is not None and ENDING_WORD.search(text) is not None:
         return ANYTHING
     return ENDS if ROLLS_BACK.match(text) is not None else NOTHING
+
+
+def leaves_copy(work: Any, *args: Any, **kwargs: Any) -> bool:
+    """Whether the generator, which has not begun, ends a COPY without success. Of a COPY … FROM it raises the error
+    that psycopg expects then."""
+    name = getattr(work, "__name__", "")
+    if name == COPIED and work.gi_frame.f_locals["error"] is not None:
+        raise QueryCanceled(RETURNED)
+    return name == LEAVES_COPY
 
 
 def rows_changed(cursor: Any) -> int:
