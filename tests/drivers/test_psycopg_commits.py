@@ -176,11 +176,7 @@ def left_returning(conn: Any) -> Any:
     return cursor
 
 
-UNRAISABLE = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-
-
 @over(POSTGRESQL)
-@UNRAISABLE
 @pytest.mark.parametrize("leave", [left_stream, left_copy, left_named, left_result, left_returning])
 def test_an_open_result_does_not_decide(backend: OnServer, leave: Callable[[Any], Any]) -> None:
     """R13: rows that a handler did not read are no reason to lose what it wrote, nor to drop the connection."""
@@ -221,7 +217,6 @@ UNREADABLE: dict[str, tuple[Callable[[Any], Any], str, dict[str, int]]] = {
 
 
 @over(POSTGRESQL)
-@UNRAISABLE
 @pytest.mark.parametrize("case", UNREADABLE)
 def test_what_cannot_be_read_to_its_end_is_a_loss(backend: OnServer, case: str) -> None:
     """R10, R13: then the request is told that nothing was committed; and it does not wait long for that."""
@@ -324,7 +319,6 @@ def unread(conn: Any, backend: OnServer) -> Any:
 
 
 @over(POSTGRESQL)
-@UNRAISABLE
 @pytest.mark.parametrize("end", [closed, reset, reset_and_used, killed, unread])
 @pytest.mark.parametrize("write", ["execute", "executemany", "pipeline", "copy"])
 def test_a_lost_write_is_logged(

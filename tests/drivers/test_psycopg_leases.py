@@ -169,8 +169,10 @@ def test_what_is_kept_is_refused(backend: OnServer, keep: str) -> None:
         gc.collect()  # whatever psycopg has to say about it belongs to this test
 
 
-def copying(conn: Any, direction: str) -> Any:
-    with conn.cursor().copy(f"COPY {direction}"):
+def copying(conn: Any, direction: str, *row: int) -> Any:
+    with conn.cursor().copy(f"COPY {direction}") as copy:
+        if row:
+            copy.write_row(row)
         yield
 
 
@@ -181,6 +183,8 @@ LATE: dict[str, Callable[[Any], Any]] = {
     "copy() to read": lambda conn: copying(conn, "(SELECT generate_series(1, 100000)) TO STDOUT"),
     "copy() of one row": lambda conn: copying(conn, "contract TO STDOUT"),
     "copy() to write": lambda conn: copying(conn, "contract FROM STDIN"),
+    "copy() to write on": lambda conn: copying(conn, "contract FROM STDIN", 9, 9),
+    "copy() to write binary rows": lambda conn: copying(conn, "contract FROM STDIN (FORMAT BINARY)", 9, 9),
 }
 
 
@@ -211,12 +215,21 @@ def writing(conn: Any) -> Any:
 
 
 def writing_rows(conn: Any) -> Any:
-    with conn.cursor().copy("COPY contract FROM STDIN"), suppress(GeneratorExit):
+    with conn.cursor().copy("COPY contract FROM STDIN") as copy, suppress(GeneratorExit):
+        copy.write_row((9, 9))
         yield
 
 
+def writing_further_rows(conn: Any) -> Any:
+    with conn.cursor().copy("COPY contract FROM STDIN") as copy:
+        try:
+            yield
+        finally:
+            copy.write("9\t9\n" * 100000)
+
+
 @over(POSTGRESQL)
-@pytest.mark.parametrize("begin", [writing, writing_rows])
+@pytest.mark.parametrize("begin", [writing, writing_rows, writing_further_rows])
 def test_what_a_generator_writes_late_is_refused_aloud(backend: OnServer, begin: Callable[[Any], Any]) -> None:
     """A handler that cleans up with a statement, or ends a COPY as if it were whole, is told that nothing is stored."""
     with database(backend) as made:

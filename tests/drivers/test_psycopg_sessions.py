@@ -122,7 +122,7 @@ def held_past_the_lease(conn: Any) -> Any:
 @over(POSTGRESQL)
 @pytest.mark.parametrize("make", [held, held_past_the_lease])
 @pytest.mark.parametrize("transaction", ["manual", "autocommit", "request"])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore:.*ServerCursor:ResourceWarning")  # the handler does not close it
 def test_cursor_with_hold_that_is_made_by_hand(
     backend: OnServer, transaction: str, make: Callable[[Any], Any]
 ) -> None:

@@ -15,7 +15,7 @@ from support.postgresql import PostgreSQL
 
 pytestmark = [
     pytest.mark.server,
-    # psycopg's generators are closed when their lease is over.
+    # A lease ends at any point of what psycopg does.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
 ]
 WRITE = f"INSERT INTO {TABLE} (n) VALUES ({FOREIGN})"

@@ -8,8 +8,11 @@ that no cursor can bypass, whoever made it and of whatever class it is.
 from __future__ import annotations
 
 import re
+import sys
+from types import FrameType
 from typing import Any
 
+from psycopg import Copy
 from psycopg.errors import QueryCanceled
 from psycopg.sql import Composable
 
@@ -36,6 +39,9 @@ COPIED = "copy_end"
 """The generator that ends a COPY … FROM; its result tells the number of rows."""
 LEAVES_COPY = "_end_copy_out_gen"
 """The generator that leaves a COPY … TO before its end. psycopg 3.1 also runs it where there is nothing to do."""
+WRITES_COPY = "copy_to"
+"""The generator that writes rows of a COPY … FROM."""
+FINISH = Copy.finish.__code__
 CHANGES_ROWS = (b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
 """How the command tag of a statement that changes rows begins."""
 ENDS_TRANSACTION = re.compile(r"(?:\s|;|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END|PREPARE)\b", re.IGNORECASE | re.DOTALL)
@@ -75,7 +81,15 @@ def leaves_copy(work: Any, *args: Any, **kwargs: Any) -> bool:
     name = getattr(work, "__name__", "")
     if name == COPIED and work.gi_frame.f_locals["error"] is not None:
         raise QueryCanceled(RETURNED)
-    return name == LEAVES_COPY
+    return name == LEAVES_COPY or (name == WRITES_COPY and _finishes_without_success())
+
+
+def _finishes_without_success() -> bool:
+    """Whether psycopg writes the last rows of a COPY … FROM although that has failed, as it does before version 3.3."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not FINISH:
+        frame = frame.f_back
+    return frame is not None and frame.f_locals["exc"] is not None
 
 
 def rows_changed(cursor: Any) -> int:
