@@ -163,16 +163,34 @@ def test_a_child_that_did_nothing(database: Database, directory: str) -> None:
 
 
 def test_at_most_once_a_second(fakedb: FakeDB, directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request writes only where the last one that wrote is a second ago."""
+    """A request writes only where the last one that wrote is a second ago, or where the row has leases and its own is
+    the last one that ends."""
     written: list[Any] = []
-    monkeypatch.setattr(board.Page, "write", lambda self, stats: written.append(stats().acquires))
+
+    def write(page: board.Page, stats: Callable[[], Any]) -> None:
+        found = stats()
+        written.append((found.acquires, found.leased))
+
+    monkeypatch.setattr(board.Page, "write", write)
     clock = Clock()
     with Database(creator=fakedb.connect, board=directory, clock=clock) as database:
         for _ in range(5):
             use(database)
+        assert written == [(1, 1), (1, 0)]
         clock.advance(1)
-        use(database)
-        assert written == [1, 6]
+        with database.connection():
+            use(database)
+            assert written[2:] == [(6, 1)]
+        assert written[2:] == [(6, 1), (7, 0)]
+
+
+def test_a_quiet_process_shows_no_leases(database: Database, directory: str) -> None:
+    """However long no other request comes, its row has none that is over."""
+    with database.connection():
+        (row,) = board.read(directory)[0]["shop"]
+        assert (row.stats.leased, len(row.stats.holders)) == (1, 1)
+    (row,) = board.read(directory)[0]["shop"]
+    assert (row.stats.leased, row.stats.idle, row.stats.holders) == (0, 1, ())
 
 
 def test_who_waits_is_seen_while_nothing_else_happens(database: Database, directory: str) -> None:

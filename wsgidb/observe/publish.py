@@ -8,6 +8,7 @@ from ..pool.engine import Engine
 from ..pool.process import Process
 from ..pool.renewal import drain
 from ..pool.snapshot import snapshot
+from ..pool.stats import Stats
 from ..strategies import Request, Slot
 from .board import Page
 from .drains import Reader
@@ -19,12 +20,14 @@ EVERY = 1.0
 
 def published(engine: type[Engine], directory: str) -> type[Engine]:
     """A subclass of the engine that writes its statistics to the board, at most once a second: when leases begin and
-    end, when a caller has to wait, and at health checks. It looks for drains as often, before a lease begins. There is
-    no thread for this."""
+    end, when a caller has to wait, and at health checks. When the last lease ends, it writes again if the row has one:
+    there may be no other request for long, and until then the row would show a lease that is over. It looks for drains
+    once a second, too, before a lease begins. There is no thread for this."""
 
     class Published(engine):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any) -> None:
             self.__next = 0.0
+            self.__shows_leases = False
             super().__init__(*args)
 
         def _new_process(self) -> Process:
@@ -51,7 +54,7 @@ def published(engine: type[Engine], directory: str) -> type[Engine]:
 
         def release(self, slot: Slot, rollback_expected: bool = False) -> None:
             super().release(slot, rollback_expected)
-            if slot.used >= self.__next:
+            if slot.used >= self.__next or (self.__shows_leases and self.__is_quiet()):
                 self.__publish(slot.used)
 
         def probe(self) -> bool:
@@ -84,9 +87,17 @@ def published(engine: type[Engine], directory: str) -> type[Engine]:
         def __publish(self, now: float) -> None:
             self.__next = now + EVERY
             begins = not self.process.page.written  # once in each process
-            self.process.page.write(lambda: snapshot(self, self.clock()))
+            self.process.page.write(self.__row)
             if begins and self.process.page.written:
                 check(self, directory)
+
+        def __row(self) -> Stats:
+            stats = snapshot(self, self.clock())
+            self.__shows_leases = stats.leased > 0
+            return stats
+
+        def __is_quiet(self) -> bool:
+            return all(slot.since is None for slot in tuple(self.process.open))
 
     Published.__name__ = Published.__qualname__ = engine.__name__
     return Published
