@@ -66,7 +66,7 @@ class Database:
         <Database sqlite:///shop.db strategy=thread-local>
         """
         if url is not None and (options if isinstance(url, Settings) else "url" in options):
-            raise ConfigError("url: given twice")
+            raise ConfigError("url: given twice", entry="config-no-url")
         if not isinstance(url, Settings):
             url = Settings.of({**options, **({} if url is None else {"url": url})})
         self.settings = url

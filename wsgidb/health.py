@@ -60,7 +60,7 @@ def health(database: Database) -> Health:
     try:
         return Health(True, "the database answers" if database.probe() else "all connections are in use")
     except DatabaseUnavailable as error:
-        return Health(False, _public(str(error)))
+        return Health(False, _public(error.text))
     except Exception as error:  # a driver or a strategy of the application's own, say
         log.exception("%s: the health check failed", database.settings.address)
         return Health(False, f"the health check failed: {type(error).__name__}")

@@ -55,7 +55,7 @@ class _Engine(Engine):
 
     def _pretend(self) -> None:
         if self.unavailable:
-            raise DatabaseUnavailable("the sandbox is in an outage()")
+            raise DatabaseUnavailable("the sandbox is in an outage()", entry="sandbox")
 
 
 class SandboxDatabase(Database):
@@ -88,7 +88,9 @@ class SandboxDatabase(Database):
         With neither a url nor a creator the environment is read, as by `Database.from_env`. Never blocks. Raises
         ConfigError."""
         for name in options.keys() & ONE_CONNECTION.keys():
-            raise ConfigError(f"{name}: cannot be given to a sandbox, which has one connection and keeps it")
+            raise ConfigError(
+                f"{name}: cannot be given to a sandbox, which has one connection and keeps it", entry="config-sandbox"
+            )
         given: Any = {**options, **ONE_CONNECTION}
         if url is None and "creator" not in options:
             super().__init__(Settings.from_env(overrides=given))
@@ -104,10 +106,12 @@ class SandboxDatabase(Database):
         """Refuse every acquire with DatabaseUnavailable inside the ``with`` block, and let health checks fail. A
         connection that is already leased keeps working.
 
-        >>> with SandboxDatabase("sqlite:///test.db") as database, database.outage(), database.connection():
-        ...     pass
-        Traceback (most recent call last):
-        wsgidb.errors.DatabaseUnavailable: the sandbox is in an outage()
+        >>> with SandboxDatabase("sqlite:///test.db") as database, database.outage():
+        ...     try:
+        ...         database.check()
+        ...     except DatabaseUnavailable as error:
+        ...         print(error.text)
+        the sandbox is in an outage()
         """
         self._engine.unavailable = True
         try:

@@ -19,7 +19,7 @@ MYSQL = [scheme for scheme in DRIVERS if scheme.startswith("mysql")]
 def refusal(url: str | None = SQLITE, /, **options: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         Database(url, **options)
-    return str(caught.value)
+    return caught.value.text
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_in_the_environment_a_hint_names_the_variable(monkeypatch: pytest.Monkey
     monkeypatch.setenv("WSGIDB_URL", SQLITE)
     monkeypatch.setenv("WSGIDB_CONN_MAX_AGE", "60")
     hint = "use WSGIDB_MAX_LIFETIME; for 0 use WSGIDB_STRATEGY=per-request"
-    with pytest.raises(ConfigError, match=f"^unknown option 'WSGIDB_CONN_MAX_AGE': {hint}$"):
+    with pytest.raises(ConfigError, match=f"^unknown option 'WSGIDB_CONN_MAX_AGE': {hint} [(]"):
         Database.from_env()
 
 
@@ -78,7 +78,7 @@ def test_an_empty_url_is_called_empty(text: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WSGIDB_URL", text)
     with pytest.raises(ConfigError) as caught:
         Database.from_env()
-    assert str(caught.value) == f"WSGIDB_URL: {expected}"
+    assert caught.value.text == f"WSGIDB_URL: {expected}"
 
 
 def test_a_malformed_url_in_the_environment_is_named_as_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ import wsgidb
 try:
     wsgidb.Database("{url}", strategy="{strategy}")
 except wsgidb.ConfigError as error:
-    print(error)
+    print(error.text)
 """
 
 

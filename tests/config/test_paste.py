@@ -63,7 +63,7 @@ def load(request: pytest.FixtureRequest, tmp_path: Path) -> Load:
 def refusal(load: Load, keys: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load(keys)
-    return str(caught.value)
+    return caught.value.text
 
 
 def test_the_installed_package_has_the_entry_points() -> None:

@@ -29,7 +29,7 @@ def refusal(url: Any = SQLITE, /, **options: Any) -> str:
     while error is not None:
         assert SECRET not in f"{error} {error!r}"
         error = error.__cause__ or error.__context__
-    return str(caught.value)
+    return caught.value.text
 
 
 def test_an_unknown_option_is_named_with_the_nearest_known() -> None:

@@ -194,7 +194,7 @@ class TestFork:
                         use()
                         os.write(writer, b"done\n")
                     except ConnectionReturned as error:
-                        os.write(writer, f"{error}\n".encode())
+                        os.write(writer, f"{error.text}\n".encode())
                 os._exit(0)
             os.close(writer)
             with open(reader, "rb") as told:

@@ -10,6 +10,7 @@ import pytest
 
 from support import quoted
 from support.templates import assigned, letters, logged, raised, reasons, returned
+from wsgidb import WsgiDBError, errors
 
 RAISED = list(raised())
 LOGGED = list(logged())
@@ -34,6 +35,34 @@ def test_every_error_is_listed() -> None:
     shown += [line.removeprefix("cannot connect: ") for line in shown if line != "cannot connect: <error>"]
     left_out = [template for template in RAISED if not any(map(template.is_shown_as, shown))]
     assert [str(template) for template in left_out if template.text not in INTERNAL | ENDS] == []
+
+
+def test_every_error_leads_to_its_entry() -> None:
+    """The link at the end of each error of wsgidb leads to the place on the page that shows its text."""
+    led = [template for template in RAISED if template.entry and template.is_definite]
+    assert len(led) > 100
+    astray = []
+    for template in led:
+        shown = quoted.entries().get(template.entry, [])
+        shown = [*shown, *(line.removeprefix("cannot connect: ") for line in shown)]
+        if template.text not in INTERNAL and not any(map(template.is_shown_as, shown)):
+            astray.append((str(template), template.entry))
+    assert astray == []
+
+
+def test_every_kind_of_error_has_an_entry() -> None:
+    """Also where it is raised by somebody else."""
+    kinds = [WsgiDBError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        assert kind.entry in quoted.entries(), kind
+    assert {kind.__name__ for kind in kinds} >= set(errors.__all__)
+
+
+def test_every_entry_is_led_to() -> None:
+    """The anchors are there for the errors, but for the one of what the drivers raise."""
+    led = {template.entry for template in RAISED} | {getattr(errors, name).entry for name in errors.__all__}
+    assert set(quoted.entries()) - led == {"connect-errors"}
 
 
 def test_every_log_line_is_listed_with_its_level() -> None:

@@ -271,13 +271,13 @@ class TestRefused:
         """Options for connecting are refused: the Engine makes its connections itself."""
         (name,) = option
         told = f"{name}: the Engine makes its connections itself; give it to create_engine()"
-        with pytest.raises(ConfigError, match=f"^{re.escape(told)}$"):
+        with pytest.raises(ConfigError, match=f"^{re.escape(told)} [(]"):
             shared(self.engine(), **option)
 
     @pytest.mark.parametrize("strategy", ["pooled", "per-request", "thread-local", "dbutils-pooled"])
     def test_another_strategy(self, make: MakeDatabase, strategy: str) -> None:
         """Keeping connections of a pool in another pool would keep them from its other users."""
-        with pytest.raises(ConfigError, match=f"^creator: .*needs strategy=sqlalchemy, got {strategy}$"):
+        with pytest.raises(ConfigError, match=f"^creator: .*needs strategy=sqlalchemy, got {strategy} [(]"):
             make(creator=self.engine(), strategy=strategy)
 
     @pytest.mark.parametrize("pool", [StaticPool, SingletonThreadPool])
@@ -289,7 +289,7 @@ class TestRefused:
 
     def test_arguments(self, shared: Callable[..., Database]) -> None:
         """strategy_args are refused: the Engine has its pool already."""
-        with pytest.raises(ConfigError, match=r"^strategy_args: strategy sqlalchemy takes none$"):
+        with pytest.raises(ConfigError, match=r"^strategy_args: strategy sqlalchemy takes none [(]"):
             shared(self.engine(), strategy_args={"use_lifo": True})
 
 

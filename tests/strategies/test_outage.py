@@ -55,7 +55,7 @@ def database(make: MakeDatabase, server: Failing, strategy: str, clock: Clock) -
 def refused(database: Database) -> str:
     with pytest.raises(DatabaseUnavailable) as caught, database.connection():
         pass
-    return str(caught.value)
+    return caught.value.text
 
 
 def lease(database: Database) -> None:

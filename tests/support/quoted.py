@@ -6,8 +6,12 @@ import re
 from functools import cache
 from pathlib import Path
 
+from wsgidb.errors import SITE
+
 DOCS = Path(__file__).parents[2] / "docs"
 PLACEHOLDER = re.compile(r"<[^<>]+>")
+ANCHOR = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
+LINK = re.compile(rf" \({SITE}page/troubleshooting\.html#([\w-]+)\)$")
 
 
 @cache
@@ -50,6 +54,16 @@ def all_lines() -> set[str]:
     return {*blocks(text("troubleshooting.md")), *blocks(text("logging.md")), *driver_lines(), *log_lines()}
 
 
+@cache
+def entries() -> dict[str, list[str]]:
+    """The lines of each entry of the page for troubleshooting: from an anchor to the next one, or to a heading."""
+    _, *parts = ANCHOR.split(text("troubleshooting.md"))
+    return {
+        anchor: blocks(re.split("^##", part.lstrip("\n#"), flags=re.MULTILINE)[0])
+        for anchor, part in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
 def fits(line: str, message: str) -> bool:
     """Whether a message is what the line shows."""
     pattern = ".+".join(map(re.escape, PLACEHOLDER.split(line)))
@@ -58,8 +72,13 @@ def fits(line: str, message: str) -> bool:
 
 def shown(fragment: str, message: object, whole: bool = False, log: bool = False) -> None:
     """Assert that a message is what the pages show: the one line that has this fragment in it, or that is the fragment
-    as a `whole`. The lines of the log, and those above the tables, may have the same fragment."""
+    as a `whole`. The lines of the log, and those above the tables, may have the same fragment.
+
+    If the message is an error of wsgidb, its link leads to the entry with this line."""
     lines = set(log_lines()) if log else all_lines() - set(log_lines())
     found = [line for line in lines if fragment in line and (not whole or fragment == line)]
     assert len(found) == 1, (fragment, found)
-    assert fits(found[0], str(message)), f"{message}\nis not what the page shows:\n{found[0]}"
+    link = LINK.search(str(message))
+    text = str(message) if link is None else str(message)[: link.start()]
+    assert fits(found[0], text), f"{message}\nis not what the page shows:\n{found[0]}"
+    assert link is None or log or found[0] in entries()[link[1]], f"{message}\nleads to another entry"

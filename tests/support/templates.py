@@ -13,6 +13,7 @@ from typing import Any
 
 import wsgidb
 from support.quoted import fits
+from wsgidb import errors
 
 PACKAGE = Path(wsgidb.__file__).parent
 ANY = "\0"
@@ -33,6 +34,9 @@ class Template:
     text: str
     where: str
     level: str = ""
+    """Of a line of the log."""
+    entry: str = ""
+    """Of an error of wsgidb: the anchor to which its link leads."""
 
     def is_shown_as(self, line: str) -> bool:
         """Whether a line of a page shows this message. Either of them may be more definite than the other."""
@@ -137,7 +141,16 @@ def raised() -> Iterator[Template]:
                 for argument in [*node.args, *(one.value for one in node.keywords if one.arg == "msg")]:
                     for text in module.texts(argument, scopes, attributes):
                         if " " in text:
-                            yield Template(text, f"{module.path}:{node.lineno}")
+                            yield Template(text, f"{module.path}:{node.lineno}", entry=entry_of(node))
+
+
+def entry_of(call: ast.Call) -> str:
+    """The entry of an error that is made by a call, if it is wsgidb's."""
+    kind = getattr(errors, ast.unparse(call.func), None)
+    given = [word.value for word in call.keywords if word.arg == "entry"]
+    if given and isinstance(given[0], ast.Constant):
+        return str(given[0].value)
+    return "" if given or kind is None else str(kind.entry)
 
 
 def logged() -> Iterator[Template]:

@@ -90,17 +90,22 @@ def unknown_to_driver(name: str, known: set[str], driver: str) -> ConfigError:
     if name.lower() in OPTIONS:
         return ConfigError(
             f"{name}: is an option of wsgidb and not of {driver}; give it as a keyword argument or environment "
-            "variable, not in the url or connect_args"
+            "variable, not in the url or connect_args",
+            entry="config-driver-options",
         )
     if ELSEWHERE.get(name.lower()) not in (None, IN_URL, IN_QUERY):
-        return ConfigError(f"{name}: {driver} has no such option; {elsewhere(name)}")
+        return ConfigError(f"{name}: {driver} has no such option; {elsewhere(name)}", entry="config-driver-options")
     encoding = next((each for each in ("charset", "client_encoding") if each in known), None)
     ours = {} if encoding is None else dict.fromkeys({"charset", "client_encoding", "encoding"} - {encoding}, encoding)
-    return ConfigError(f"{name}: {driver} has no such option{nearest(name, known, ours)}")
+    return ConfigError(
+        f"{name}: {driver} has no such option{nearest(name, known, ours)}", entry="config-driver-options"
+    )
 
 
 def refuse_owned(name: str, owned: dict[str, str]) -> None:
     """Raise ConfigError for an option of the driver for which wsgidb has an option of its own."""
     if name in owned:
         instead = f"use wsgidb's option {owned[name]}" if owned[name] else "wsgidb needs it for itself"
-        raise ConfigError(f"{name}: cannot be given in the url or connect_args; {instead}")
+        raise ConfigError(
+            f"{name}: cannot be given in the url or connect_args; {instead}", entry="config-driver-options"
+        )

@@ -36,9 +36,10 @@ def load(package: str, module: str, name: str, extra: str | None, asked: str) ->
         if place is not None:
             raise ConfigError(
                 f"{asked} needs the package {needed}, which is installed ({place}) but cannot be imported: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}",
+                entry="config-packages",
             ) from error
-    raise ConfigError(f"{asked} needs the package {needed}: pip install 'wsgidb[{extra}]'")
+    raise ConfigError(f"{asked} needs the package {needed}: pip install 'wsgidb[{extra}]'", entry="config-packages")
 
 
 def _place(package: str) -> str | None:
@@ -54,8 +55,10 @@ def own(option: str, cls: type, contract: type, where: str) -> type:
     """Check a class that the application gave in place of one of wsgidb's. Raises ConfigError if it is no subclass of
     `contract`, or if it does not implement all of it. `where` is what the error calls the contract."""
     if not issubclass(cls, contract):
-        raise ConfigError(f"{option}: {cls.__name__} is not a subclass of {where}")
+        raise ConfigError(f"{option}: {cls.__name__} is not a subclass of {where}", entry="config-own-classes")
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
-        raise ConfigError(f"{option}: {cls.__name__} does not implement {', '.join(missing)}")
+        raise ConfigError(
+            f"{option}: {cls.__name__} does not implement {', '.join(missing)}", entry="config-own-classes"
+        )
     return cls

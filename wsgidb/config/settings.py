@@ -42,14 +42,19 @@ class Settings(Options):
         """
         found = {name[len(prefix) :].lower(): text for name, text in os.environ.items() if name.startswith(prefix)}
         if not found.keys() & {"url", "creator"} and not (overrides or {}).keys() & {"url", "creator"}:
-            raise ConfigError(f"no url and no Database was given, and the environment has no {prefix}URL")
+            raise ConfigError(
+                f"no url and no Database was given, and the environment has no {prefix}URL", entry="config-no-url"
+            )
         parsed = _parsed(found, lambda name: prefix + name.upper())  # an error names the variable as it was written
         return cls._made({**parsed, **_parsed(overrides or {})})
 
     def with_middleware(self, options: Mapping[str, Any]) -> Settings:
         """Copy these settings with other options of the middleware, for a Database that exists. Raises ConfigError."""
         for name in options.keys() & (OPTIONS.keys() - OF_MIDDLEWARE):
-            raise ConfigError(f"{name}: is an option of the Database, which was made before; give it there")
+            raise ConfigError(
+                f"{name}: is an option of the Database, which was made before; give it there",
+                entry="config-made-before",
+            )
         own = {"transaction": self.transaction, "retry": self.retry, "replicas": self.replicas}
         parsed = Settings.of({"url": "sqlite:///", **own, **options})
         return replace(self, **{name: getattr(parsed, name) for name in options})
@@ -62,33 +67,48 @@ class Settings(Options):
     def _check_agreement(self) -> None:
         """Raise ConfigError if options contradict each other."""
         if self.url is None and self.creator is None:
-            raise ConfigError("url: is missing, or None; give a url or a creator")
+            raise ConfigError("url: is missing, or None; give a url or a creator", entry="config-no-url")
         if self.url is not None and self.creator is not None:
-            raise ConfigError("url and creator: give only one of them")
+            raise ConfigError("url and creator: give only one of them", entry="config-no-url")
         if hasattr(self.creator, "raw_connection") and self.strategy != "sqlalchemy":
-            raise ConfigError(f"creator: sharing an Engine's pool needs strategy=sqlalchemy, got {self.strategy_name}")
+            raise ConfigError(
+                f"creator: sharing an Engine's pool needs strategy=sqlalchemy, got {self.strategy_name}",
+                entry="config-own-classes",
+            )
         if self.commit_veto is not None and self.transaction != "request":
-            raise ConfigError(f"commit_veto: needs transaction=request, got {self.transaction}")
+            raise ConfigError(
+                f"commit_veto: needs transaction=request, got {self.transaction}", entry="config-contradiction"
+            )
         if self.retry and self.transaction != "request":
-            raise ConfigError(f"retry: needs transaction=request, got {self.transaction}")
+            raise ConfigError(f"retry: needs transaction=request, got {self.transaction}", entry="config-contradiction")
         if self.retry_if is not None and not self.retry:
-            raise ConfigError("retry_if: needs retry")
+            raise ConfigError("retry_if: needs retry", entry="config-contradiction")
         if self.replica_if is not None and not self.replicas:
-            raise ConfigError("replica_if: needs replicas")
+            raise ConfigError("replica_if: needs replicas", entry="config-replicas")
         if self.name is not None and "://" in self.name:
-            raise ConfigError("name: takes a short text; this is a url")
+            raise ConfigError("name: takes a short text; this is a url", entry="config-contradiction")
         if self.host_connections is not None and self.board is None:
-            raise ConfigError("host_connections: needs board, the directory in which the processes find each other")
+            raise ConfigError(
+                "host_connections: needs board, the directory in which the processes find each other",
+                entry="config-contradiction",
+            )
         if self.host_connections is not None and self.shares_engine:
-            raise ConfigError("host_connections: the Engine makes its connections itself, and does not count them")
+            raise ConfigError(
+                "host_connections: the Engine makes its connections itself, and does not count them",
+                entry="config-contradiction",
+            )
         if "." not in self.key:
-            raise ConfigError(f"key: takes an environ key with a dot in it{values.quoted(self.key)}")
+            raise ConfigError(
+                f"key: takes an environ key with a dot in it{values.quoted(self.key)}", entry="config-contradiction"
+            )
         if self.ssl_ca and not self.ssl_mode.startswith("verify"):
-            raise ConfigError(f"ssl_ca: needs ssl_mode verify_ca or verify_identity, got {self.ssl_mode}")
+            raise ConfigError(
+                f"ssl_ca: needs ssl_mode verify_ca or verify_identity, got {self.ssl_mode}", entry="config-tls"
+            )
         if (self.ssl_cert or self.ssl_key) and self.ssl_mode == "disabled":
-            raise ConfigError("ssl_cert, ssl_key: need TLS, but ssl_mode is disabled")
+            raise ConfigError("ssl_cert, ssl_key: need TLS, but ssl_mode is disabled", entry="config-tls")
         if self.ssl_key and not self.ssl_cert:
-            raise ConfigError("ssl_key: needs ssl_cert")
+            raise ConfigError("ssl_key: needs ssl_cert", entry="config-tls")
 
     @property
     def shares_engine(self) -> bool:
@@ -136,13 +156,13 @@ def _parse(name: str, value: Any, shown: str) -> Any:
     try:
         return takes(value)
     except ConfigError as error:
-        refused = str(error).removeprefix(f"{name}: ")
+        refused, entry = error.text.removeprefix(f"{name}: "), error.entry
     except (ValueError, TypeError, OverflowError) as error:
         said = error.args[0] if error.args else None  # str() of an error fails where str() of its argument does
         detail = said if isinstance(said, str) and said.startswith(" (") and "://" not in said else ""
-        refused = f"takes {takes.takes}{_got(name, value)}{detail}"
+        refused, entry = f"takes {takes.takes}{_got(name, value)}{detail}", ConfigError.entry
     # Raised outside the except clauses, because the error's context would quote the value.
-    raise ConfigError(f"{shown}: {refused}")
+    raise ConfigError(f"{shown}: {refused}", entry=entry)
 
 
 def _got(name: str, value: Any) -> str:

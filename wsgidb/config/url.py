@@ -51,16 +51,16 @@ class Url:
     def parse(cls, text: Any) -> Url:
         """Parse a url. Raises ConfigError, which quotes no part of it: any part may be a password."""
         if not isinstance(text, str):
-            raise ConfigError(f"url: takes a string of the form {FORM}, got {type(text).__name__}")
+            raise ConfigError(f"url: takes a string of the form {FORM}, got {type(text).__name__}", entry="config-url")
         if not text.strip():
-            raise ConfigError(f"url: is empty; takes {FORM}")
+            raise ConfigError(f"url: is empty; takes {FORM}", entry="config-url")
         found = _split(text)
         if found is None:  # raised here, because the context of an error raised in there would quote the text
-            raise ConfigError(f"url: malformed; takes {FORM}; {ADVICE}")
+            raise ConfigError(f"url: malformed; takes {FORM}; {ADVICE}", entry="config-url")
         parts, pairs, hosts = found
         query = dict(pairs)
         if len(query) != len(pairs):
-            raise ConfigError("url: an option is given twice in its query")
+            raise ConfigError("url: an option is given twice in its query", entry="config-url")
         return cls(
             scheme=parts.scheme,
             user=unquote(parts.username) if parts.username else None,
@@ -90,11 +90,13 @@ def _hosts(texts: list[str]) -> tuple[Host, ...]:
     found = [_host(text) for text in texts]
     for number, each in enumerate(found, 1):
         if len(found) == 1 and each is None:
-            raise ConfigError(f"url: malformed; takes {FORM}; {ADVICE}")
+            raise ConfigError(f"url: malformed; takes {FORM}; {ADVICE}", entry="config-url")
         if each is None:
-            raise ConfigError(f"url: host {number} of {len(found)} is malformed; {SEVERAL}; {ADVICE}")
+            raise ConfigError(
+                f"url: host {number} of {len(found)} is malformed; {SEVERAL}; {ADVICE}", entry="config-url"
+            )
         if len(found) > 1 and not each.name:
-            raise ConfigError(f"url: host {number} of {len(found)} is empty; {SEVERAL}")
+            raise ConfigError(f"url: host {number} of {len(found)} is empty; {SEVERAL}", entry="config-url")
     return tuple(each for each in found if each is not None and each != Host(""))
 
 

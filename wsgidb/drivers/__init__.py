@@ -52,7 +52,7 @@ def _driver_class(settings: Settings) -> type[Driver]:
         if asked not in DRIVERS:
             known = [*DRIVERS, *SHORT]
             hint = nearest(asked, known, ELSEWHERE) or "; creator takes connections of any other DB-API driver"
-            raise ConfigError(f"url: unknown scheme {asked!r}{hint}; takes {', '.join(known)}")
+            raise ConfigError(f"url: unknown scheme {asked!r}{hint}; takes {', '.join(known)}", entry="config-url")
         module, name, extra = DRIVERS[asked]
     found: type[Driver] = load(__name__, module, name, extra, f"url: {asked}")
     return found

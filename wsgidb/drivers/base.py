@@ -97,11 +97,14 @@ class Driver(Hooked, Errors):
         self.clock = clock
         self.autocommit = settings.transaction == "autocommit"
         for name in SERVER_OPTIONS & settings.given - self.options:
-            raise ConfigError(f"{name}: {self.name} has no such option")
+            raise ConfigError(f"{name}: {self.name} has no such option", entry="config-driver-options")
         if settings.url is not None and len(settings.url.hosts) > 1 and not self.takes_hosts:
-            raise ConfigError(f"url: {self.name} takes no list of hosts")
+            raise ConfigError(f"url: {self.name} takes no list of hosts", entry="config-url")
         if settings.reset == "session" and not self.clears_sessions:
-            raise ConfigError(f"reset: {self.name} cannot clear a session; a fresh one takes strategy=per-request")
+            raise ConfigError(
+                f"reset: {self.name} cannot clear a session; a fresh one takes strategy=per-request",
+                entry="config-contradiction",
+            )
 
     # -- may block until the deadline
 
@@ -236,11 +239,16 @@ class Driver(Hooked, Errors):
         began = self.clock()
         found = given()
         if not isinstance(found, Mapping):
-            raise ConfigError(f"connect_args: takes a callable that returns a dict, got {type(found).__name__} of it")
+            raise ConfigError(
+                f"connect_args: takes a callable that returns a dict, got {type(found).__name__} of it",
+                entry="config-driver-options",
+            )
         now = self.clock()
         if now >= deadline:
             took = f"{now - began:.1f} s"
-            raise DatabaseUnavailable(f"the callable of connect_args took {took}: no time is left to connect")
+            raise DatabaseUnavailable(
+                f"the callable of connect_args took {took}: no time is left to connect", entry="slow-connect-args"
+            )
         return dict(found)
 
     def run(self, conn: Any, statements: tuple[str, ...]) -> None:

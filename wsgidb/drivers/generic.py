@@ -38,7 +38,10 @@ class Generic(Driver):
     def connect(self, deadline: float) -> Any:
         conn = self.open(deadline)
         if not all(callable(getattr(conn, name, None)) for name in METHODS):
-            raise ConfigError(f"{self.name}: returned {type(conn).__name__}, which is no DB-API connection")
+            raise ConfigError(
+                f"{self.name}: returned {type(conn).__name__}, which is no DB-API connection",
+                entry="config-own-classes",
+            )
         try:
             self._set_autocommit(conn)
             self.run(conn, self.settings.init_sql)
@@ -55,7 +58,10 @@ class Generic(Driver):
     def open(self, deadline: float) -> Any:
         """A new connection, as the driver makes it; what a driver of one's own overrides. May block."""
         if self.settings.creator is None:
-            raise ConfigError(f"{self.name}: has no open() of its own, so it needs a creator in place of a url")
+            raise ConfigError(
+                f"{self.name}: has no open() of its own, so it needs a creator in place of a url",
+                entry="config-own-classes",
+            )
         return self.settings.creator(**self.connect_args(deadline))
 
     def _known(self, conn: Any) -> Any:
@@ -73,7 +79,10 @@ class Generic(Driver):
             if (current == 1) is not self.autocommit:  # sqlite3's -1 is off, too, and begins with the first write only
                 conn.autocommit = self.autocommit
         elif self.autocommit:
-            raise ConfigError(f"transaction: {type(conn).__name__} of creator has no way to set autocommit")
+            raise ConfigError(
+                f"transaction: {type(conn).__name__} of creator has no way to set autocommit",
+                entry="config-contradiction",
+            )
 
     def run(self, conn: Any, statements: tuple[str, ...]) -> None:
         """Execute statements one by one, and read all their results, as some drivers do not close a cursor before that.

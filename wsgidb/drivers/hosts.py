@@ -78,7 +78,9 @@ def chosen(name: str, value: Any) -> str:
         return str(CHOICES[name](value))
     except (ValueError, TypeError) as error:
         hint = error.args[0] if error.args else ""
-        raise ConfigError(f"{name}: takes {CHOICES[name].takes}{values.quoted(value)}{hint}") from None
+        raise ConfigError(
+            f"{name}: takes {CHOICES[name].takes}{values.quoted(value)}{hint}", entry="config-url"
+        ) from None
 
 
 def places(arguments: dict[str, Any], usual_port: int, socket_argument: str | None = None) -> list[Place]:
@@ -90,17 +92,21 @@ def places(arguments: dict[str, Any], usual_port: int, socket_argument: str | No
     if socket_argument is not None and arguments.get(socket_argument):
         if len(names) > 1:
             instead = "give the socket's path as one of them, with %2F for /"
-            raise ConfigError(f"{socket_argument}: cannot be given beside several hosts; {instead}")
+            raise ConfigError(f"{socket_argument}: cannot be given beside several hosts; {instead}", entry="config-url")
         return [Place(str(arguments[socket_argument]), arguments)]
     addresses, ports = lists.get("hostaddr", []), lists.get("port", [])
     if addresses and len(addresses) != len(names):
-        raise ConfigError(f"hostaddr: takes one address for each host, got {len(addresses)} for {len(names)}")
+        raise ConfigError(
+            f"hostaddr: takes one address for each host, got {len(addresses)} for {len(names)}", entry="config-url"
+        )
     if len(ports) > 1 and len(ports) != len(names):
-        raise ConfigError(f"port: takes one port, or one for each host, got {len(ports)} for {len(names)}")
+        raise ConfigError(
+            f"port: takes one port, or one for each host, got {len(ports)} for {len(names)}", entry="config-url"
+        )
     found = []
     for position, name in enumerate(names):
         if not name and len(names) > 1:
-            raise ConfigError(f"host: host {position + 1} of {len(names)} is empty")
+            raise ConfigError(f"host: host {position + 1} of {len(names)} is empty", entry="config-url")
         own: dict[str, Any] = {"host": name} if "host" in lists else {}
         if addresses:
             own["hostaddr"] = addresses[position]
@@ -112,7 +118,7 @@ def places(arguments: dict[str, Any], usual_port: int, socket_argument: str | No
             own, shown = {"host": None, "port": None, socket_argument: name}, name
         found.append(Place(shown, {**arguments, **own}))
     if len({each.name for each in found}) < len(found):
-        raise ConfigError("host: two of the hosts are the same")
+        raise ConfigError("host: two of the hosts are the same", entry="config-url")
     return found
 
 
@@ -122,4 +128,4 @@ def _port(text: str) -> int | None:
     try:
         return int(text)
     except ValueError:
-        raise ConfigError(f"port: takes whole numbers{values.quoted(text)}") from None
+        raise ConfigError(f"port: takes whole numbers{values.quoted(text)}", entry="config-url") from None

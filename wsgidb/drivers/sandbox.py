@@ -44,7 +44,9 @@ class Sandbox(Driver):
 
     def connect(self, deadline: float) -> Any:
         if self._connected:
-            raise DatabaseUnavailable("the sandbox has lost its connection, and with it what the test had done")
+            raise DatabaseUnavailable(
+                "the sandbox has lost its connection, and with it what the test had done", entry="sandbox"
+            )
         conn = self._inner.connect(deadline)
         try:
             self._take_over(conn, deadline)
@@ -64,7 +66,8 @@ class Sandbox(Driver):
         except AttributeError:
             kind = f"{type(conn).__module__}.{type(conn).__name__}"
             raise ConfigError(
-                f"creator: a sandbox must replace commit(), which {kind} does not allow; return a subclass of it"
+                f"creator: a sandbox must replace commit(), which {kind} does not allow; return a subclass of it",
+                entry="config-sandbox",
             ) from None
 
     def begin_anew(self, conn: Any) -> None:

@@ -23,9 +23,15 @@ class SQLAlchemyEngine(Generic):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in {"connect_args", "init_sql"} & self.settings.given:
-            raise ConfigError(f"{name}: the Engine makes its connections itself; give it to create_engine()")
+            raise ConfigError(
+                f"{name}: the Engine makes its connections itself; give it to create_engine()",
+                entry="config-own-classes",
+            )
         if self.settings.on_connect is not None:
-            raise ConfigError("on_connect: the Engine makes its connections itself; use SQLAlchemy's event connect")
+            raise ConfigError(
+                "on_connect: the Engine makes its connections itself; use SQLAlchemy's event connect",
+                entry="config-own-classes",
+            )
         self._engine: Any = self.settings.creator
         self._checked_out: dict[int, tuple[Any, Any]] = {}  # by connection: SQLAlchemy's proxy, former autocommit
 

@@ -28,7 +28,7 @@ def context(settings: Settings) -> ssl.SSLContext:
             made.load_cert_chain(settings.ssl_cert, settings.ssl_key, password="")
     except OSError as error:  # ssl.SSLError is one
         files = [name for name in ("ssl_ca", "ssl_cert", "ssl_key") if getattr(settings, name)]
-        raise ConfigError(f"{', '.join(files) or 'ssl_mode'}: cannot be used: {error}") from None
+        raise ConfigError(f"{', '.join(files) or 'ssl_mode'}: cannot be used: {error}", entry="config-tls") from None
     return made
 
 
@@ -39,4 +39,4 @@ def _check_readable(name: str, path: str | None) -> None:
     try:
         open(path, "rb").close()
     except OSError as error:
-        raise ConfigError(f"{name}: cannot be read: {error}") from None
+        raise ConfigError(f"{name}: cannot be read: {error}", entry="config-tls") from None

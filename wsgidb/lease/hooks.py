@@ -56,7 +56,9 @@ class LeaseHook:
             slot.undo = {**(slot.undo or {}), ON_LEASE: Ending(own, ending)}
         if left:
             slot.fault = "in the middle of a statement"
-            raise WsgiDBError("on_lease has returned while a thread of its own was using the connection")
+            raise WsgiDBError(
+                "on_lease has returned while a thread of its own was using the connection", entry="on-lease"
+            )
 
     def _class_for(self, raw: Any) -> type[ConnectionProxy]:
         cls = self._proxies[type(raw)]
@@ -73,7 +75,10 @@ def _keep(_conn: Any) -> None:
 def _begun(made: Any) -> Generator[Any, None, None] | None:
     """Run a generator up to its yield. None if it ends before that."""
     if not isinstance(made, GeneratorType):
-        raise WsgiDBError(f"on_lease takes a function, or a generator function; it has returned {type(made).__name__}")
+        raise WsgiDBError(
+            f"on_lease takes a function, or a generator function; it has returned {type(made).__name__}",
+            entry="on-lease",
+        )
     try:
         next(made)
     except StopIteration:
@@ -98,14 +103,16 @@ class Ending:
         finally:
             left = seen.end_lease()
         if left:
-            raise WsgiDBError("on_lease has returned while a thread of its own was using the connection")
+            raise WsgiDBError(
+                "on_lease has returned while a thread of its own was using the connection", entry="on-lease"
+            )
 
     def _step(self) -> None:
         try:
             next(self._generator)
         except StopIteration:
             return
-        raise WsgiDBError("on_lease has yielded more than once")
+        raise WsgiDBError("on_lease has yielded more than once", entry="on-lease")
 
     def close(self) -> None:
         """Let the generator end without its second half, if that was not run: the connection is discarded. What it

@@ -145,7 +145,9 @@ def _call_hook(first: FirstUse, slot: Slot, hook: Callable[[Slot], None]) -> Non
 
 
 def _refuse(_request: Request | None) -> Slot:
-    raise ConnectionReturned("on_lease gets the connection as its argument; the request's own begins after it")
+    raise ConnectionReturned(
+        "on_lease gets the connection as its argument; the request's own begins after it", entry="on-lease"
+    )
 
 
 def first_use_of(proxy: Leased) -> FirstUse | None:

@@ -52,7 +52,9 @@ class Backoff:
 
     def refusal(self) -> DatabaseUnavailable:
         """The error for what needs a connection while an attempt would be refused."""
-        return DatabaseUnavailable(f"not connecting again yet; last failure to connect: {self.cause}")
+        return DatabaseUnavailable(
+            f"not connecting again yet; last failure to connect: {self.cause}", entry="not-connecting-again"
+        )
 
     def holds(self) -> bool:
         """Whether an attempt would be refused now."""

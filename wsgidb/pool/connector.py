@@ -13,7 +13,7 @@ from typing import Any
 from ..config.settings import Settings
 from ..drivers.base import Driver
 from ..drivers.hooks import HookError
-from ..errors import ConfigError, DatabaseUnavailable
+from ..errors import ConfigError, DatabaseUnavailable, WsgiDBError, plain
 from ..strategies import Slot, named
 from .backoff import Attempt
 from .process import Process, doubtful
@@ -67,7 +67,7 @@ class Connector:
         try:
             raw = self._driver.connect(until)
             if raw is None:
-                raise ConfigError(f"driver {self._driver.name}: connect() returned None")
+                raise ConfigError(f"driver {self._driver.name}: connect() returned None", entry="config-own-classes")
             now = self._clock()
             lifetime = self._settings.max_lifetime
             expires = inf if lifetime is None else now + lifetime * random.uniform(1 - JITTER, 1 + JITTER)
@@ -77,11 +77,11 @@ class Connector:
             _forget_locals(error, handled)
             cut_short = until - began < self._fair_time and self._clock() >= until
             blameless = isinstance(error, DatabaseUnavailable)  # so a driver tells that it is not the server's fault
-            text = f"cannot connect: {error if blameless else _text(error)}"
+            text = f"cannot connect: {plain(error) if blameless else _text(error)}"
             self._note_failure(process, attempt, None if cut_short or blameless else _text(error))
             if blameless:
                 self._warn_at_times(process, text)
-            raise DatabaseUnavailable(text) from error
+            raise DatabaseUnavailable(text, entry=error.entry if isinstance(error, WsgiDBError) else None) from error
         except BaseException as error:  # it was interrupted, which says nothing about the server
             if slot.raw is None:  # else the slot has it, which the engine closes
                 self._drop(raw)
@@ -205,4 +205,4 @@ def _forget_locals(error: BaseException, handled: BaseException | None) -> None:
 def _text(error: BaseException) -> str:
     if isinstance(error, HookError):
         return str(error)
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {plain(error)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf
 
-from ..errors import PoolTimeout
+from ..errors import PoolTimeout, plain
 from ..strategies import Slot, named
 
 QUIET = 10.0
@@ -49,9 +49,9 @@ def describe(
     or `cause`, the latest failure to connect, tells why."""
     leases = sorted(((slot.since, slot) for slot in slots if slot.since is not None), key=lambda lease: lease[0])
     if isinstance(error, PoolTimeout):
-        parts = [f"no connection became free within {waited:.1f} s (acquire_timeout): {error}"]
+        parts = [f"no connection became free within {waited:.1f} s (acquire_timeout): {plain(error)}"]
     else:
-        parts = [str(error)]
+        parts = [plain(error)]
     if leases:
         names = [f"{named(slot.request)} for {now - since:.1f} s" for since, slot in leases[:NAMED]]
         more = f", and {len(leases) - NAMED} more" if len(leases) > NAMED else ""

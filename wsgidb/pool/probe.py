@@ -17,7 +17,7 @@ def check(engine: Any) -> float:
         return engine.clock() - began  # type: ignore[no-any-return]
     except Exception as error:
         slot.fault = "ping failed"
-        raise DatabaseUnavailable(f"ping failed: {type(error).__name__}: {error}") from error
+        raise DatabaseUnavailable(f"ping failed: {type(error).__name__}: {error}", entry="ping-failed") from error
     except BaseException:
         slot.fault = "interrupted"
         raise

@@ -93,7 +93,7 @@ class SharingProcess(Process):
         self._short_since = own.since
         if mine:
             self._tokens.want(own)
-        self.shortage = str(self.full())
+        self.shortage = self.full().text
         return False
 
     def full(self) -> HostTimeout:
@@ -144,7 +144,9 @@ class SharingConnector(Connector):
             super().open(slot, process, deadline)
         except OSError as error:
             where = self._settings.board
-            raise DatabaseUnavailable(f"host_connections cannot be counted in {where}: {error}") from error
+            raise DatabaseUnavailable(
+                f"host_connections cannot be counted in {where}: {error}", entry="host-connections"
+            ) from error
         finally:
             if slot.raw is None:
                 process.give(slot)

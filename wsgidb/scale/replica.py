@@ -52,7 +52,7 @@ class Replica:
         try:
             slot = engine.acquire(request, now + PROBE)
         except DatabaseUnavailable as error:
-            self._fail(str(error))
+            self._fail(error.text)
             return None
         if needed is not None and not covers(self._reached.get(slot.server or "", {}), needed):
             try:

@@ -33,17 +33,21 @@ class Replicas:
         """Make the Databases of those that are given as urls. They are closed with the primary. Raises ConfigError."""
         driver = primary.engine.driver
         if not driver.replicates:
-            raise ConfigError(f"replicas: {driver.name} cannot tell what a replica has")
+            raise ConfigError(f"replicas: {driver.name} cannot tell what a replica has", entry="config-replicas")
         databases = [
             _opened(primary, each, number) if isinstance(each, Url) else each for number, each in enumerate(given, 1)
         ]
         for database in databases:
             if type(database.engine.driver) is not type(driver):
-                raise ConfigError(f"replicas: {database.settings.address} needs another driver than the primary")
+                raise ConfigError(
+                    f"replicas: {database.settings.address} needs another driver than the primary",
+                    entry="config-replicas",
+                )
             if database.engine.commits:
                 raise ConfigError(
                     f"replicas: {database.settings.address} has transaction=request; nothing is committed on a "
-                    "replica, so give it manual or autocommit"
+                    "replica, so give it manual or autocommit",
+                    entry="config-replicas",
                 )
             explain_refusals(database)
         driver.track_writes()

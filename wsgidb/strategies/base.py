@@ -81,9 +81,7 @@ class Slot:
         self.raw: Any = None
         self.good_until = 0.0
 
-    def fill(
-        self, raw: Any, engine: Any, process: Any, *, drain: Any, born: float, now: float, expires: float
-    ) -> None:
+    def fill(self, raw: Any, engine: Any, process: Any, *, drain: Any, born: float, now: float, expires: float) -> None:
         """Reset for a new connection. `raw` is set last, so that an interrupted call leaves the slot empty."""
         self.engine, self.process, self.drain = engine, process, drain
         self.check = engine.driver.watch(raw)
@@ -132,7 +130,9 @@ class Store(ABC):
         meanwhile; else 0. `lost` must be called with each slot that the store drops by itself, for example because
         its thread ended. Raises ConfigError."""
         if settings.strategy_args and not self.takes_args:
-            raise ConfigError(f"strategy_args: strategy {settings.strategy_name} takes none")
+            raise ConfigError(
+                f"strategy_args: strategy {settings.strategy_name} takes none", entry="config-contradiction"
+            )
         self._settings = settings
         self._held_until = held_until
         self._lost = lost
@@ -194,4 +194,4 @@ class Store(ABC):
 
     def _refuse_closed(self) -> None:
         if self.closed:
-            raise DatabaseUnavailable(CLOSED)
+            raise DatabaseUnavailable(CLOSED, entry="database-closed")

@@ -61,4 +61,7 @@ def checked(store: type[Store]) -> type[Store]:
 
 
 def _broken(store: type[Store], method: str, returned: str) -> WsgiDBError:
-    return WsgiDBError(f"strategy {store.__name__} breaks the contract of a store: {method}() returned {returned}")
+    return WsgiDBError(
+        f"strategy {store.__name__} breaks the contract of a store: {method}() returned {returned}",
+        entry="config-own-classes",
+    )

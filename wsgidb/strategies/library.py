@@ -1,7 +1,7 @@
 """What the stores on top of a library's pool have in common: the library keeps slots in place of connections.
 
 A slot may be empty, so that the library never has to connect, and never checks, pings or rolls back under its locks.
-Its own failover, ping and reset are switched off: wsgidb does all of that. """
+Its own failover, ping and reset are switched off: wsgidb does all of that."""
 
 from __future__ import annotations
 
@@ -130,8 +130,10 @@ def checked(arguments: Any, allowed: set[str], refused: Mapping[str, str]) -> di
     given = arguments() if callable(arguments) else arguments
     for name in given:
         if name in refused:
-            raise ConfigError(f"strategy_args: {name} cannot be given; {refused[name]}")
+            raise ConfigError(f"strategy_args: {name} cannot be given; {refused[name]}", entry="config-contradiction")
         if name not in allowed:
             known = ", ".join(sorted(allowed)) or "none"
-            raise ConfigError(f"strategy_args: this strategy does not take {name!r}; it takes {known}")
+            raise ConfigError(
+                f"strategy_args: this strategy does not take {name!r}; it takes {known}", entry="config-contradiction"
+            )
     return dict(given)

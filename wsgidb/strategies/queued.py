@@ -117,7 +117,7 @@ class Queued(Store):
         if waiter.refused:
             raise self._refusal()
         if waiter.slot is None:
-            raise DatabaseUnavailable(CLOSED)
+            raise DatabaseUnavailable(CLOSED, entry="database-closed")
         return waiter.slot
 
     def _give_up(self, waiter: Waiter) -> None:

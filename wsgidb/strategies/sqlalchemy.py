@@ -93,7 +93,10 @@ class SQLAlchemyEngine(Pooled):
         engine: Any = self._settings.creator
         if isinstance(engine.pool, (SingletonThreadPool, StaticPool)):
             kind = type(engine.pool).__name__
-            raise ConfigError(f"creator: the Engine's {kind} gives one connection to several users at once")
+            raise ConfigError(
+                f"creator: the Engine's {kind} gives one connection to several users at once",
+                entry="config-own-classes",
+            )
         _engine_pools.enter(engine)
         self._size = _capacity(engine.pool)
 

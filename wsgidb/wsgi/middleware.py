@@ -122,10 +122,13 @@ class DatabaseMiddleware:
             self._database = database
             return
         if not isinstance(database, Database):
-            raise ConfigError(f"database: takes a Database{quoted(database)}")
+            raise ConfigError(f"database: takes a Database{quoted(database)}", entry="config-made-before")
         ours, theirs = self.settings.transaction, database.settings.transaction
         if ours != theirs:
-            raise ConfigError(f"transaction: this application needs a Database with {ours}, and that one has {theirs}")
+            raise ConfigError(
+                f"transaction: this application needs a Database with {ours}, and that one has {theirs}",
+                entry="config-made-before",
+            )
         self.__dict__ = vars(type(self)(self.app, database, **self.settings.of_middleware()))
 
     def __repr__(self) -> str:
@@ -228,7 +231,8 @@ class DatabaseMiddleware:
             raise ConfigError(
                 f"key: {self.key!r} holds a connection of another Database, {engine.settings.address}: the application "
                 "is wrapped twice. For two databases, give each middleware its own key; in a test, wrap the bare "
-                "application, which is the attribute app of the other middleware"
+                "application, which is the attribute app of the other middleware",
+                entry="config-middleware",
             )
         return True
 
@@ -268,6 +272,7 @@ def get_connection(environ: Environ, key: str = "db.conn") -> Connection:
         conn: Connection = environ[key]
     except KeyError:
         raise ConfigError(
-            f"environ has no {key!r}: the request is excluded, or the application is not wrapped by DatabaseMiddleware"
+            f"environ has no {key!r}: the request is excluded, or the application is not wrapped by DatabaseMiddleware",
+            entry="config-middleware",
         ) from None
     return conn

@@ -187,7 +187,10 @@ class Retry:
     def __init__(self, settings: Settings, database: Database, clock: Callable[[], float]) -> None:
         """Never blocks. Raises ConfigError if the driver cannot tell what becomes of a transaction."""
         if not database.tells_outcome:
-            raise ConfigError("retry: needs one of wsgidb's own drivers, as a creator's cannot tell what is undone")
+            raise ConfigError(
+                "retry: needs one of wsgidb's own drivers, as a creator's cannot tell what is undone",
+                entry="config-contradiction",
+            )
         self._settings = settings
         self._database = database
         self._clock = clock

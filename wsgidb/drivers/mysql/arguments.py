@@ -49,7 +49,7 @@ class Arguments(Networked):
         url = settings.url
         assert url is not None, "made for urls only"
         if not url.host and "unix_socket" not in url.query:
-            raise ConfigError(f"url: {url} names no host (and its query no unix_socket)")
+            raise ConfigError(f"url: {url} names no host (and its query no unix_socket)", entry="config-url")
         given = {
             "user": url.user,
             "password": url.password,
@@ -71,13 +71,13 @@ class Arguments(Networked):
     def _converted(self, name: str, text: str) -> Any:
         """A url query's value as the driver wants it."""
         if name in IN_URL:
-            raise ConfigError(f"{name}: belongs before the url's question mark")
+            raise ConfigError(f"{name}: belongs before the url's question mark", entry="config-driver-options")
         self._check_name(name)
         if name in CHOICES:
             return chosen(name, text)
         convert = self.parameters[name]
         if convert is None:
-            raise ConfigError(f"{name}: is no text; give it by connect_args")
+            raise ConfigError(f"{name}: is no text; give it by connect_args", entry="config-driver-options")
         try:
             return character_set(text) if name == "charset" else convert(text)
         except ConfigError:
@@ -111,7 +111,7 @@ def cursor_class(driver: str, module: Any, base: type) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
         found = getattr(module, text, None)
         if not (isinstance(found, type) and issubclass(found, base)):
-            raise ConfigError(f"cursorclass: {driver} has no cursor class {text!r}")
+            raise ConfigError(f"cursorclass: {driver} has no cursor class {text!r}", entry="config-driver-options")
         return found
 
     return convert

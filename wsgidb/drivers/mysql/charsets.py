@@ -24,5 +24,8 @@ def character_set(text: str) -> str:
     """Parse the driver's option charset. An empty one is the driver's default. Raises ConfigError."""
     if text and text.lower() not in NAMES:
         hint = nearest(text, NAMES, PYTHON)
-        raise ConfigError(f"charset: takes a character set of MySQL, such as utf8mb4, got {text!r}{hint}")
+        raise ConfigError(
+            f"charset: takes a character set of MySQL, such as utf8mb4, got {text!r}{hint}",
+            entry="config-driver-options",
+        )
     return text.lower()

@@ -58,7 +58,9 @@ class MySQLClient(MySQLDriver):
         for name in WHOLE_SECONDS:
             seconds = getattr(settings, name)
             if seconds is not None and seconds != int(seconds):
-                raise ConfigError(f"{name}: {self.name} takes whole seconds, got {seconds:g}")
+                raise ConfigError(
+                    f"{name}: {self.name} takes whole seconds, got {seconds:g}", entry="config-driver-options"
+                )
         if not self._tls_off(self._arguments):
             tls.context(settings)  # the library would find out about unusable files when it connects
 

@@ -105,9 +105,13 @@ class Psycopg(Networked):
         url = settings.url
         assert url is not None, "made for urls only"
         if url.host and "host" in url.query:
-            raise ConfigError("host: belongs before the url's question mark, where there is one already")
+            raise ConfigError(
+                "host: belongs before the url's question mark, where there is one already", entry="config-url"
+            )
         if not url.host and "host" not in url.query:
-            raise ConfigError(f"url: {url} names no host (and its query no host=/directory of a socket)")
+            raise ConfigError(
+                f"url: {url} names no host (and its query no host=/directory of a socket)", entry="config-url"
+            )
         for name in ("ssl_ca", "ssl_cert"):
             if getattr(settings, name) is not None:
                 tls.context(settings)  # raises the errors that name the file

@@ -39,7 +39,7 @@ PARAMETERS = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} 
 def converted(name: str, text: str) -> Any:
     """The value of a url's query, converted to the type that psycopg takes. Raises ConfigError."""
     if name in IN_URL:
-        raise ConfigError(f"{name}: belongs before the url's question mark")
+        raise ConfigError(f"{name}: belongs before the url's question mark", entry="config-driver-options")
     checked({name: text})
     if name in CHOICES:
         return text
@@ -47,19 +47,21 @@ def converted(name: str, text: str) -> Any:
         try:
             return None if values.is_none(text) else int(text)
         except ValueError:
-            raise ConfigError(f"{name}: takes a whole number or none, got {text!r}") from None
+            raise ConfigError(
+                f"{name}: takes a whole number or none, got {text!r}", entry="config-driver-options"
+            ) from None
     if name == "cursor_factory":
         found = getattr(psycopg, text, None)
         if not (isinstance(found, type) and issubclass(found, psycopg.Cursor)):
-            raise ConfigError(f"{name}: psycopg has no cursor class {text!r}")
+            raise ConfigError(f"{name}: psycopg has no cursor class {text!r}", entry="config-driver-options")
         return found
     if name == "row_factory":
         found = getattr(psycopg.rows, text, None)
         if not (callable(found) and text.endswith("_row")):
-            raise ConfigError(f"{name}: psycopg.rows has no row factory {text!r}")
+            raise ConfigError(f"{name}: psycopg.rows has no row factory {text!r}", entry="config-driver-options")
         return found
     if name == "context":
-        raise ConfigError(f"{name}: cannot be given as text; use connect_args")
+        raise ConfigError(f"{name}: cannot be given as text; use connect_args", entry="config-driver-options")
     return text
 
 

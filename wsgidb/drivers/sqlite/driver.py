@@ -59,10 +59,13 @@ class SQLite(Driver):
         url = settings.url
         assert url is not None, "made for urls only"
         if url.host or url.user or not url.name:
-            raise ConfigError(f"url: {url} names no file; takes sqlite:///relative.db or sqlite:////absolute.db")
+            raise ConfigError(
+                f"url: {url} names no file; takes sqlite:///relative.db or sqlite:////absolute.db", entry="config-url"
+            )
         if url.name == ":memory:" or url.name.startswith("file:"):
             raise ConfigError(
-                f"url: {url} would be a new, empty database for every connection; use a file: sqlite:////tmp/name.db"
+                f"url: {url} would be a new, empty database for every connection; use a file: sqlite:////tmp/name.db",
+                entry="config-url",
             )
         self._path = os.path.abspath(url.name)  # the process may change its directory before it connects again
         self._arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT, "foreign_keys": True}
