@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from typing import NamedTuple
 import pytest
 
 import wsgidb
+from wsgidb.errors import SITE
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 LEFT_OUT = (".git", ".venv*", ".tox", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+LINK = re.compile(r"(?<=\]\()[^)\s]+")
 EXTRAS = {
     *("mysql", "mysqlclient", "mysqlconnector", "postgresql"),
     *("dbutils", "sqlalchemy", "opentelemetry", "prometheus", "status"),
@@ -107,7 +110,27 @@ def test_the_metadata(metadata: Message) -> None:
     assert set(metadata.get_all("Provides-Extra") or []) == EXTRAS
     assert [line for line in metadata.get_all("Requires-Dist") or [] if "extra ==" not in line] == []
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert metadata.get_payload() == (ROOT / "README.md").read_text()
+    lines, theirs = (ROOT / "README.md").read_text().splitlines(), str(metadata.get_payload()).splitlines()
+    assert [LINK.sub("", line) for line in theirs] == [LINK.sub("", line) for line in lines]
+
+
+def test_the_links_of_the_metadata(metadata: Message) -> None:
+    """They are absolute, and lead to the documentation's site; its own test knows whether it has the pages."""
+    urls = dict(line.split(", ") for line in metadata.get_all("Project-URL") or [])
+    assert urls == {"Documentation": SITE, "Changelog": f"{SITE}page/project/changes.html"}
+    links = LINK.findall(str(metadata.get_payload()))
+    assert len(links) > 40
+    assert [link for link in links if not link.startswith(f"{SITE}page/")] == []
+
+
+def test_the_classifiers(metadata: Message) -> None:
+    """Each is one that the index knows, and the frameworks are those of the matrix."""
+    known = pytest.importorskip("trove_classifiers").classifiers
+    classifiers = set(metadata.get_all("Classifier") or [])
+    assert classifiers - known == set()
+    named = {line.partition(" :: ")[2].lower() for line in classifiers if line.startswith("Framework")}
+    tested = re.findall(r"^    (\w+)(?:-!lowest)?: ", (ROOT / "tox.ini").read_text(), re.MULTILINE)
+    assert named - {*tested, "paste", "pytest"} == set()
 
 
 def test_the_pythons_of_the_metadata_are_those_of_the_matrix(metadata: Message) -> None:

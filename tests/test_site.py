@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,8 +15,10 @@ import pytest
 from selenium.webdriver.support.ui import WebDriverWait
 
 import wsgidb
+from support import quoted
 from support.browser import browser
-from wsgidb import health, prometheus, status
+from wsgidb import WsgiDBError, health, prometheus, status
+from wsgidb.errors import SITE
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -90,6 +93,27 @@ def test_its_links_lead_somewhere(site: Path, pages: dict[Path, Page]) -> None:
                 broken.append(f"{path.relative_to(site)}: {link}")
     assert broken == []
     assert followed > 1000
+
+
+def test_the_links_of_the_package_lead_somewhere(site: Path, pages: dict[Path, Page]) -> None:
+    """The description of the package, and the errors, lead to pages and to places in them."""
+    described: str = runpy.run_path(str(ROOT / "setup.py"))["description"]()
+    links = re.findall(r"\]\(([^)\s]+)\)", described) + [WsgiDBError(entry=entry).link for entry in quoted.entries()]
+    assert len(links) > 60
+    for link in links:
+        target, place = urldefrag(link.removeprefix(f"{SITE}page/"))
+        assert (site / target).is_file(), link
+        assert not place or place in pages[site / target].places, link
+
+
+def test_readthedocs_builds_it_as_we_do() -> None:
+    """With the same dependencies and settings; a warning is an error there, too."""
+    settings = pytest.importorskip("yaml").safe_load((ROOT / ".readthedocs.yaml").read_text())
+    assert settings["sphinx"] == {"builder": "html", "configuration": "docs/conf.py", "fail_on_warning": True}
+    makefile = (ROOT / "Makefile").read_text()
+    assert "--editable . --group docs\n" in makefile
+    assert "--fail-on-warning" in makefile
+    assert settings["build"]["jobs"]["install"][-1] == "python -m pip install --group docs ."
 
 
 def test_the_api_has_every_public_name(site: Path, pages: dict[Path, Page]) -> None:
