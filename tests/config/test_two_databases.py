@@ -92,6 +92,26 @@ def test_each_commits_what_was_done_on_its_own(both: tuple[Database, Database], 
     assert rows(both[1], "trail") == 1
 
 
+def test_an_inner_commit_that_fails_rolls_the_outer_one_back(both: tuple[Database, Database], mariadb: MariaDB) -> None:
+    """The inner middleware ends first. Its failed commit is a 500, because of which the outer one rolls back."""
+    audit = both[1]
+    with audit.connection() as conn:
+        conn.execute("CREATE TABLE known (n INT PRIMARY KEY)")
+        conn.execute("CREATE TABLE doomed (n INT REFERENCES known (n) DEFERRABLE INITIALLY DEFERRED)")
+
+    def handler(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        with closing(get_connection(environ, "db.shop").cursor()) as cursor:
+            cursor.execute("INSERT INTO orders VALUES (1)")
+        get_connection(environ, "audit.conn").execute("INSERT INTO doomed VALUES (-1)")
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+        return [b"ok"]
+
+    with Database(mariadb.url(), transaction="request", key="db.shop") as outer:
+        app = DatabaseMiddleware(DatabaseMiddleware(handler, audit), outer)
+        assert Client(app).get("/").status_code == 500
+        assert rows(outer, "orders") == 0
+
+
 def test_one_key_for_two_databases_is_refused(both: tuple[Database, Database]) -> None:
     """R7: one key for both is refused, because the inner middleware would hide the outer one's connection."""
     app = DatabaseMiddleware(DatabaseMiddleware(handler, both[1], key="shop.conn"), both[0])

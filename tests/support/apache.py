@@ -26,7 +26,7 @@ COMMAND = "{apache} -d {directory} -f {directory}/httpd.conf -DFOREGROUND"
 MODULES = Path("/usr/lib/apache2/modules")
 PACKAGES = ("wsgidb", "pymysql")
 
-CONFIGURATION = """
+SERVER = """
 LoadModule mpm_event_module {modules}/mod_mpm_event.so
 LoadModule authz_core_module {modules}/mod_authz_core.so
 LoadModule wsgi_module {modules}/mod_wsgi.so
@@ -39,6 +39,8 @@ ErrorLog {log}
 StartServers 1
 MaxKeepAliveRequests 0
 WSGISocketPrefix {directory}/socket
+"""
+APPLICATION = """
 WSGIDaemonProcess app processes=1 threads={threads} python-path={directory} {recycling}
 WSGIProcessGroup app
 WSGIApplicationGroup %{{GLOBAL}}
@@ -65,24 +67,31 @@ class Site:
     """A directory with a configuration, the application and the packages it needs."""
 
     def __init__(self, app: str, path: list[str], log: Path, port: int, threads: int, recycling: str) -> None:
+        module, _, name = app.partition(":")
+        relative = Path(*module.split(".")).with_suffix(".py")
+        source = next(place for place in path if (Path(place) / relative).exists())
+        script = "script.py"
+        application = APPLICATION.format(
+            directory="{directory}", threads=threads, recycling=recycling, script=script, callable=name
+        )
+        self._make({script: (Path(source) / relative).read_text()}, application, log, port)
+        self.script = self.directory / script
+
+    def _make(self, files: dict[str, str], application: str, log: Path, port: int) -> None:
+        """Write the files, and the configuration of the application, in which ``{directory}`` is that of the site."""
         program = find_apache()
         self.directory = Path(tempfile.mkdtemp(prefix="wsgidb-", dir="/tmp"))
         try:
-            module, _, name = app.partition(":")
-            relative = Path(*module.split(".")).with_suffix(".py")
-            source = next(place for place in path if (Path(place) / relative).exists())
-            self.script = self.directory / "script.py"
-            shutil.copy(Path(source) / relative, self.script)
+            for name, text in files.items():
+                (self.directory / name).write_text(text.replace("{directory}", str(self.directory)))
             for package in PACKAGES:
                 spec = find_spec(package)
                 assert spec is not None, f"{package} is not installed"
                 assert spec.origin is not None, f"{package} has no place"
                 ignored = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(Path(spec.origin).parent, self.directory / package, ignore=ignored)
-            text = CONFIGURATION.format(
-                modules=MODULES, directory=self.directory, port=port, user=_user(), log=log, threads=threads,
-                recycling=recycling, script=self.script.name, callable=name,
-            )  # fmt: skip
+            text = SERVER.format(modules=MODULES, directory=self.directory, port=port, user=_user(), log=log)
+            text += application.replace("{directory}", str(self.directory))
             (self.directory / "httpd.conf").write_text(text)
             hand_over(self.directory)
         except BaseException:
@@ -92,6 +101,13 @@ class Site:
 
     def remove(self) -> None:
         shutil.rmtree(self.directory)
+
+
+class Shown(Site):
+    """A site with the files and the configuration that a page shows."""
+
+    def __init__(self, files: dict[str, str], application: str, log: Path, port: int) -> None:
+        self._make(files, application, log, port)
 
 
 def _user() -> str:
