@@ -1,10 +1,11 @@
-"""What `make demo` serves: the city application with a page in front that shows what wsgidb does.
+"""What `make demo` serves: the city application with a page in front that shows what wsgidb does, and the guest book.
 
     WSGIDB_URL=sqlite:///cities.sqlite3 python examples/serve.py --app demo
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 import plain_wsgi
@@ -22,12 +24,16 @@ from kill_connections import kill_idle, rows
 from wsgidb import DatabaseMiddleware
 from wsgidb.errors import DatabaseUnavailable
 
+sys.path.append(str(Path(__file__).with_name("guestbook")))  # a program of its own, with its templates
+from guests import create_app, create_tables
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 REQUEST = "/?city=London"
 """The request that is made before and after the kill."""
 STATUS = "/-/wsgidb"
+GUESTBOOK = "/guestbook"
 
 templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -83,19 +89,27 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
             return reply("303 See Other", "", ("Location", f"{environ.get('SCRIPT_NAME', '')}/#recovery"))
         case _, "/kill":
             return reply("405 Method Not Allowed", "Use POST.\n", ("Allow", "POST"))
-    return plain_wsgi.app(environ, start_response)
+    return others(environ, start_response)
 
 
+# The guest book has a middleware of its own on the same Database, so its pages are excluded from the one around `app`.
+database = plain_wsgi.application.database
+others = DispatcherMiddleware(plain_wsgi.app, {GUESTBOOK: create_app(database)})
 # The request that kills has no connection itself: its own would not be idle.
-application = DatabaseMiddleware(app, plain_wsgi.application.database, exclude=["/kill"], status=STATUS)
+application = DatabaseMiddleware(app, database, exclude=["/kill", GUESTBOOK], status=STATUS)
+
+
+def prepare() -> None:
+    """Create the tables of the guest book, if there are none yet."""
+    create_tables(database)
 
 
 def page(cities: int, nonce: str) -> str:
-    database = application.database
     return templates.get_template("demo.html").render(
         cities=cities,
         nonce=nonce,
         status=STATUS,
+        guestbook=GUESTBOOK,
         request=REQUEST,
         address=database.settings.address,
         strategy=database.settings.strategy_name,
@@ -108,10 +122,10 @@ def kill_and_recover() -> Recovery:
     """Make a request, kill the idle connections, and make the request again."""
     before = ask()
     began = perf_counter()
-    killed = kill_idle(application.database)
+    killed = kill_idle(database)
     after = ask()
     took = perf_counter() - began
-    events = [event.text for event in application.database.stats().events if event.seconds <= took]
+    events = [event.text for event in database.stats().events if event.seconds <= took]
     return Recovery(killed, before, after, events)
 
 

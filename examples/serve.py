@@ -73,10 +73,13 @@ def main() -> None:
     arguments = parse_arguments()
     with listen(arguments.host, arguments.port) as listener:
         try:
-            application = importlib.import_module(arguments.app).application
+            module = importlib.import_module(arguments.app)
+            application = module.application
             with closing(application.database) as database:
                 if added := load_cities(database):
                     print(f"Loaded {added} cities.")
+                if arguments.app == "demo":
+                    module.prepare()
                 serve(application, listener, "/" if arguments.app == "demo" else page_of("London"))
         except WsgiDBError as error:
             sys.exit(f"serve.py: {error}")

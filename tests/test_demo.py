@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -47,6 +48,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         application: DatabaseMiddleware = importlib.import_module("demo").application
         made.append(application)
         load_cities.load_cities(application.database)
+        sys.modules["demo"].prepare()
         return application
 
     yield demo
@@ -76,7 +78,12 @@ def url(server: Any, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path}/cities.sqlite3"
         return
     yield server.url()
-    server.execute("DROP TABLE IF EXISTS city")
+    drop_tables(server)
+
+
+def drop_tables(server: Any) -> None:
+    for table in ("city", "entry", "guest"):
+        server.execute(f"DROP TABLE IF EXISTS {table}")
 
 
 def run(connection: Any, statement: str) -> list[Any]:
@@ -100,7 +107,7 @@ class TestFirstPage:
         assert page.content_type == "text/html; charset=utf-8"
         assert "wsgidb is a WSGI middleware that gives each request a validated" in text_of(page.text)
         links = re.findall(r'href="([^"]*)"', page.text)
-        assert links == ["?city=London", "cities", "cities.csv", "-/wsgidb", "-/wsgidb?format=json"]
+        assert links == ["?city=London", "cities", "cities.csv", "guestbook/", "-/wsgidb", "-/wsgidb?format=json"]
         for link in links:
             answer = client.get(f"/{link}", environ_base={"REMOTE_ADDR": "127.0.0.1"}, buffered=True)
             assert (link, answer.status) == (link, "200 OK")
@@ -121,7 +128,7 @@ class TestFirstPage:
         try:
             page = Client(make(mariadb.url("app"))).get("/")
         finally:
-            mariadb.execute("DROP TABLE IF EXISTS city")
+            drop_tables(mariadb)
 
         assert "app" in page.text
         assert "p@ss" not in page.text
@@ -132,6 +139,33 @@ class TestFirstPage:
 
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         assert "://" not in page.text.replace("sqlite://", "")
+
+
+class TestGuestBook:
+    def test_it_is_served_beside_the_cities(self, make: Make, url: str) -> None:
+        """A guest joins and signs, with connections of the demo's own pool; its style sheet needs none."""
+        application = make(url)
+        client = Client(validator(application))
+        assert client.get("/guestbook", buffered=True).headers["Location"].endswith("/guestbook/")
+        form = {"name": "Ada", "password": "difference"}
+        assert client.post("/guestbook/join", data=form, buffered=True).headers["Location"] == "/guestbook/"
+        client.post("/guestbook/sign", data={"message": "Hello from København"}, buffered=True)
+        page = client.get("/guestbook/", buffered=True).text
+        assert "Welcome, Ada" in page
+        assert "Hello from København" in page
+        leases = application.database.stats().acquires
+        (sheet,) = re.findall(r'href="([^"]*)"', page)
+        assert client.get(sheet, buffered=True).status == "200 OK"
+        assert application.database.stats().acquires == leases
+
+    def test_what_it_wrote_is_there_after_a_restart(self, make: Make, tmp_path: Path) -> None:
+        """The tables are made if there are none, and kept if there are."""
+        url = f"sqlite:///{tmp_path}/cities.sqlite3"
+        form = {"name": "Ada", "password": "difference"}
+        Client(make(url)).post("/guestbook/join", data=form)
+        client = Client(make(url))
+        client.post("/guestbook/login", data=form)
+        assert "Log out" in client.get("/guestbook/").text
 
 
 class TestKill:
@@ -227,6 +261,13 @@ class TestInABrowser:
             assert driver.find_element(By.ID, "discarded").text == "1"
             log: Any = driver.get_log("browser")  # type: ignore[no-untyped-call]
             assert [entry["message"] for entry in log if "favicon" not in entry["message"]] == []
+
+            driver.find_element(By.LINK_TEXT, "The guest book").click()
+            until(lambda: "Nobody has signed yet." in driver.find_element(By.TAG_NAME, "body").text, timeout=30)
+            if directory := os.environ.get("WSGIDB_TEST_PICTURES"):
+                driver.save_screenshot(f"{directory}/guestbook_in_demo.png")
+                driver.back()
+                driver.save_screenshot(f"{directory}/demo.png")
 
     def test_without_javascript_on_a_narrow_screen(self, tmp_path: Path) -> None:
         """The button works, and at 360 pixels nothing is cut off."""

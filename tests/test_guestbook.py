@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from configparser import RawConfigParser
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
@@ -53,6 +58,63 @@ def test_its_own_tests_pass(tmp_path: Path) -> None:
         cwd=tmp_path / "copy", env=environment(), capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert (done.returncode, "9 passed" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A copy of the folder with a virtual environment in it, as guestbook.service wants it in /srv, and the unit with
+    the copy's paths."""
+    folder = tmp_path / "srv"
+    shutil.copytree(GUESTBOOK, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name in ("flask", "gunicorn"):
+        program = folder / ".venv" / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {name} "$@"\n')
+        program.chmod(0o755)
+    unit = folder / "guestbook.service"
+    unit.write_text(unit.read_text().replace("/srv/guestbook", str(folder)))
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_understands_the_unit(installed: Path) -> None:
+    """It finds the commands, and knows every setting."""
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", installed / "guestbook.service"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert [line for line in done.stderr.splitlines() if "guestbook" in line] == []
+
+
+def test_the_commands_of_the_unit(installed: Path, tmp_path: Path) -> None:
+    """As systemd runs them: with the unit's environment, in its folder, until gunicorn says that it serves."""
+    unit = RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(installed / "guestbook.service")
+    service = unit["Service"]
+    with bind() as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        listener.listen(16)
+        name = f"wsgidb-{secrets.token_hex(8)}"
+        systemd.bind(f"\0{name}")
+        systemd.settimeout(60)
+        settings = environment(
+            **dict([service["Environment"].split("=", 1)]),
+            WSGIDB_URL=f"sqlite:///{tmp_path}/guests.db", SECRET_KEY="of a test",
+            PYTHONPATH=os.environ.get("PYTHONPATH", ""), NOTIFY_SOCKET=f"@{name}",
+            GUNICORN_CMD_ARGS=f"--bind fd://{listener.fileno()}",  # in place of the port 8000
+        )  # fmt: skip
+        folder = service["WorkingDirectory"]
+        subprocess.run(shlex.split(service["ExecStartPre"]), cwd=folder, env=settings, timeout=60, check=True)
+        with subprocess.Popen(
+            shlex.split(service["ExecStart"]), cwd=folder, env=settings, pass_fds=[listener.fileno()]
+        ) as gunicorn:
+            try:
+                assert b"READY=1" in systemd.recv(1000)
+                with urlopen(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=60) as answer:
+                    assert b"Nobody has signed yet" in answer.read()
+            finally:
+                gunicorn.terminate()
+            assert gunicorn.wait(timeout=60) == 0
 
 
 @pytest.mark.slow
