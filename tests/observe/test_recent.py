@@ -16,7 +16,7 @@ def told(waits: int) -> Stats:
     for _ in range(waits):
         counter.add(0.001)
     seen = counter.snapshot()
-    return replace(empty("shop"), wait_times=seen, use_times=seen, create_times=seen)
+    return replace(empty("shop"), wait_times=seen, use_times=seen, queue_times=seen)
 
 
 def test_at_first_everything_is_lately() -> None:
@@ -29,12 +29,12 @@ def test_at_first_everything_is_lately() -> None:
 
 
 def test_what_is_older_than_the_window_is_left_out() -> None:
-    """Of waits, uses and creates alike; the window is as long as it says, to one step."""
+    """Of waits, uses and queueing alike; the window is as long as it says, to one step."""
     history = History(0.0)
     history.recent(told(7), STEP)
     recent = history.recent(told(10), STEP + WINDOW)
     assert recent.seconds == WINDOW
-    assert [each.count for each in (recent.wait_times, recent.use_times, recent.create_times)] == [3, 3, 3]
+    assert [each.count for each in (recent.wait_times, recent.use_times, recent.queue_times)] == [3, 3, 3]
 
 
 def test_after_a_long_pause() -> None:

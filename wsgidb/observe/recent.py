@@ -25,8 +25,8 @@ class Recent:
     """How long it took to acquire a connection."""
     use_times: Durations
     """How long leases lasted."""
-    create_times: Durations = field(default_factory=Durations)
-    """How long it took to open connections, for which requests have waited, too."""
+    queue_times: Durations = field(default_factory=Durations)
+    """How long the acquires that had to queue for a connection did so."""
 
 
 class History:
@@ -44,10 +44,10 @@ class History:
             self._kept.popleft()
         since, then = self._kept[0]
         if then is None:
-            return Recent(now - since, stats.wait_times, stats.use_times, stats.create_times)
+            return Recent(now - since, stats.wait_times, stats.use_times, stats.queue_times)
         return Recent(
             now - since,
             stats.wait_times - then.wait_times,
             stats.use_times - then.use_times,
-            stats.create_times - then.create_times,
+            stats.queue_times - then.queue_times,
         )

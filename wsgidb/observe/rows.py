@@ -68,7 +68,7 @@ def _durations(told: dict[str, Any]) -> Durations:
 
 def _stats(told: dict[str, Any]) -> Stats:
     made = dict(told)
-    for name in ("wait_times", "use_times", "create_times"):
+    for name in ("wait_times", "queue_times", "use_times", "create_times"):
         made[name] = _durations(told[name])
     for name, kind in (("holders", Holder), ("waiters", Waiter), ("events", Notice)):
         made[name] = tuple(kind(**each) for each in told[name])
@@ -76,4 +76,4 @@ def _stats(told: dict[str, Any]) -> Stats:
 
 
 def _recent(told: dict[str, Any]) -> Recent:
-    return Recent(told["seconds"], *(_durations(told[f"{what}_times"]) for what in ("wait", "use", "create")))
+    return Recent(told["seconds"], *(_durations(told[f"{what}_times"]) for what in ("wait", "use", "queue")))

@@ -47,7 +47,7 @@ class Pool:
             max([recent.seconds for recent in each], default=0.0),
             sum((recent.wait_times for recent in each), Durations()),
             sum((recent.use_times for recent in each), Durations()),
-            sum((recent.create_times for recent in each), Durations()),
+            sum((recent.queue_times for recent in each), Durations()),
         )
 
 

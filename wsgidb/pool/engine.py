@@ -147,8 +147,7 @@ class Engine(Releasing):
         finally:
             process.waiting.pop(waiting, None)
             with process.lock:
-                process.totals.waits += 1
-                process.totals.seconds_waited += self.clock() - waiting.since
+                process.queued.add(self.clock() - waiting.since)
 
     def refusal(self, error: DatabaseUnavailable, request: Request | None, began: float) -> DatabaseUnavailable:
         """Make the error of a request that gets no connection, with all that is known about the reason, from the one

@@ -54,8 +54,6 @@ class Totals:
 
     connects: int = 0
     connect_failures: int = 0
-    waits: int = 0
-    seconds_waited: float = 0.0
     timeouts: int = 0
     refusals: int = 0
     checks_failed: int = 0
@@ -90,9 +88,10 @@ class Process:
         self.lock = threading.RLock()
         self.open: set[Slot] = set()  # the slots that have a connection
         self.totals = Totals()
-        # Under `lock`, too: how long it took to get a connection where that was not immediate, to open one, and how
-        # long leases of closed connections lasted.
-        self.waits, self.creates, self.uses = DurationCounter(), DurationCounter(), DurationCounter()
+        # Under `lock`, too: how long it took to get a connection where that was not immediate, how much of this was
+        # spent in the queue, how long it took to open connections, and how long leases of closed ones lasted.
+        self.waits, self.queued = DurationCounter(), DurationCounter()
+        self.creates, self.uses = DurationCounter(), DurationCounter()
         self.events: deque[Notice] = deque(maxlen=EVENTS)  # each step on it is atomic
         self.waiting: dict[Waiting, None] = {}  # likewise; the callers that are waiting, in the order of their arrival
         self.seconds: dict[object, None] = {}  # likewise; those that hold a connection and ask for a second one

@@ -25,6 +25,7 @@ def snapshot(engine: Engine, now: float) -> Stats:
         leases.sort(key=lambda lease: lease[0])
         busy = sum(each[1] for each in read)
         acquires = totals.leases + sum(each[2] for each in read) + len(leases)
+        queue_times = process.queued.snapshot()
         waits, uses = DurationCounter(), DurationCounter()
         waits.merge(process.waits.counts, process.waits.seconds)
         if engine.timed:  # those that were not counted got a connection at once
@@ -45,8 +46,8 @@ def snapshot(engine: Engine, now: float) -> Stats:
             connects=totals.connects,
             connect_failures=totals.connect_failures,
             acquires=acquires,
-            waits=totals.waits,
-            seconds_waited=totals.seconds_waited,
+            waits=queue_times.count,
+            seconds_waited=queue_times.seconds,
             timeouts=totals.timeouts,
             refusals=totals.refusals,
             checks_failed=totals.checks_failed,
@@ -63,6 +64,7 @@ def snapshot(engine: Engine, now: float) -> Stats:
             seconds_executing=totals.seconds_executing + sum(seen.seconds for *_, seen in read),
             statements=totals.statements + sum(seen.statements for *_, seen in read),
             wait_times=waits.snapshot(),
+            queue_times=queue_times,
             use_times=uses.snapshot(),
             create_times=process.creates.snapshot(),
             holders=tuple(

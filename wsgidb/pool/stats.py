@@ -110,7 +110,10 @@ class Stats:
     statements: int
     """How many statements the handlers ran, commits and rollbacks included."""
     wait_times: Durations
-    """How long it took to acquire a connection. Where that was immediate, it counts as 0."""
+    """How long it took to acquire a connection, opening and checking it included. Where that was immediate, it counts
+    as 0."""
+    queue_times: Durations
+    """How long the acquires that had to queue for a connection did so, whether or not they got one."""
     use_times: Durations
     """How long the leases that have ended lasted."""
     create_times: Durations

@@ -27,10 +27,12 @@ def outage(pool: Pool) -> str | None:
 
 
 def waited(pool: Pool) -> float:
-    """The share of the requests of the latest minutes that waited noticeably for a connection of another request."""
-    waits, opened = pool.recent.wait_times, pool.recent.create_times
-    late = waits.count - waits.at_most(SHORT) - (opened.count - opened.at_most(SHORT))
-    return max(0, late) / waits.count if waits.count else 0.0
+    """The share of the requests of the latest minutes that waited noticeably for a connection of another request. Only
+    queueing counts: a request that gets a connection at once may have to open or to ping it, however long that takes.
+    """
+    queued = pool.recent.queue_times
+    late = queued.count - queued.at_most(SHORT)
+    return late / max(late, pool.recent.wait_times.count) if late else 0.0  # those in vain are not in wait_times
 
 
 def held_idle(pool: Pool) -> float:
