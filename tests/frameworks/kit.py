@@ -19,7 +19,7 @@ from wsgidb import DatabaseMiddleware
 
 @dataclass(frozen=True)
 class Framework:
-    """One framework, and its cells in docs/frameworks.md that tests fill by what they see."""
+    """One framework, and its cells in docs/compatibility.md that tests fill by what they see."""
 
     name: str
     """Its factor in tox.ini."""

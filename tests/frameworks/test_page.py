@@ -1,4 +1,4 @@
-"""docs/frameworks.md agrees with these tests and with the examples.
+"""docs/compatibility.md agrees with these tests and with the examples.
 
 ``pytest tests/frameworks/test_page.py --update-docs`` writes the tables.
 """
@@ -17,7 +17,7 @@ from support.pages import Row, Table
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PAGE = ROOT / "docs" / "frameworks.md"
+PAGE = ROOT / "docs" / "compatibility.md"
 EXAMPLES = Path(load_cities.__file__).parent
 WHERE = {
     "test_cities.py": "its test client; Waitress",

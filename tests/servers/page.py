@@ -1,4 +1,4 @@
-"""The table of docs/servers.md, made from the servers that the tests run."""
+"""The table of servers in docs/compatibility.md, made from the servers that the tests run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def row(name: str, kind: Kind) -> Row:
 
 ROWS = {(name, kind.shown): row(name, kind) for name, kind in SERVERS.items()}
 TABLE = Table(
-    Path(__file__).parents[2] / "docs" / "servers.md",
+    Path(__file__).parents[2] / "docs" / "compatibility.md",
     "servers",
     ("server", "how to run it", *CHECKS.values(), "what to know"),
     ROWS,

@@ -1,4 +1,4 @@
-"""docs/servers.md agrees with the servers that the tests run; ``--update-docs`` writes its table."""
+"""docs/compatibility.md agrees with the servers that the tests run; ``--update-docs`` writes its table."""
 
 from __future__ import annotations
 

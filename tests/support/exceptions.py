@@ -1,4 +1,4 @@
-"""The guarantees that a driver makes impossible, each with its reason; docs/drivers.md has the same table."""
+"""The guarantees that a driver makes impossible, each with its reason; docs/compatibility.md has the same table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each WSGI server is run, and what it can do. The table in docs/servers.md is written from this.
+"""How each WSGI server is run, and what it can do. The table in docs/compatibility.md is written from this.
 
 A new server is one more entry in `SERVERS`. Servers without a command line, or with one that ignores signals, are run
 by ``python -m support.servers NAME MODULE:APP PORT``.
@@ -48,9 +48,9 @@ class Kind:
     cannot: Mapping[str, str] = field(default_factory=dict)
     """Which of `servers.page.CHECKS` it cannot do, and why. The tests compare this with what they find."""
     shown: str = ""
-    """How to run an application with it, for docs/servers.md."""
+    """How to run an application with it, for docs/compatibility.md."""
     know: str = ""
-    """What a user should know about it, for docs/servers.md."""
+    """What a user should know about it, for docs/compatibility.md."""
 
 
 def _waitress(app: Any, port: int) -> None:
@@ -108,7 +108,7 @@ def _uwsgi(more: str, processes: int = 1, threads: int = 1, **told: Any) -> Kind
 SYNC = {"keep-alive": "closes after each response"}
 ONE_PROCESS = {"reload": "one process", "recycling": "one process"}
 HTTP_SOCKET = {"keep-alive": "closes after each response", "chunks": "ends a stream by closing the connection"}
-HANDLER = "Needs a handler for SIGTERM, as shown below."
+HANDLER = "Needs [a handler for SIGTERM](servers.md#servers-that-you-start-from-python)."
 UWSGI_SHOWN = "`uwsgi --http-socket :8000 --module shop:app --master --die-on-term --single-interpreter"
 UWSGI_KNOW = (
     "It loads the application before it forks. Its HTTP/1.1 responses do not say that they close the connection, so put"
