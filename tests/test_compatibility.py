@@ -18,8 +18,8 @@ from wsgidb.drivers import DRIVERS, SHORT
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "compatibility.md"
 PAGE = FILE.read_text()
-DRIVERS_PART = PAGE.partition("\n## Drivers\n")[2]
-TABLE = [[cell.strip() for cell in line.strip("|").split("|")] for line in DRIVERS_PART.splitlines() if line.startswith("|")]
+LINES = [line for line in PAGE.partition("\n## Drivers\n")[2].splitlines() if line.startswith("|")]
+TABLE = [[cell.strip() for cell in line.strip("|").split("|")] for line in LINES]
 LAST = next(place for place, row in enumerate(TABLE) if row[0].startswith("`read_timeout`"))
 ROWS = {row[0]: row[1:] for row in TABLE[: LAST + 1]}
 
