@@ -21,7 +21,9 @@ class State(Enum):
 
 
 CLEAN: Final = State.CLEAN
+"""What `Driver.inspect` returns for a session that has nothing to roll back or clear."""
 DIRTY: Final = State.DIRTY
+"""What `Driver.inspect` returns for a session that has to be cleaned."""
 
 NOT_WRITABLE: Final = "server read-only or not ready"
 """The reason for which a connection is discarded after an error of `Driver.is_read_only`."""
