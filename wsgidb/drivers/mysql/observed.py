@@ -96,8 +96,11 @@ class Observed:
     def _begin_record(self, clock: Clock) -> None:
         """Set the attributes that statements read. They have no defaults in the class, because CPython then finds them
         in a third of the time."""
-        self._seen, self._clock = Activity(), clock
+        self._seen, self._clock = self._new_record(clock), clock
         self._guarded = False
+
+    def _new_record(self, clock: Clock) -> Activity:
+        return Activity()
 
     def _within(self, deadline: float, clock: Clock) -> AbstractContextManager[None]:
         """One deadline for all that is said and heard inside."""

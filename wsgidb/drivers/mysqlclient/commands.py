@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from MySQLdb import NotSupportedError
+from MySQLdb import MySQLError, NotSupportedError
 
 from ..outcome import ANYTHING
 from .replies import Replies
@@ -18,10 +18,6 @@ MULTI_STATEMENTS_ON, MULTI_STATEMENTS_OFF = 0, 1  # enum enum_mysql_set_option o
 class Commands(Replies):
     """The part of our connection that deals with commands."""
 
-    _other_user = False
-    """The application has logged in as another user."""
-    _opaque = False
-    """Something may have been opened or set, since wsgidb's last rollback, that only another one takes back."""
     _other_charset = _other_option = False
     """The application has changed what no statement changes and no ROLLBACK takes back: the library's character set, or
     an option of the server's for this connection."""
@@ -30,16 +26,18 @@ class Commands(Replies):
     _own_multi_statements: bool
 
     def _command(self, command: Any, *args: Any, **arguments: Any) -> Any:
-        """Run one of them. It has no result set, and touches no transaction; its error is found by the next look."""
+        """Run one of them. It has no result set, and touches no transaction."""
         seen = self._seen
         self._look_for_error()
-        self._noted = False
+        seen.noted = False
         seen.busy = True
         seen.began = self._clock()
         try:
             found = command(*args, **arguments)
-        except Exception:
+        except Exception as error:
             seen.busy = False  # the reply has come, or nothing was sent
+            if isinstance(error, MySQLError):
+                self._failed(error)
             raise
         seen.ended(self._clock())
         return found
@@ -66,15 +64,15 @@ class Commands(Replies):
         self._command(super().select_db, name)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
-        self._seen.used = self._opaque = self._other_charset = True
+        self._seen.used = self._seen.opaque = self._other_charset = True
         self._command(super().set_character_set, charset, collation)
 
     def set_server_option(self, option: int) -> Any:
-        self._seen.used = self._opaque = self._other_option = True
+        self._seen.used = self._seen.opaque = self._other_option = True
         return self._command(super().set_server_option, option)
 
     def change_user(self, *args: Any, **arguments: Any) -> None:
-        self._other_user = True
+        self._seen.other_user = True
         if self._seen.outcome is not None:
             self._seen.outcome.sends(ANYTHING)  # autocommit is on then
         self._command(super().change_user, *args, **arguments)
@@ -91,5 +89,5 @@ class Commands(Replies):
 
     def _unseen_ping(self) -> None:
         """The library's own ping has no deadline."""
-        assert self._deadline is not None
-        self._query_before("DO 0", *self._deadline)
+        assert self._seen.deadline is not None
+        self._query_before("DO 0", *self._seen.deadline)

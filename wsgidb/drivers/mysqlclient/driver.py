@@ -37,7 +37,7 @@ class MySQLClient(MySQLDriver):
     name = "mysqlclient"
     cursor_attributes: ClassVar[tuple[str, ...]] = ("encoding",)
     local_methods: ClassVar[tuple[str, ...]] = ("literal", "warning_count", "affected_rows", "insert_id")
-    nothing_to_read: ClassVar[Mapping[str, tuple[str, Any]]] = {"next_result": ("_incomplete", -1)}
+    nothing_to_read: ClassVar[Mapping[str, tuple[str, Any]]] = {"next_result": ("_seen.incomplete", -1)}
     changed_in_place: ClassVar[tuple[str, ...]] = ("converter", "encoders", "messages")
     when_returned: ClassVar[dict[str, Any]] = {"open": 0, "closed": 1}
     connection_class = Connection
@@ -86,7 +86,7 @@ class MySQLClient(MySQLDriver):
         except BaseException:
             conn._abandon(busy=False)
             raise
-        conn._guarded = self.settings.transaction == "request"
+        conn._guarded = conn._seen.guarded = self.settings.transaction == "request"
         conn._seen.used = False
         return conn
 
@@ -110,11 +110,11 @@ class MySQLClient(MySQLDriver):
 
     def _run_init_sql(self, conn: Connection) -> None:
         super()._run_init_sql(conn)
-        conn._opaque = False  # what the statements of the settings do is meant
+        conn._seen.opaque = False  # what the statements of the settings do is meant
 
     def end_hook(self, conn: Connection) -> None:
         super().end_hook(conn)
-        conn._opaque = False
+        conn._seen.opaque = False
 
     def _roll_back(self, conn: Connection) -> None:
         conn._clean_up()

@@ -8,7 +8,7 @@ from typing import Any
 from MySQLdb import MySQLError
 
 from ..mysql.observed import DISCONNECTS, MALFORMED, OUT_OF_SYNC, Observed
-from ..states import Clock
+from .record import Record
 from .result import Rows, UnbufferedResult, rows_of, stored
 from .wire import Wire
 
@@ -23,21 +23,13 @@ SOME_ROWS = 100
 class Replies(Wire, Observed):
     """The part of our connection that deals with result sets and errors."""
 
-    _incomplete = False
-    """Of the last reply there may be more than was read, or an error that nobody has seen."""
-    _further = False
-    """The reply is that of several statements, and the first of them has ended well."""
-    _noted = False
-    """The error that the library has is noted already: it keeps it until the next command."""
-
-    def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
-        self._unbuffered: dict[int, weakref.ref[Rows]] = {}  # an id is used again, so a thousand do not add up
-        super().__init__(deadline, clock, **arguments)
+    _seen: Record
 
     def store_result(self) -> Any:
         """Cursors read every reply by it, unless they are unbuffered."""
-        result = stored(self)
-        self._incomplete = bool(self.more_results() if result is None else result.has_next)
+        seen = self._seen
+        result = stored(self, seen)
+        seen.incomplete = bool(self.more_results() if result is None else result.has_next)
         return result
 
     def use_result(self) -> Any:
@@ -46,7 +38,7 @@ class Replies(Wire, Observed):
         if rows is None:
             return None
         result = UnbufferedResult(rows, self._seen)
-        self._unbuffered[id(rows)] = weakref.ref(rows)
+        self._seen.unbuffered[id(rows)] = weakref.ref(rows)
         return result
 
     def discard_result(self) -> None:
@@ -63,29 +55,30 @@ class Replies(Wire, Observed):
 
         Cursors ask before each statement and when they are closed. Where nothing can follow the library is not asked,
         as it would let go of the interpreter lock."""
-        if not self._incomplete:
+        seen = self._seen
+        if not seen.incomplete:
             return -1
         self._look_for_error()
-        self._noted = False
-        self._further = True
+        seen.noted = False
+        seen.further = True
         try:
             found: int = super().next_result()
         finally:
             self._look_for_error()
         if found == -1:
-            self._incomplete = False
+            seen.incomplete = False
         return found
 
     def _unread(self) -> bool:
         """Where nothing is left to read the library says -1; only where something is, it would have to read."""
-        if not self._incomplete:
+        if not self._seen.incomplete:
             return False
         try:
             if self.more_results() or super().next_result() != -1:
                 return True
         except MySQLError:
             return True
-        self._incomplete = False
+        self._seen.incomplete = False
         return False
 
     def _finish_reply(self, deadline: float) -> bool:
@@ -95,9 +88,9 @@ class Replies(Wire, Observed):
         May block: the library can be stopped between rows only, so it waits for a row that does not come as long as
         read_timeout allows. Raises the error of a statement whose reply the handler has not read."""
         self._look_for_error()
-        if not self._incomplete:
+        if not self._seen.incomplete:
             return True
-        if all(self._read_on(reference(), deadline) for reference in self._unbuffered.values()):
+        if all(self._read_on(reference(), deadline) for reference in self._seen.unbuffered.values()):
             while self._read_on(rows_of(self, {}), deadline):
                 if self.next_result() == -1:
                     return True
@@ -114,7 +107,7 @@ class Replies(Wire, Observed):
                 raise
             except Exception:  # noqa: BLE001 - of a converter of the application's; the row has been read
                 continue
-        self._gone = True
+        self._seen.gone = True
         self._shut_down()  # before the rows are freed, for which the library would read them all
         return False
 
@@ -122,8 +115,9 @@ class Replies(Wire, Observed):
         """End the result sets that a lease has read row by row. Returns whether the library could free them all: not
         where a method of one is kept, or being called. Its call, like freeing it, locks the connection for a moment,
         in which the statement of another lease would fail."""
-        references = list(self._unbuffered.values())
-        self._unbuffered.clear()
+        unbuffered = self._seen.unbuffered
+        references = list(unbuffered.values())
+        unbuffered.clear()
         for reference in references:
             if (rows := reference()) is not None and (holder := rows.holder()) is not None:
                 holder.end()
@@ -136,16 +130,18 @@ class Replies(Wire, Observed):
         code = error.args[0] if error.args else None
         if not isinstance(code, int):
             return  # another thread is in the middle of a statement
-        self._noted = True
+        seen = self._seen
+        seen.noted = True
         if code in GONE:
-            self._gone = True
+            seen.gone = True
         if code == MALFORMED:
             self._drop_descriptor()  # the library would go on, and take what is left of the reply for the next one
         if code not in CLIENT_ERRORS:
-            self._incomplete = False
+            seen.incomplete = False
         self._note_error(error, code)
 
     def _look_for_error(self) -> None:
         """An error among a result's rows goes past the methods above: the library has it until its next call."""
-        if self.open and not self._seen.busy and not self._noted and (code := self.errno()):
+        seen = self._seen
+        if self.open and not seen.busy and not seen.noted and (code := self.errno()):
             self._failed(MySQLError(code, self.error()))

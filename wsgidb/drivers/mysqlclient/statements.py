@@ -37,6 +37,12 @@ EFFECTS: Final = {
     b"SET": SETS,
 }
 """The effects of statements, by their first words. The effect of any other is unknown."""
+USUAL: Final = {
+    start: EFFECTS[word]
+    for word in (b"SELECT", b"INSERT", b"UPDATE", b"DELETE")
+    for start in (word + b" ", word.lower() + b" ", word.capitalize() + b" ")
+}
+"""The effects of the commonest statements, by the first seven bytes of how they are commonly written."""
 COMPLETION_TYPE: Final = b"COMPLETION_TYPE"
 ROLE: Final = b"ROLE"
 LASTING: Final = frozenset((COMPLETION_TYPE, ROLE))
@@ -50,6 +56,9 @@ def effect_of(query: str | bytes | bytearray) -> Effect:
     """The effect of a statement by its first words. It is UNKNOWN where there is a doubt: for a procedure, behind a
     comment, and where a semicolon may separate several statements."""
     sql = query if type(query) is bytes else _as_bytes(query)
+    found = USUAL.get(sql[:7])
+    if found is not None and b";" not in sql:
+        return found
     start = sql[:LONGEST_START].split(None, 1)
     found = EFFECTS.get(start[0].strip(b";").upper(), UNKNOWN) if start else UNKNOWN
     if b";" in sql and b";" in _bare(sql):

@@ -13,9 +13,9 @@ import MySQLdb.connections
 from MySQLdb import MySQLError, OperationalError
 
 from .. import sockets
-from ..activity import Activity
 from ..mysql.observed import LOST
 from ..states import Clock
+from .record import Record
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER, on, for 0 seconds: closing the socket sends a reset."""
@@ -26,10 +26,7 @@ Base: Any = MySQLdb.connections.Connection
 class Wire(Base):  # type: ignore[misc]
     """The part of our connection that deals with the socket."""
 
-    _seen: Activity
-    _gone = False
-    """The server, or the way to it, was found to be lost."""
-    _deadline: tuple[float, Clock] | None = None
+    _seen: Record
     _identity: tuple[int, int] | None = None
     """Of the socket: the library may have closed its descriptor, and the number be somebody else's by now."""
 
@@ -43,16 +40,16 @@ class Wire(Base):  # type: ignore[misc]
     @contextmanager
     def _within(self, deadline: float, clock: Clock) -> Iterator[None]:
         """The library's own timeouts are whole seconds, and those of statements: so the reply is waited for outside."""
-        self._deadline = deadline, clock
+        self._seen.deadline = deadline, clock
         try:
             yield
         finally:
-            self._deadline = None
+            self._seen.deadline = None
 
     def _query_before(self, query: Any, deadline: float, clock: Clock) -> None:
         super().send_query(query)
         if not sockets.wait_readable(self.fileno(), sockets.remaining(deadline, clock)):
-            self._gone = True
+            self._seen.gone = True
             raise OperationalError(LOST, "Lost connection to MySQL server (timed out)")
         super().read_query_result()
 
