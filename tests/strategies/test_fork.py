@@ -22,7 +22,6 @@ from support.fakedb import FakeDB
 from support.waiting import until
 from wsgidb import ConnectionReturned, Database, DatabaseUnavailable, TransactionLost, forks
 from wsgidb.lease.proxy import settle
-from wsgidb.pool import engine, releasing
 
 PACKAGE = str(Path(wsgidb.__file__).parents[1])
 
@@ -120,7 +119,7 @@ def test_fork_while_another_thread_holds_every_lock(make: MakeDatabase, networke
 def test_fork_without_fork_hooks(
     make: MakeDatabase, networked: WiredBank, keeping: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S6: the pid tells, and not only at acquire: a child's first act may be a release, stats() or close()."""
+    """S6: the mark tells, and not only at acquire: a child's first act may be a release, stats() or close()."""
     database = make(networked.url, strategy=keeping)
     lease = Worker(database.lease).outcome()  # of a thread of its own, so that this one's is at rest
     mine = session_of(lease)
@@ -202,13 +201,22 @@ def pid_of(pid: int) -> Iterator[None]:
     """Inside of it wsgidb finds this pid to be its own."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "getpid", lambda: pid)
-        patched.setattr(engine, "getpid", lambda: pid)
-        patched.setattr(releasing, "getpid", lambda: pid)
+        patched.setattr(forks, "getpid", lambda: pid)
         yield
 
 
+@pytest.fixture(params=["page", "pid"])
+def mark(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By what a fork is noticed: a page that the kernel clears, or, where it does not do that, the pid."""
+    if request.param == "pid":
+        monkeypatch.setattr(forks, "_page", lambda: None)
+    elif sys.platform == "linux":
+        assert forks._page() is not None
+    return str(request.param)
+
+
 @pytest.fixture(params=[1, -1], ids=["greater", "smaller"])
-def child(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Child:
+def child(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, mark: str) -> Child:
     """Runs a function in a forked child whose pid is greater than its parent's, or smaller, as pids begin anew at some
     time. No fork hooks run there, as on uWSGI."""
     monkeypatch.setattr(forks, "_told", weakref.WeakSet())
@@ -230,7 +238,7 @@ def number(database: Database) -> int:
 
 
 class TestWithoutHooks:
-    """S6, whichever of the two pids is greater, and whatever the child does first."""
+    """S6, by whatever mark, whichever of the two pids is greater, and whatever the child does first."""
 
     def test_acquire_first(self, fake: MakeDatabase, keeping: str, child: Child) -> None:
         """A child opens its own connection, and keeps that; the parent goes on with what it had."""
@@ -328,6 +336,7 @@ class TestWithoutHooks:
         worker.outcome()
 
 
+@pytest.mark.usefixtures("mark")
 @pytest.mark.parametrize("used", [True, False], ids=["used", "unused"])
 def test_pid_of_an_ancestor(fake: MakeDatabase, keeping: str, used: bool) -> None:
     """S6: a descendant whose pid was an ancestor's, as pids begin anew at some time, does not take over that one's

@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from os import getpid
 from threading import get_ident
 from typing import ClassVar
 
@@ -71,8 +70,8 @@ class Engine(Releasing):
 
     @property
     def process(self) -> Process:
-        """The state of this very process. A fork shows by its pid, as not every server runs fork hooks."""
-        while (process := self._process).pid != getpid():
+        """The state of this very process. A fork shows by its mark, as not every server runs fork hooks."""
+        while not (process := self._process).mark[0]:
             process.leave_to_parent()
             self._process = process.successor(self._new_process)
         return process
@@ -94,7 +93,7 @@ class Engine(Releasing):
         connecting and validating together, or until the deadline. Raises DatabaseUnavailable.
         """
         process = self._process
-        if process.pid != getpid():
+        if not process.mark[0]:
             process = self.process
         slot = process.store.take()
         now = self.clock()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..config.settings import Settings
 from ..drivers.activity import INHERITED, Activity
 from ..errors import DatabaseUnavailable
-from ..forks import NOBODY, keep_for_ever
+from ..forks import LEFT, NOBODY, keep_for_ever, new_mark
 from ..strategies import Request, Slot, Store, store_class
 from .backoff import Backoff
 from .durations import DurationCounter
@@ -83,6 +83,7 @@ class Process:
         clock: Callable[[], float],
     ) -> None:
         self.pid = os.getpid()
+        self.mark = new_mark()  # its item 0 is true in this process, and false in a forked child
         # `lock` guards `open`, `totals`, `backoff`, the log limits, and setting `unanswered` and `doubted`. Nothing
         # that may block happens under it. It is reentrant, as garbage collection may put back a slot while it is held.
         self.lock = threading.RLock()
@@ -145,10 +146,10 @@ class Process:
     def leave_to_parent(self) -> None:
         """In a forked child: let no call begin on these connections, and never close them.
 
-        The pid is given up, too: a process that descends from this child may one day get the same one."""
+        The pid and the mark are given up, too: a process that descends from this child may one day get the same pid."""
         if self.pid == NOBODY:
             return
-        self.pid = NOBODY
+        self.pid, self.mark = NOBODY, LEFT
         slots = list(self.open)
         for slot in slots:
             slot.activity.lease = INHERITED

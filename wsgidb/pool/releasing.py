@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Callable
-from os import getpid
 
 from ..config.settings import Settings
 from ..drivers.base import Driver
@@ -54,7 +53,7 @@ class Releasing:
         The lease's cursors end first. Blocks as long as a statement may. Raises the driver's error, or
         TransactionLost. Then nothing is committed, unless the connection was lost while COMMIT was under way: only
         the server knows what became of that."""
-        if slot.process.pid != getpid():
+        if not slot.process.mark[0]:
             raise TransactionLost("cannot commit: the transaction is another process's")
         if slot.activity.end_lease():
             slot.fault = slot.fault or BUSY
@@ -77,7 +76,7 @@ class Releasing:
         the rollback is expected: this is the commonest way to lose a write.
         """
         process: Process = slot.process
-        if process.pid != getpid():
+        if not process.mark[0]:
             return  # it is a parent's, which `process` keeps
         reason: str | None = "interrupted"
         try:
@@ -132,7 +131,7 @@ class Releasing:
     def _lost(self, process: Process, slot: Slot) -> None:
         """Close the connection of a slot that the store has dropped, as its thread ended. In a forked child all threads
         of the parent have ended, which is no reason to do anything."""
-        if process.pid != getpid():
+        if not process.mark[0]:
             return
         try:
             if slot.raw is not None:

@@ -17,7 +17,6 @@ connection at that very moment may be marked, too: such a connection belongs to 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from os import getpid
 from random import random
 from typing import Any
 
@@ -55,7 +54,7 @@ def drain(engine: Any, over: float, ago: float = 0.0) -> int:
     seconds ago. Returns how many there are. Never blocks, and takes no lock. Raises ConfigError."""
     over = _checked("over", over, SECONDS)
     process = engine._process
-    if process.pid != getpid() or engine.settings.shares_engine:
+    if not process.mark[0] or engine.settings.shares_engine:
         return 0  # a forked child has none yet; those of an Engine are the Engine's
     process.drain = order = Drain(engine.clock() - ago, over)
     slots = [slot for slot in list(process.open) if slot.drain is not order]

@@ -3,7 +3,6 @@ goes back."""
 
 from __future__ import annotations
 
-from os import getpid
 from typing import Any, Protocol
 
 from ..drivers.states import Position
@@ -50,7 +49,7 @@ def follow(engine: Engine) -> None:
 
     def tell_and_release(slot: Slot, rollback_expected: bool = False) -> None:
         lease = slot.activity.lease
-        if lease is not None and slot.process.pid == getpid():  # else it has been committed, or is a parent's
+        if lease is not None and slot.process.mark[0]:  # else it has been committed, or is a parent's
             reader = written_of(lease)
             busy = slot.activity.end_lease()
             position = None if busy else written(slot, reader)
