@@ -32,7 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from figures import table, verdict
+from figures import Target, judged, table
 from peers import LIMIT
 from serving import database
 
@@ -113,14 +113,14 @@ def report(figures: dict[str, Any]) -> str:
     return table(head, rows)
 
 
-def targets(figures: dict[str, Any]) -> list[str]:
-    lines = []
+def targets(figures: dict[str, Any]) -> list[Target]:
+    found_targets = []
     for name, found in figures.items():
         base = figures[f"{name.partition(' ')[0]} {LIMIT}"]
         if found is not base:
             ratio = found["instructions"] / base["instructions"]
-            lines.append(verdict(f"{name}: instructions × limit", ratio, most=1.1))
-    return lines
+            found_targets.append(Target(f"{name}: instructions × limit", ratio, most=1.1))
+    return found_targets
 
 
 def profile(url: str, driver: str, row: str, tree: Path) -> str:
@@ -142,7 +142,7 @@ def main() -> None:
             text = "\n\n".join(found)
         else:
             figures = measure(server.url(), chosen.driver, chosen.tree.resolve())
-            text = "\n".join([report(figures), "", *targets(figures)])
+            text = f"{report(figures)}\n\n{judged(targets(figures))}"
     print(text)
     if chosen.out is not None:
         chosen.out.write_text(text + "\n")

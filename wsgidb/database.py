@@ -137,7 +137,8 @@ class Database:
         """Acquire a connection. The caller must `settle` the lease, as `connection` does. Log lines name `request`.
 
         Blocks for up to acquire_timeout seconds, or until the deadline. Raises DatabaseUnavailable."""
-        return self.lease_of(self._engine.acquire(request, deadline))
+        slot = self._engine.acquire(request, deadline)
+        return begin(new(self._proxies[type(slot.raw)]), slot)  # as `lease_of` does it, with one call less
 
     def lease_of(self, slot: Slot) -> ConnectionProxy:
         """Make a lease of an acquired slot. The caller must `settle` the lease. Never blocks."""

@@ -77,7 +77,7 @@ def _never(*args: Any, **kwargs: Any) -> bool:
     return False
 
 
-def _entering(name: str, method: Any, ended_anyway: Callable[..., bool] = _never) -> Any:
+def _entering(name: str, own: Any, ended_anyway: Callable[..., bool] = _never) -> Any:
     """A method of the driver's connection for a lease, refused after it unless the lease has `ended_anyway` what is to
     be ended. This is `Activity.call` with one call less: cursors come here at every statement."""
 
@@ -86,14 +86,16 @@ def _entering(name: str, method: Any, ended_anyway: Callable[..., bool] = _never
             slot = self._wsgidb_slot
             seen = slot.activity
             raw = slot.raw
-            seen.users.append(self)
+            users = seen.users
+            users.append(self)
             try:
                 if seen.lease is not self:
                     raise seen.refusal()
-                result = getattr(raw, name)(*args, **kwargs)
+                method = getattr(raw, name)
+                result = method(*args, **kwargs) if kwargs else method(*args)  # which is cheaper
                 return self if result is raw else result
             finally:
-                seen.users.remove(self)
+                users.remove(self)
                 if seen.closing:
                     seen.close_if_unused()
         except ConnectionReturned:
@@ -101,20 +103,20 @@ def _entering(name: str, method: Any, ended_anyway: Callable[..., bool] = _never
                 raise
             return None
 
-    entering.__name__, entering.__doc__ = name, getattr(method, "__doc__", None)
+    entering.__name__, entering.__doc__ = name, getattr(own, "__doc__", None)
     return entering
 
 
 def _reading(name: str, method: Any) -> Any:
     """One of `Driver.local_methods`. It is refused where the lease has ended, as there is no connection to ask then."""
 
-    def reading(self: ConnectionProxy, *args: Any) -> Any:
-        return method(self._wsgidb_raw, *args)
+    def reading(self: ConnectionProxy) -> Any:
+        return method(self._wsgidb_raw)
 
     def reading_by_name(self: ConnectionProxy, *args: Any, **kwargs: Any) -> Any:
         return method(self._wsgidb_raw, *args, **kwargs)
 
-    made = reading_by_name if isinstance(method, FunctionType) else reading  # a C method takes no keywords
+    made = reading_by_name if isinstance(method, FunctionType) else reading  # those in C take no arguments
     made.__name__ = name
     return made
 

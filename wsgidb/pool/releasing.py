@@ -78,11 +78,14 @@ class Releasing:
         process: Process = slot.process
         if not process.mark[0]:
             return  # it is a parent's, which `process` keeps
+        seen = slot.activity
         reason: str | None = "interrupted"
         try:
-            busy = slot.activity.end_lease()  # no call of the lease can begin from here on
+            lease = seen.lease
+            seen.lease = None  # as `Activity.end_lease` does it: no call of the lease can begin from here on
+            busy = seen.users and (lease is None or lease in seen.users)
             fault = self._end_cursors(slot) if slot.cursors else None
-            fault = slot.fault or (BUSY if busy else fault or slot.activity.unfit)
+            fault = slot.fault or (BUSY if busy else fault or seen.unfit)
             try:
                 state = fault or self._inspect(slot.raw)
                 clean = state is CLEAN and slot.undo is None
@@ -98,7 +101,7 @@ class Releasing:
                 if slot.durations is not None:
                     slot.durations[bisect_left(BOUNDS, lasted)] += 1
             slot.since = None
-            slot.seen = slot.activity.statements
+            slot.seen = seen.statements
             slot.uses += 1
             slot.used = now
             slot.good_until = now + self._trusted

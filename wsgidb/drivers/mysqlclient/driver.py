@@ -141,7 +141,8 @@ class MySQLClient(MySQLDriver):
 
     def inspect(self, conn: Any) -> State | str:
         try:
-            return super().inspect(conn)
+            state: State | str = conn._state(self.autocommit, self._whole_session)
+            return state
         except ProgrammingError:  # the library's lock: a thread uses the connection past the lease
             return "in the middle of a statement"
 

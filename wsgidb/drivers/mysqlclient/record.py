@@ -18,7 +18,7 @@ class Record(Activity):
 
     __slots__ = (
         *("begun", "clock", "deadline", "further", "gone", "guarded", "incomplete", "may_have_begun", "may_have_set"),
-        *("noted", "opaque", "other_user", "unbuffered"),
+        *("noted", "opaque", "other_user", "own_thread", "unbuffered"),
     )
 
     def __init__(self, clock: Clock) -> None:
@@ -30,6 +30,8 @@ class Record(Activity):
         """The deadline for what is said and heard now, if there is one."""
         self.gone = False
         """The server, or the way to it, was found to be lost."""
+        self.own_thread = 0
+        """The session's number; another one now means a reconnect by the application."""
         self.other_user = False
         """The application has logged in as another user."""
         self.begun = False

@@ -56,9 +56,6 @@ def effect_of(query: str | bytes | bytearray) -> Effect:
     """The effect of a statement by its first words. It is UNKNOWN where there is a doubt: for a procedure, behind a
     comment, and where a semicolon may separate several statements."""
     sql = query if type(query) is bytes else _as_bytes(query)
-    found = USUAL.get(sql[:7])
-    if found is not None and b";" not in sql:
-        return found
     start = sql[:LONGEST_START].split(None, 1)
     found = EFFECTS.get(start[0].strip(b";").upper(), UNKNOWN) if start else UNKNOWN
     if b";" in sql and b";" in _bare(sql):
