@@ -36,7 +36,7 @@ ORDER = [
     *("drivers.pymysql.wire", "drivers.pymysql.rows", "drivers.pymysql.session", "drivers.pymysql.commands"),
     *("drivers.pymysql.connection", "drivers.pymysql.tracked", "drivers.pymysql.driver"),
     *("drivers.mysqlclient.record", "drivers.mysqlclient.wire", "drivers.mysqlclient.result"),
-    *("drivers.mysqlclient.replies", "drivers.mysqlclient.commands", "drivers.mysqlclient.statements"),
+    *("drivers.mysqlclient.replies", "drivers.mysqlclient.statements", "drivers.mysqlclient.commands"),
     *("drivers.mysqlclient.connection", "drivers.mysqlclient.driver"),
     *("drivers.mysqlconnector.wire", "drivers.mysqlconnector.replies", "drivers.mysqlconnector.commands"),
     *("drivers.mysqlconnector.session", "drivers.mysqlconnector.connection", "drivers.mysqlconnector.handed_out"),

@@ -15,7 +15,7 @@ from .errors import ConfigError
 from .lease.classes import ProxyClasses
 from .lease.hooks import LeaseHook
 from .lease.proxy import ConnectionProxy, interrupt, settle
-from .lease.state import begin, lazy, new
+from .lease.state import begin, lazy, new, set_raw, set_slot
 from .observe import telemetry
 from .pool.engine import Engine
 from .pool.leaks import watched
@@ -138,7 +138,12 @@ class Database:
 
         Blocks for up to acquire_timeout seconds, or until the deadline. Raises DatabaseUnavailable."""
         slot = self._engine.acquire(request, deadline)
-        return begin(new(self._proxies[type(slot.raw)]), slot)  # as `lease_of` does it, with one call less
+        raw = slot.raw
+        proxy = new(self._proxies[type(raw)])
+        slot.activity.lease = proxy  # as `begin` does it, with two calls less
+        set_slot(proxy, slot)
+        set_raw(proxy, raw)
+        return proxy
 
     def lease_of(self, slot: Slot) -> ConnectionProxy:
         """Make a lease of an acquired slot. The caller must `settle` the lease. Never blocks."""

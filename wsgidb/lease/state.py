@@ -37,8 +37,8 @@ class Leased:
 
 _raw_member, _slot_member = vars(Leased)["_wsgidb_raw"], vars(Leased)["_wsgidb_slot"]
 _first_member, _executed_member = vars(Leased)["_wsgidb_first"], vars(Leased)["_wsgidb_executed"]
-_set_raw, drop_raw, get_raw = _raw_member.__set__, _raw_member.__delete__, _raw_member.__get__
-_set_slot, drop_slot, get_slot = _slot_member.__set__, _slot_member.__delete__, _slot_member.__get__
+set_raw, drop_raw, get_raw = _raw_member.__set__, _raw_member.__delete__, _raw_member.__get__
+set_slot, drop_slot, get_slot = _slot_member.__set__, _slot_member.__delete__, _slot_member.__get__
 _set_first, _drop_first, _get_first = _first_member.__set__, _first_member.__delete__, _first_member.__get__
 set_executed, _get_executed = _executed_member.__set__, _executed_member.__get__
 _written_member = vars(Leased)["_wsgidb_written"]
@@ -90,8 +90,8 @@ class FirstUse:
 def begin(proxy: P, slot: Slot) -> P:
     """Let the lease have an acquired slot."""
     slot.activity.lease = proxy
-    _set_slot(proxy, slot)
-    _set_raw(proxy, slot.raw)
+    set_slot(proxy, slot)
+    set_raw(proxy, slot.raw)
     return proxy
 
 

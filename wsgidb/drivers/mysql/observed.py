@@ -17,6 +17,8 @@ from .keeping import keeps
 
 IN_TRANSACTION, AUTOCOMMIT, NO_BACKSLASH_ESCAPES = 1, 2, 512  # flags of the status in the server's replies
 COM_RESET_CONNECTION = 0x1F
+SEMICOLON = ord(";")
+"""CPython finds a number in bytes in a ninth of the time that it takes for a byte string of that length."""
 VITESS = 1105
 """Whatever happened at Vitess. Elsewhere it is an unknown error."""
 

@@ -1,16 +1,18 @@
-"""mysqlclient's connection and the commands of its C library that are no statements.
+"""mysqlclient's connection: the commands of its C library that are no statements, and how a session is cleaned.
 
 Each method of the C class that talks to the server is observed here, in replies.py or in connection.py.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from MySQLdb import MySQLError, NotSupportedError
+from MySQLdb import MySQLError, NotSupportedError, ProgrammingError
 
 from ..outcome import ANYTHING
 from .replies import Replies
+from .statements import COMPLETION_TYPE, ROLE
 
 MULTI_STATEMENTS_ON, MULTI_STATEMENTS_OFF = 0, 1  # enum enum_mysql_set_option of mysql.h
 
@@ -24,6 +26,7 @@ class Commands(Replies):
     _own_settings: dict[str, Any]
     """What the connection was made with."""
     _own_multi_statements: bool
+    _rollbacks: tuple[int, int] | None
 
     def _command(self, command: Any, *args: Any, **arguments: Any) -> Any:
         """Run one of them. It has no result set, and touches no transaction."""
@@ -86,6 +89,40 @@ class Commands(Replies):
         if self._other_option:
             self.set_server_option(MULTI_STATEMENTS_ON if self._own_multi_statements else MULTI_STATEMENTS_OFF)
         self._other_charset = self._other_option = False
+
+    def _clean_up(self) -> None:
+        """Roll back, whatever a handler has set completion_type to, and take back what a rollback does not."""
+        seen = self._seen
+        self.query("ROLLBACK AND NO CHAIN" if COMPLETION_TYPE in seen.may_have_set else "ROLLBACK")
+        self._take_back_changes()
+        seen.begun = seen.may_have_begun = seen.opaque = False
+
+    def _reset_session(self) -> None:
+        """COM_CHANGE_USER to the same user, which rolls back, and what it takes back of connecting. The library has no
+        deadline for it: so a server that does not answer is found out by a statement before.
+
+        That statement finds no rows, so that FOUND_ROWS() tells nothing of an earlier one."""
+        seen = self._seen
+        seen.settled()
+        self._rollbacks = None
+        self.query("SELECT 1 LIMIT 0")
+        self.store_result()
+        if ROLE in seen.may_have_set:
+            with suppress(ProgrammingError):  # a server without roles
+                self.query("SET ROLE NONE")  # COM_CHANGE_USER sets the default role, if there is one
+        given = self._own_settings
+        super().change_user(given.get("user", ""), given.get("password", ""), given.get("database", ""))
+        self._other_charset = True  # COM_CHANGE_USER has set the server's
+        seen.may_have_set = frozenset()
+        self._take_back_changes()
+        seen.begun = seen.may_have_begun = seen.opaque = seen.other_user = False
+        if given.get("sql_mode"):
+            self.set_sql_mode(given["sql_mode"])
+        if given.get("init_command"):
+            self.query(given["init_command"])
+            self.store_result()
+            while self.next_result() == 0:
+                self.store_result()
 
     def _unseen_ping(self) -> None:
         """The library's own ping has no deadline."""

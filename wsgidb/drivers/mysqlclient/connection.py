@@ -6,13 +6,12 @@ words of each statement tell whether a transaction may be open, and in doubt one
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
-from MySQLdb import MySQLError, ProgrammingError, _mysql
+from MySQLdb import MySQLError, _mysql
 from MySQLdb.constants import CLIENT
 
-from ..mysql.observed import CONNECTION_LOST
+from ..mysql.observed import CONNECTION_LOST, SEMICOLON
 from ..mysql.procedures import Procedures
 from ..states import CLEAN, DIRTY, Clock, State
 from .commands import Commands
@@ -25,7 +24,6 @@ from .statements import (
     ENDS,
     HIDES,
     NONE,
-    ROLE,
     SETS,
     UNKNOWN,
     USUAL,
@@ -101,7 +99,7 @@ class Connection(Procedures, Commands):
         if seen.incomplete:
             self._look_for_error()
         # As `effect_of` does it for usual statements, with one call less.
-        usual = USUAL.get(query[:7]) if type(query) is bytes and b";" not in query else None
+        usual = USUAL.get(query[:7]) if type(query) is bytes and SEMICOLON not in query else None
         effect = usual or effect_of(query)
         if seen.guarded:
             self._guard(query, effect)
@@ -232,37 +230,3 @@ class Connection(Procedures, Commands):
         if seen.other_user:
             return "given to another user by the application"
         return None if self.thread_id() == seen.own_thread else "reconnected by the application"
-
-    def _clean_up(self) -> None:
-        """Roll back, whatever a handler has set completion_type to, and take back what a rollback does not."""
-        seen = self._seen
-        self.query("ROLLBACK AND NO CHAIN" if COMPLETION_TYPE in seen.may_have_set else "ROLLBACK")
-        self._take_back_changes()
-        seen.begun = seen.may_have_begun = seen.opaque = False
-
-    def _reset_session(self) -> None:
-        """COM_CHANGE_USER to the same user, which rolls back, and what it takes back of connecting. The library has no
-        deadline for it: so a server that does not answer is found out by a statement before.
-
-        That statement finds no rows, so that FOUND_ROWS() tells nothing of an earlier one."""
-        seen = self._seen
-        seen.settled()
-        self._rollbacks = None
-        self.query("SELECT 1 LIMIT 0")
-        self.store_result()
-        if ROLE in seen.may_have_set:
-            with suppress(ProgrammingError):  # a server without roles
-                self.query("SET ROLE NONE")  # COM_CHANGE_USER sets the default role, if there is one
-        given = self._own_settings
-        super().change_user(given.get("user", ""), given.get("password", ""), given.get("database", ""))
-        self._other_charset = True  # COM_CHANGE_USER has set the server's
-        seen.may_have_set = frozenset()
-        self._take_back_changes()
-        seen.begun = seen.may_have_begun = seen.opaque = seen.other_user = False
-        if given.get("sql_mode"):
-            self.set_sql_mode(given["sql_mode"])
-        if given.get("init_command"):
-            self.query(given["init_command"])
-            self.store_result()
-            while self.next_result() == 0:
-                self.store_result()

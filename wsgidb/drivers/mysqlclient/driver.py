@@ -141,8 +141,7 @@ class MySQLClient(MySQLDriver):
 
     def inspect(self, conn: Any) -> State | str:
         try:
-            state: State | str = conn._state(self.autocommit, self._whole_session)
-            return state
+            return Connection._state(conn, self.autocommit, self._whole_session)  # cheaper than to look it up on `conn`
         except ProgrammingError:  # the library's lock: a thread uses the connection past the lease
             return "in the middle of a statement"
 

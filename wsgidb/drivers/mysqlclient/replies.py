@@ -9,7 +9,7 @@ from MySQLdb import MySQLError
 
 from ..mysql.observed import DISCONNECTS, MALFORMED, OUT_OF_SYNC, Observed
 from .record import Record
-from .result import Rows, UnbufferedResult, rows_of, stored
+from .result import Result, Rows, UnbufferedResult, rows_of
 from .wire import Wire
 
 GONE = DISCONNECTS - {OUT_OF_SYNC}
@@ -28,8 +28,13 @@ class Replies(Wire, Observed):
     def store_result(self) -> Any:
         """Cursors read every reply by it, unless they are unbuffered."""
         seen = self._seen
-        result = stored(self, seen)
-        seen.incomplete = bool(self.more_results() if result is None else result.has_next)
+        result = Result(self, 0, self.converter)
+        if not result.converter:  # the statement has no columns, and the library has no result set behind this
+            seen.incomplete = bool(self.more_results())
+            return None
+        seen.incomplete = bool(result.has_next)
+        result._seen = seen
+        result._lease = seen.lease  # not ended before the call that made this has, see `Activity.enter`
         return result
 
     def use_result(self) -> Any:

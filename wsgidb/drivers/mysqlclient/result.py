@@ -50,16 +50,6 @@ class Result(_raw.result):  # type: ignore[misc]
         return self._seen.call(self._lease, super().num_rows)
 
 
-def stored(conn: Any, seen: Activity) -> Result | None:
-    """What the library's ``store_result`` returns, for the present lease."""
-    result = Result(conn, 0, conn.converter)
-    if not result.converter:
-        return None  # the statement has no columns, and the library has no result set behind this
-    result._seen = seen
-    result._lease = seen.lease  # not ended before the call that made this has, see `Activity.enter`
-    return result
-
-
 class Rows(_raw.result):  # type: ignore[misc]
     """The library's result set of rows that are read from the server one by one."""
 

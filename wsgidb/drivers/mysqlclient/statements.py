@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from ..mysql.observed import COMMIT_UNTOLD
+from ..mysql.observed import COMMIT_UNTOLD, SEMICOLON
 
 
 class Effect(Enum):
@@ -58,7 +58,7 @@ def effect_of(query: str | bytes | bytearray) -> Effect:
     sql = query if type(query) is bytes else _as_bytes(query)
     start = sql[:LONGEST_START].split(None, 1)
     found = EFFECTS.get(start[0].strip(b";").upper(), UNKNOWN) if start else UNKNOWN
-    if b";" in sql and b";" in _bare(sql):
+    if SEMICOLON in sql and SEMICOLON in _bare(sql):
         return UNKNOWN
     if found is NONE or found is WRITES:
         return found

@@ -11,7 +11,14 @@ from mysql.connector.errors import Error
 
 from ...errors import TransactionLost
 from ..activity import first_word
-from ..mysql.observed import AUTOCOMMIT, COMMIT_UNTOLD, CONNECTION_LOST, IN_TRANSACTION, NO_BACKSLASH_ESCAPES
+from ..mysql.observed import (
+    AUTOCOMMIT,
+    COMMIT_UNTOLD,
+    CONNECTION_LOST,
+    IN_TRANSACTION,
+    NO_BACKSLASH_ESCAPES,
+    SEMICOLON,
+)
 from ..mysql.procedures import CALLS, Procedures
 from ..mysql.sessions import PLAIN, USUAL, may_set_next_transaction
 from ..outcome import ANYTHING, Keeps
@@ -27,7 +34,7 @@ def may_call(sql: str | bytes | bytearray) -> bool:
     """Whether a statement, or one of several sent as one, may run a procedure."""
     if isinstance(sql, str):
         sql = sql.encode(errors="replace")
-    return (PLAIN.match(sql) is None or b";" in sql) and CALLS.search(sql) is not None
+    return (PLAIN.match(sql) is None or SEMICOLON in sql) and CALLS.search(sql) is not None
 
 
 class Connection(Session, Procedures):
