@@ -147,4 +147,4 @@ class Reader:
     def _stop(self) -> None:
         process = self._background.pop()
         process.terminate()
-        process.wait(30)
+        process.wait(60)
