@@ -25,8 +25,9 @@ ANSWERS = Health(True, "the database answers")
 BUSY = Health(True, "all connections are in use")
 DOWN = Health(False, "cannot connect: OperationalError")
 BACK_OFF = Health(False, "not connecting again yet; last failure to connect: OperationalError")
-AT_ONCE = 0.5
-"""Seconds in which a check is over that waits for nothing, on a busy machine."""
+AT_ONCE = 1.5
+"""Seconds in which a check is over that waits for nothing, on a busy machine. One that waits takes 2 s at least, which
+is ping_timeout."""
 
 
 class Switched(FakeDB):

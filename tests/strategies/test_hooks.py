@@ -219,7 +219,7 @@ def test_a_refusal_is_still_a_503(make: MakeDatabase, bank: Bank) -> None:
         calls.append("lease")
         raise DatabaseUnavailable("of another Database")
 
-    database = make(bank.url, pool_size=1, acquire_timeout=0.05)
+    database = make(bank.url, pool_size=1, max_waiting=0)
     wrapped = DatabaseMiddleware(app(lambda conn: None), database, on_lease=on_lease)
     with pytest.raises(DatabaseUnavailable, match="of another Database"):
         get(wrapped)

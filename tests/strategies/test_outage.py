@@ -361,7 +361,7 @@ def test_real_server_goes_and_comes_back(make: MakeDatabase, networked: WiredBan
     networked.proxy.cut()
     began = time.monotonic()
     responses = [get(app) for _ in range(20)]
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3, "connect_timeout, for which no request has waited"
     assert {response.status_code for response in responses} == {503}
     assert responses[0].headers["Retry-After"] == "1"
     networked.proxy.accept()

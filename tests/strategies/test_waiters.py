@@ -122,6 +122,35 @@ def test_wait_is_over_at_acquire_timeout(fake: MakeDatabase) -> None:
         assert database.stats().connects == 1
 
 
+class LastMoment:
+    """Replaces a waiter's lock, so that something happens in the very moment in which its waiting ends otherwise."""
+
+    happens: Any = None
+    patience = 0.0
+    """How long the last waiter would have waited."""
+
+    def acquire(self, timeout: float = -1) -> bool:
+        type(self).patience = timeout
+        return timeout < 0 or bool(type(self).happens())
+
+    def release(self) -> None:
+        """Nobody waits here."""
+
+    def locked(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def last_moment(monkeypatch: pytest.MonkeyPatch) -> type[LastMoment]:
+    class Waiter(wsgidb.strategies.queued.Waiter):
+        def __init__(self, deadline: float) -> None:
+            super().__init__(deadline)
+            self.turn = LastMoment()  # type: ignore[assignment]
+
+    monkeypatch.setattr(wsgidb.strategies.queued, "Waiter", Waiter)
+    return LastMoment
+
+
 class TestMessages:
     """The error of a request that gets no connection tells why, who has them, and which option to look at."""
 
@@ -149,10 +178,11 @@ class TestMessages:
         with pytest.raises(PoolTimeout, match=r"; held by outside of a request for 0\.0 s; raise pool_size, or "):
             database.lease()
 
-    def test_seconds_waited(self, fake: MakeDatabase) -> None:
+    def test_seconds_waited(self, fake: MakeDatabase, clock: Clock, last_moment: type[LastMoment]) -> None:
         """The seconds are those that this request has waited in all."""
-        database = fake(pool_size=1, acquire_timeout=0.25)
-        with database.connection(), pytest.raises(PoolTimeout, match=r"^no connection became free within 0\.[23] s \("):
+        database = fake(pool_size=1, acquire_timeout=7, clock=clock)
+        last_moment.happens = staticmethod(lambda: clock.advance(7.25) < 0)
+        with database.connection(), pytest.raises(PoolTimeout, match=r"^no connection became free within 7\.2 s \("):
             database.lease()
 
     def test_own_lease(self, fake: MakeDatabase, clock: Clock) -> None:
@@ -266,35 +296,6 @@ def test_interrupted_acquire_frees_its_place(fake: MakeDatabase, fakedb: FakeDB,
     assert (database.stats().open, fakedb.open_now) == (0, 0)
     with database.connection() as conn:
         assert conn.number == 2
-
-
-class LastMoment:
-    """Replaces a waiter's lock, so that something happens in the very moment in which its waiting ends otherwise."""
-
-    happens: Any = None
-    patience = 0.0
-    """How long the last waiter would have waited."""
-
-    def acquire(self, timeout: float = -1) -> bool:
-        type(self).patience = timeout
-        return timeout < 0 or bool(type(self).happens())
-
-    def release(self) -> None:
-        """Nobody waits here."""
-
-    def locked(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def last_moment(monkeypatch: pytest.MonkeyPatch) -> type[LastMoment]:
-    class Waiter(wsgidb.strategies.queued.Waiter):
-        def __init__(self, deadline: float) -> None:
-            super().__init__(deadline)
-            self.turn = LastMoment()  # type: ignore[assignment]
-
-    monkeypatch.setattr(wsgidb.strategies.queued, "Waiter", Waiter)
-    return LastMoment
 
 
 @pytest.mark.parametrize("now", [0.5, 7.0, 1e6])
