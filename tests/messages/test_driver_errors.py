@@ -226,7 +226,15 @@ class TestPostgreSQL:
 
         own = Request(own_postgresql.url())
         text = own.fails("SELECT 1", before=terminate).splitlines()[0]
-        shown("terminating connection due to", text.removeprefix(CONSUMING).removeprefix("FATAL: ").strip())
+        shown("due to administrator command", text.removeprefix(CONSUMING).removeprefix("FATAL: ").strip())
+        assert own.discards == {"connection lost": 1}
+
+        def idle(conn: Any) -> None:
+            conn.execute("SET idle_in_transaction_session_timeout = '20ms'")
+            until(lambda: not own_postgresql.processes("guest"), what="the session to end")
+
+        text = own.fails("SELECT 1", before=idle).splitlines()[0]
+        shown("idle-in-transaction timeout", text.removeprefix(CONSUMING).removeprefix("FATAL: ").strip())
         assert own.discards == {"connection lost": 1}
 
         def crash(conn: Any) -> None:
@@ -235,6 +243,12 @@ class TestPostgreSQL:
         text = own.fails("SELECT 1", before=crash).removeprefix(CONSUMING)
         shown("server closed the connection unexpectedly", text)
         assert own.discards == {"connection lost": 1}
+
+    def test_a_statement_of_that_name(self, guest: Request) -> None:
+        """As behind a pooler, where the session may be another client's."""
+        again = "PREPARE a AS SELECT 1"
+        shown("prepared statement", guest.fails(again, again))
+        assert guest.discards == {}
 
     def test_after_an_error(self, guest: Request) -> None:
         """The transaction is over."""

@@ -50,6 +50,11 @@ def driver_lines() -> list[str]:
     return first_cells(section("troubleshooting.md", "## Errors of the driver"))
 
 
+def shared_lines() -> list[str]:
+    """The errors of connections that are shared, as drivers have them without wsgidb."""
+    return first_cells(section("troubleshooting.md", "## Errors of shared connections"))
+
+
 def all_lines() -> set[str]:
     return {*blocks(text("troubleshooting.md")), *blocks(text("logging.md")), *driver_lines(), *log_lines()}
 
