@@ -3,7 +3,6 @@ use one connection. The steps of both are done by one thread, in the order that 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -16,7 +15,7 @@ import pymysql
 import pytest
 from pymysql.connections import MySQLResult
 
-from strategies.kit import Worker
+from strategies.kit import Worker, in_child
 from support import quoted
 from support.mariadb import MariaDB
 from support.postgresql import PostgreSQL
@@ -145,14 +144,12 @@ def test_a_fork(closing_at_end: Callable[[Any], Any]) -> None:
     """A child has used the parent's connection: with TLS an error, and without it the parent reads the child's rows."""
     with PostgreSQL(tls=True) as server:
         encrypted, plain = (closing_at_end(server.connect(sslmode=mode)) for mode in ("require", "disable"))
-        child = os.fork()
-        if child == 0:
-            try:
-                encrypted.execute("SELECT 1")
-                plain.pgconn.send_query(b"SELECT 'of the child'")
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+
+        def child() -> None:
+            encrypted.execute("SELECT 1")
+            plain.pgconn.send_query(b"SELECT 'of the child'")
+
+        in_child(child)
         check(SSL, lambda: encrypted.execute("SELECT 1"))
         assert plain.execute("SELECT 'of the parent'").fetchall() == [("of the child",)]
 
