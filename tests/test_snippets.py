@@ -196,7 +196,6 @@ def test_advise(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[: len(shown)] == shown
 
 
-@pytest.mark.server
 @pytest.mark.slow
 def test_haproxy_accepts_the_backend(tmp_path: Path) -> None:
     """HAProxy finds no fault in the lines of the page about probes, below the usual defaults."""
