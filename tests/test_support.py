@@ -70,7 +70,8 @@ def test_frozen_server_is_silent_until_thawed_and_can_be_closed() -> None:
     try:
         server.start()
         assert server.query("SELECT @@global.wait_timeout") == [(77,)]
-        with connect(server.url(), read_timeout=0.1) as connection:
+        with connect(server.url()) as connection:
+            connection._read_timeout = 0.1  # type: ignore[attr-defined]  # not for the login
             server.freeze()
             with pytest.raises(LOST, match="timed out"):
                 connection.ping(reconnect=False)

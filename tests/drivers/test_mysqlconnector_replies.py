@@ -162,11 +162,11 @@ def test_rows_that_cannot_be_converted(open_database: Callable[..., Database], f
 
 def test_a_result_that_comes_too_late(open_database: Callable[..., Database]) -> None:
     """After a time-out in the middle of a reply nothing more is read: the late result is nobody's."""
-    database = open_database(read_timeout=0.2)
+    database = open_database(read_timeout=1)
     with database.connection() as lease:
         conn: Any = lease
         cursor = conn.cursor()
-        cursor.execute("SELECT 1; SELECT SLEEP(0.5)")
+        cursor.execute("SELECT 1; SELECT SLEEP(3)")
         cursor.fetchall()
         with pytest.raises(Error):
             cursor.nextset()

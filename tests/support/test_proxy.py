@@ -87,11 +87,12 @@ def test_an_answer_is_the_clients_only(mariadb: MariaDB, proxy: TCPProxy) -> Non
 
 
 def test_an_answer_of_nothing_is_silence_and_none_lets_the_statement_pass(mariadb: MariaDB, proxy: TCPProxy) -> None:
-    connection = connect(proxy.url_from(mariadb.url()), read_timeout=0.1)
+    connection = connect(proxy.url_from(mariadb.url()))
     passed = proxy.answer("SELECT 1", lambda: None)
     assert value(connection, "SELECT 1") == 1
     assert passed.is_set()
     silent = proxy.answer("SELECT 1", lambda: b"")
+    connection._read_timeout = 0.1  # type: ignore[attr-defined]
     with pytest.raises(LOST, match="timed out"):
         value(connection, "SELECT 1")
     assert silent.is_set()
@@ -117,7 +118,8 @@ def test_deaf_proxy_accepts_and_forwards_nothing_until_it_hears(mariadb: MariaDB
 def test_forgotten_connections_are_silent_for_ever_and_new_ones_work(mariadb: MariaDB, proxy: TCPProxy) -> None:
     url = proxy.url_from(mariadb.url("app"))
     before = set(mariadb.processes("app"))
-    old = connect(url, read_timeout=0.1)
+    old = connect(url)
+    old._read_timeout = 0.1  # type: ignore[attr-defined]
     assert proxy.forget() == 1
     with pytest.raises(LOST, match="timed out"):
         old.ping(reconnect=False)
