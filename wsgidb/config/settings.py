@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigError
@@ -136,7 +137,7 @@ class Settings(Options):
         pooled = self.strategy in ("pooled", "dbutils-pooled", "sqlalchemy") and not self.shares_engine
         return self.pool_size if pooled else None
 
-    @property
+    @cached_property
     def address(self) -> str:
         """What a log line or a repr shows of the database. It never contains a password."""
         return str(self.url) if self.url is not None else "creator"

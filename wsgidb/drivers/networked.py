@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ..config.settings import Settings
 from ..errors import ConfigError
@@ -37,6 +37,14 @@ class Doubt:
         self.state = OPEN
 
 
+class Plan(NamedTuple):
+    """Where the next connection may lead to, and what is asked for."""
+
+    places: list[Place]
+    target: str
+    shuffle: bool
+
+
 class Networked(Driver):
     """A driver whose url may have several hosts."""
 
@@ -52,6 +60,7 @@ class Networked(Driver):
     def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
         super().__init__(settings, clock)
         self._memory = Memory(settings, clock)
+        self._plan: Plan | None = None  # the same for all connections, unless connect_args is called for each
         self._target = ANY
         self._doubt: Doubt | None = None
 
@@ -71,8 +80,9 @@ class Networked(Driver):
 
     @abstractmethod
     def _open(self, arguments: dict[str, Any], deadline: float) -> Any:
-        """Open a connection to one host, which the arguments name: log in, set autocommit, run init_sql. May block
-        until the deadline. Any exception means that there is no connection and that nothing was left open."""
+        """Open a connection to one host, which the arguments name: log in, set autocommit, run init_sql. Other
+        connections get the same arguments, so they must not be changed. May block until the deadline. Any exception
+        means that there is no connection and that nothing was left open."""
 
     @abstractmethod
     def _look(self, conn: Any, deadline: float, new: bool) -> Server:
@@ -84,22 +94,34 @@ class Networked(Driver):
     def connect(self, deadline: float) -> Any:
         """A connection to the first host that gives a fit one. Each host gets its share of the time that is left, and
         one that failed lately comes last. Raises the only host's error, or NoHostError."""
-        arguments = self._given(deadline)
-        self._target = chosen(TARGET, arguments.pop(TARGET, ANY))
-        shuffle = chosen(BALANCE, arguments.pop(BALANCE, "disable")) == "random"
-        found = places(arguments, self.usual_port, self.socket_argument)
+        plan = self._plan
+        if plan is None:
+            plan = self._planned(self._given(deadline))
+            if not callable(self.settings.connect_args):
+                self._plan = plan
+        self._target = plan.target
         doubt = self._doubt if self._doubt is not None and self._doubt.state is OPEN else None
-        target, spare_target = self._wanted(len(found), doubt)
-        asks = target != ANY or doubt is not None or (len(found) > 1 and not self.login_proves_ready)
-        conn, fit = self._connect(found, deadline, target if asks else None, spare_target, shuffle)
+        several = len(plan.places) > 1
+        target, spare_target = self._wanted(several, doubt)
+        asks = target != ANY or doubt is not None or (several and not self.login_proves_ready)
+        if not (several or asks):
+            return self._open(plan.places[0].arguments, deadline)
+        conn, fit = self._connect(plan.places, deadline, target if asks else None, spare_target, plan.shuffle)
         if doubt is not None:
             doubt.state = FOUND if fit else IN_VAIN
         return conn
 
-    def _wanted(self, hosts: int, doubt: Doubt | None) -> tuple[str, bool]:
+    def _planned(self, arguments: dict[str, Any]) -> Plan:
+        """The hosts in the arguments, and the options that choose among them, which no driver gets. Raises ConfigError.
+        """
+        target = chosen(TARGET, arguments.pop(TARGET, ANY))
+        shuffle = chosen(BALANCE, arguments.pop(BALANCE, "disable")) == "random"
+        return Plan(places(arguments, self.usual_port, self.socket_argument), target, shuffle)
+
+    def _wanted(self, several: bool, doubt: Doubt | None) -> tuple[str, bool]:
         """What to ask of a server, and whether to take another one where there is none like that."""
         if self._target == PREFER_STANDBY:
-            return ("standby", True) if hosts > 1 else (ANY, False)
+            return ("standby", True) if several else (ANY, False)
         if self._target == ANY and doubt is not None and doubt.writes:
             return "read-write", True
         return self._target, False

@@ -60,6 +60,7 @@ class PyMySQL(MySQLDriver):
 
     def _open(self, arguments: dict[str, Any], deadline: float) -> Connection:
         """TCP, greeting, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
+        arguments = dict(arguments)
         if isinstance(arguments["password"], str):
             arguments["password"] = arguments["password"].encode()  # PyMySQL itself would take Latin-1
         if self._tracks:
