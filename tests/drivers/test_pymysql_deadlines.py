@@ -24,6 +24,7 @@ from support.waiting import until
 from wsgidb.config.settings import Settings
 from wsgidb.drivers import make_driver
 from wsgidb.drivers.activity import Activity
+from wsgidb.drivers.mysql.observed import Within
 from wsgidb.drivers.pymysql.wire import Wire
 
 READ_TIMEOUT = 7.0
@@ -213,7 +214,7 @@ def test_a_reply_in_pieces() -> None:
             server.sendall(next(pieces, b""))
             return 0.0
 
-        with wire._within(10.0, clock):
+        with Within(wire, 10.0, clock):
             assert [wire._read_bytes(size) for size in (4, 300)] == [sent[:4], sent[4:304]]
 
 
@@ -223,7 +224,7 @@ def test_a_reply_that_is_complete_at_last() -> None:
     with reading() as (wire, server):
         server.sendall(sent)
         looks = iter((0.0, 11.0))
-        with wire._within(10.0, lambda: next(looks)):
+        with Within(wire, 10.0, lambda: next(looks)):
             assert wire._read_bytes(300) == sent
 
 
@@ -236,7 +237,7 @@ def test_a_reply_that_is_late(late: float) -> None:
             server.sendall(b"x")
             return 10.0 + late
 
-        with pytest.raises(pymysql.OperationalError, match=r"2013.*too slowly"), wire._within(10.0, clock):
+        with pytest.raises(pymysql.OperationalError, match=r"2013.*too slowly"), Within(wire, 10.0, clock):
             wire._read_bytes(400)
         assert not wire.open
 
@@ -245,7 +246,7 @@ def test_a_command_that_nobody_takes() -> None:
     """C5: what cannot be sent, for whatever reason of the system's, is the driver's error of a lost connection."""
     with reading() as (wire, server):
         server.close()
-        with pytest.raises(pymysql.OperationalError, match=r"2006.*[Bb]roken pipe"), wire._within(10.0, lambda: 0.0):
+        with pytest.raises(pymysql.OperationalError, match=r"2006.*[Bb]roken pipe"), Within(wire, 10.0, lambda: 0.0):
             wire._write_bytes(b"x")
         assert not wire.open
 
@@ -257,7 +258,7 @@ def test_an_interrupt_in_the_middle_of_a_reply() -> None:
         raise Interrupt
 
     with reading() as (wire, _):
-        with pytest.raises(Interrupt), wire._within(10.0, clock):
+        with pytest.raises(Interrupt), Within(wire, 10.0, clock):
             wire._read_bytes(4)
         assert not wire.open
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 from ...config.settings import Settings
@@ -19,12 +19,37 @@ from ..states import Clock, Position, State
 from . import positions
 from .arguments import Arguments
 from .errors import MySQLErrors
-from .observed import UNKNOWN
+from .observed import UNKNOWN, Within
 
 QUESTION = "SELECT @@read_only, @@innodb_read_only FROM (SELECT 1) AS one"
 """What a server is asked about itself. The second variable is that of a reader of Aurora. A Galera node that is not
 ready answers pings and statements without a table, also those on information_schema; this one is refused, although it
 reads nothing, opens no transaction and takes no privilege."""
+
+
+class OwnWork(Within):
+    """What `MySQLDriver._own_work` returns."""
+
+    __slots__ = ("_before", "_driver")
+
+    def __init__(self, driver: MySQLDriver, conn: Any, deadline: float) -> None:
+        super().__init__(conn, deadline, driver.clock)
+        self._driver = driver
+
+    def __enter__(self) -> None:
+        seen = self._conn._seen
+        self._before = seen.statements, seen.seconds, seen.used
+        super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__()
+        if error[0] is not None:
+            return
+        if self._conn._still_open():  # with completion_type=CHAIN each ROLLBACK begins another one
+            raise self._driver.operational_error(UNKNOWN, "a transaction is still open")
+        seen = self._conn._seen
+        seen.settled()
+        seen.statements, seen.seconds, seen.used = self._before
 
 
 class MySQLDriver(MySQLErrors, Arguments):
@@ -88,8 +113,7 @@ class MySQLDriver(MySQLErrors, Arguments):
             super().put_back(conn, attributes, deadline)
 
     def limited(self, conn: Any, deadline: float) -> AbstractContextManager[Any]:
-        limit: AbstractContextManager[Any] = conn._within(deadline, self.clock)
-        return limit
+        return Within(conn, deadline, self.clock)
 
     def end_hook(self, conn: Any) -> None:
         if conn._seen.touched:
@@ -105,17 +129,9 @@ class MySQLDriver(MySQLErrors, Arguments):
     def _restore_autocommit(self, conn: Any) -> None:
         """Make it what it was at first, if it is not."""
 
-    @contextmanager
-    def _own_work(self, conn: Any, deadline: float) -> Iterator[None]:
+    def _own_work(self, conn: Any, deadline: float) -> OwnWork:
         """Statements of wsgidb's own, before the deadline; they are not counted as a handler's."""
-        seen = conn._seen
-        statements, seconds, used = seen.statements, seen.seconds, seen.used
-        with conn._within(deadline, self.clock):
-            yield
-        if conn._still_open():  # with completion_type=CHAIN each ROLLBACK begins another one
-            raise self.operational_error(UNKNOWN, "a transaction is still open")
-        seen.settled()
-        seen.statements, seen.seconds, seen.used = statements, seconds, used
+        return OwnWork(self, conn, deadline)
 
     def commit(self, conn: Any) -> None:
         seen = conn._seen

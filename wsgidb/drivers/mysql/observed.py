@@ -6,7 +6,6 @@ Error numbers: https://mariadb.com/kb/en/mariadb-error-codes/ and MySQL's "Serve
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
 from typing import Any
 
 from ...errors import TransactionLost
@@ -85,6 +84,22 @@ def ends_transaction(error: BaseException, code: Any) -> bool:
     return pattern is not None and pattern.search(str(error)) is not None
 
 
+class Within:
+    """One deadline for all that a connection says and hears inside. Connecting takes several, and a generator as a
+    context manager would cost it three times as much."""
+
+    __slots__ = ("_clock", "_conn", "_deadline")
+
+    def __init__(self, conn: Observed, deadline: float, clock: Clock) -> None:
+        self._conn, self._deadline, self._clock = conn, deadline, clock
+
+    def __enter__(self) -> None:
+        self._conn._limit(self._deadline, self._clock)
+
+    def __exit__(self, *_error: object) -> None:
+        self._conn._unlimit()
+
+
 class Observed:
     """What the observed connections of all MySQL drivers do alike; each inherits from its driver's own, too."""
 
@@ -104,9 +119,17 @@ class Observed:
     def _new_record(self, clock: Clock) -> Activity:
         return Activity()
 
-    def _within(self, deadline: float, clock: Clock) -> AbstractContextManager[None]:
-        """One deadline for all that is said and heard inside."""
+    def _limit(self, deadline: float, clock: Clock) -> None:
+        """Put one deadline on all that is said and heard until `_unlimit`."""
         raise NotImplementedError
+
+    def _unlimit(self) -> None:
+        """Let statements have the driver's own time limits again. Never raises, whatever became of the connection."""
+        raise NotImplementedError
+
+    def _within(self, deadline: float, clock: Clock) -> Within:
+        """One deadline for all that is said and heard inside."""
+        return Within(self, deadline, clock)
 
     def _unusable(self) -> str | None:
         """Why nothing can be sent any more, as far as is known."""

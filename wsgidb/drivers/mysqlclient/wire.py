@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import MySQLdb.connections
@@ -32,19 +31,18 @@ class Wire(Base):  # type: ignore[misc]
 
     def __init__(self, deadline: float, clock: Clock, **arguments: Any) -> None:
         self._pid = os.getpid()
-        with self._within(deadline, clock):
-            super().__init__(**arguments)
+        self._limit(deadline, clock)
+        super().__init__(**arguments)
+        self._unlimit()
         self._descriptor = self.fileno()
         self._identity = _identity(self._descriptor)
 
-    @contextmanager
-    def _within(self, deadline: float, clock: Clock) -> Iterator[None]:
+    def _limit(self, deadline: float, clock: Clock) -> None:
         """The library's own timeouts are whole seconds, and those of statements: so the reply is waited for outside."""
         self._seen.deadline = deadline, clock
-        try:
-            yield
-        finally:
-            self._seen.deadline = None
+
+    def _unlimit(self) -> None:
+        self._seen.deadline = None
 
     def _query_before(self, query: Any, deadline: float, clock: Clock) -> None:
         super().send_query(query)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from mysql.connector.connection import MySQLConnection
@@ -203,17 +201,15 @@ class Wire(_Base):  # type: ignore[misc]
         if self._tls_required and not self._handshake["capabilities"] & ClientFlag.SSL:
             raise OperationalError(errno=NO_TLS, msg="the server offers no TLS, but ssl_mode requires it")
 
-    @contextmanager
-    def _within(self, deadline: float, clock: Clock) -> Iterator[None]:
+    def _limit(self, deadline: float, clock: Clock) -> None:
         self._deadline = deadline
         if self._socket is not None:
             self._socket.limit(deadline)
-        try:
-            yield
-        finally:
-            self._deadline = None
-            if self._socket is not None:
-                self._socket.unlimit()
+
+    def _unlimit(self) -> None:
+        self._deadline = None
+        if self._socket is not None:
+            self._socket.unlimit()
 
     def cursor(self, *args: Any, **options: Any) -> Any:
         """Make a cursor without the ping that the driver sends for each one."""

@@ -7,9 +7,8 @@ them against every supported version.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
+from math import inf
 from socket import socket
 from typing import Any
 
@@ -18,7 +17,7 @@ from pymysql.constants import CLIENT, CR
 from pymysql.err import OperationalError
 
 from ..activity import Activity
-from ..sockets import remaining, shutdown
+from ..sockets import MINIMUM, shutdown
 from ..states import Clock
 
 PRIVATE_NAMES = (
@@ -37,6 +36,9 @@ PRIVATE_NAMES = (
     "_write_bytes",
 )
 
+SLACK = 0.01
+"""Seconds by which a deadline may be missed, because the socket's timeout is not set again for each step."""
+
 Base: Any = pymysql.connections.Connection  # its stubs leave out what is private
 
 
@@ -50,6 +52,8 @@ class Wire(Base):  # type: ignore[misc]
     _rfile: Any
     _ahead: int
     """Bytes that were read from the socket, but not yet asked for; known inside of `_within`."""
+    _timed: float
+    """When the socket's timeout was set, on the clock; likewise."""
 
     def _get_server_information(self) -> None:
         """Decide on TLS when the greeting tells what the server offers, alike for all versions of PyMySQL."""
@@ -63,42 +67,49 @@ class Wire(Base):  # type: ignore[misc]
         elif self._tls_required:
             raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server offers no TLS, but ssl_mode requires it")
 
-    @contextmanager
-    def _within(self, deadline: float, clock: Clock) -> Iterator[None]:
-        """One deadline for all that is read and written inside; each step gets what is left of it.
+    def _limit(self, deadline: float, clock: Clock) -> None:
+        """Put one deadline on all that is read and written; each step gets what is left of it.
 
         PyMySQL's own timeouts are for one read each, and can only be set through attributes that other statements
-        use too. Instance attributes hide the two methods only here, so that statements pay nothing.
+        use too. Instance attributes hide the two methods only until `_unlimit`, so that statements pay nothing.
         """
         self._ahead = 0
+        self._timed = -inf
+        self._current_timeout = self._read_timeout  # else PyMySQL would set that one before it reads
         self._read_bytes = partial(self._read_before, deadline, clock)
         self._write_bytes = partial(self._write_before, deadline, clock)
-        try:
-            yield
-        finally:
-            del self._read_bytes, self._write_bytes
-            self._restore_timeout()
 
-    def _restore_timeout(self) -> None:
+    def _unlimit(self) -> None:
         """Let statements have the driver's own read timeout again."""
-        if self._sock is None:
-            return
-        self._sock.settimeout(self._read_timeout)
-        self._current_timeout = self._read_timeout
+        del self._read_bytes, self._write_bytes
+        if self._sock is not None and self._timed != -inf:
+            self._sock.settimeout(self._read_timeout)
+
+    def _time(self, deadline: float, clock: Clock) -> None:
+        """Give the next step what is left of the time. As that is a call of the system's, what is less than `SLACK` out
+        of date is left."""
+        now = clock()
+        if now - self._timed > SLACK:
+            self._sock.settimeout(max(deadline - now, MINIMUM))
+            self._timed = now
 
     def _read_before(self, deadline: float, clock: Clock, size: int) -> bytes:
+        if size <= self._ahead:  # as for most of a packet, which comes together with its header
+            self._ahead -= size
+            there: bytes = self._rfile.read(size)
+            return there
         data = b""
         try:
             while len(data) < size:
                 if not self._ahead:
-                    self._sock.settimeout(remaining(deadline, clock))
+                    self._time(deadline, clock)
                     self._ahead = len(self._rfile.peek())  # unlike read1, it takes all that is there in one call
                     if not self._ahead:
                         raise ConnectionResetError("the server closed the connection")
                 piece = self._rfile.read1(min(size - len(data), self._ahead))
                 self._ahead -= len(piece)
                 data += piece
-                if clock() >= deadline and len(data) < size:
+                if len(data) < size and clock() >= deadline:
                     raise TimeoutError("the server answers too slowly")
         except OSError as error:
             self._force_close()
@@ -110,7 +121,7 @@ class Wire(Base):  # type: ignore[misc]
 
     def _write_before(self, deadline: float, clock: Clock, data: bytes) -> None:
         try:
-            self._sock.settimeout(remaining(deadline, clock))
+            self._time(deadline, clock)
             self._sock.sendall(data)
         except OSError as error:
             self._force_close()
@@ -122,11 +133,13 @@ class Wire(Base):  # type: ignore[misc]
         self._sock = self._rfile = None
         if line is None:
             return
-        try:
-            shutdown(line.fileno())  # whoever reads gets an end of file; an SSLSocket's own method would spoil it
-        except OSError:
-            pass  # not connected any more, which is what was wanted
-        self._seen.close_when_unused(partial(_close, line, reader))
+        seen = self._seen
+        if seen.users or seen.busy:
+            try:
+                shutdown(line.fileno())  # whoever reads gets an end of file; an SSLSocket's own method would spoil it
+            except OSError:
+                pass  # not connected any more, which is what was wanted
+        seen.close_when_unused(partial(_close, line, reader))
 
     def _abandon(self, busy: bool) -> None:
         result = self._result
