@@ -19,6 +19,7 @@ server = pytest.mark.server
 SERVED = "SELECT CONNECTION_ID()"
 RESET = "RESET_CONNECTION"
 NAMES = "QUERY SET NAMES utf8mb4"
+NAMES_OFF = f"{NAMES}, autocommit = 0"
 ROLE = "QUERY SELECT 1 FROM DUAL WHERE NOT CURRENT_ROLE() <=> NULL"
 
 
@@ -38,13 +39,13 @@ def table(mariadb: MariaDB) -> Iterator[None]:
 WIRE: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("autocommit", "", {}, [RESET, NAMES, "QUERY SELECT DATABASE()", ROLE]),
     ("autocommit", "test", {}, [RESET, NAMES, "INIT_DB test", ROLE]),
-    ("manual", "test", {}, [RESET, NAMES, "INIT_DB test", ROLE, "QUERY SET AUTOCOMMIT = 0"]),
-    ("request", "test", {}, ["QUERY COMMIT", RESET, NAMES, "INIT_DB test", ROLE, "QUERY SET AUTOCOMMIT = 0"]),
+    ("manual", "test", {}, [RESET, NAMES_OFF, "INIT_DB test", ROLE]),
+    ("request", "test", {}, ["QUERY COMMIT", RESET, NAMES_OFF, "INIT_DB test", ROLE]),
     (
         "manual",
         "test",
         {"init_sql": ["SET @a = 1"]},
-        [RESET, NAMES, "INIT_DB test", ROLE, "QUERY SET AUTOCOMMIT = 0", "QUERY SET @a = 1", "QUERY COMMIT"],
+        [RESET, NAMES_OFF, "INIT_DB test", ROLE, "QUERY SET @a = 1"],
     ),
     (
         "autocommit",
@@ -111,7 +112,7 @@ def test_a_server_that_refuses_costs_the_connection(
 
 
 @server
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
 def test_a_reset_that_fails_anywhere_costs_the_connection(
     mariadb: MariaDB, proxy: TCPProxy, keeping: Any, step: int
 ) -> None:

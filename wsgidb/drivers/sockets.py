@@ -6,8 +6,9 @@ import ctypes
 import os
 import select
 import socket
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
+from typing import Any
 
 from .states import Check, Clock
 
@@ -74,7 +75,7 @@ def connect_tcp(host: str, port: int, deadline: float, clock: Clock, source: str
     OSError.
     """
     failure: OSError = TimeoutError(f"no connection to {host}:{port} in time")
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = _literal(host, port) or socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for position, (family, kind, protocol, _, address) in enumerate(addresses):
         if clock() >= deadline:
             break
@@ -95,6 +96,18 @@ def connect_tcp(host: str, port: int, deadline: float, clock: Clock, source: str
             candidate.close()
             raise
     raise failure
+
+
+@lru_cache(maxsize=100)
+def _literal(host: str, port: int) -> list[tuple[Any, Any, int, str, Any]] | None:
+    """What getaddrinfo() finds for an address, for which no name has to be looked up; None for a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+    return None
 
 
 def connect_unix(path: str, deadline: float, clock: Clock) -> socket.socket:

@@ -20,6 +20,7 @@ from . import positions
 from .arguments import Arguments
 from .errors import MySQLErrors
 from .observed import UNKNOWN, Within
+from .sessions import only_sets
 
 QUESTION = "SELECT @@read_only, @@innodb_read_only FROM (SELECT 1) AS one"
 """What a server is asked about itself. The second variable is that of a reader of Aurora. A Galera node that is not
@@ -75,8 +76,11 @@ class MySQLDriver(MySQLErrors, Arguments):
     # -- may block
 
     def _run_init_sql(self, conn: Any) -> None:
-        self.run(conn, self.settings.init_sql)
-        if self.settings.init_sql and not self.autocommit:
+        statements = self.settings.init_sql
+        if not statements:
+            return
+        self.run(conn, statements)
+        if not self.autocommit and not all(map(only_sets, statements)):
             conn.commit()
 
     def _look(self, conn: Any, deadline: float, new: bool) -> Server:

@@ -22,10 +22,10 @@ REACHED = {
 }
 """The question of who a replica is, and what it has applied."""
 TRACK = {
-    True: "SET SESSION session_track_system_variables = 'last_gtid'",
-    False: "SET SESSION session_track_gtids = OWN_GTID",
+    True: "session_track_system_variables = 'last_gtid'",
+    False: "session_track_gtids = OWN_GTID",
 }
-"""What lets the reply to a COMMIT tell the transaction's id."""
+"""What to SET so that the reply to a COMMIT tells the transaction's id."""
 
 SESSION_TRACK = 1 << 23
 """The client's flag that asks for changes of the session's state in replies."""

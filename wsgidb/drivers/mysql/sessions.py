@@ -25,3 +25,15 @@ def may_set_next_transaction(sql: str | bytes | bytearray) -> bool:
     if isinstance(sql, str):
         sql = sql.encode(errors="replace")
     return PLAIN.match(sql) is None and HIDDEN.search(sql) is not None
+
+
+_VALUE = r"(?:'[^'\\]*'|\"[^\"\\]*\"|@{0,2}\w+|[-+]?[\d.]+)"
+_ASSIGNMENT = rf"(?:NAMES\s+{_VALUE}(?:\s+COLLATE\s+{_VALUE})?|(?:(?:SESSION|LOCAL)\s+)?[@\w.`]+\s*:?=\s*{_VALUE})"
+_ASSIGNMENTS = re.compile(rf"\s*SET\s+{_ASSIGNMENT}(?:\s*,\s*{_ASSIGNMENT})*\s*;?\s*", re.IGNORECASE)
+
+
+def only_sets(sql: str) -> bool:
+    """Whether a statement does nothing but set variables of the session to given values, so that no COMMIT is needed
+    after it. One that calls a function, reads a table or sets the next transaction may open one, or has to be undone.
+    """
+    return _ASSIGNMENTS.fullmatch(sql) is not None and not may_set_next_transaction(sql)

@@ -78,10 +78,15 @@ class PyMySQL(MySQLDriver):
         conn._tls_required = self._tls_required
         try:
             with self._own_work(conn, deadline):
-                conn.connect(self._socket(conn, deadline))
+                conn._log_in(self._socket(conn, deadline), self.autocommit)
                 if self._tls_required and not isinstance(conn._sock, ssl.SSLSocket):
                     raise OperationalError(NO_TLS, "PyMySQL connected without TLS, but ssl_mode requires it")
-                conn._remember_session(self._whole_session)
+                if self._tracks:
+                    conn._own_assignments = (positions.TRACK[self._is_mariadb(conn)],)
+                conn._set_session()
+                conn._run_init_command()
+                if self._whole_session:
+                    conn._remember_role()
                 self._run_init_sql(conn)
             conn._own_socket = conn._sock
             self.call_on_connect(conn, deadline)
@@ -92,11 +97,6 @@ class PyMySQL(MySQLDriver):
         conn._usual = frozenset() if conn.client_flag & CLIENT.MULTI_STATEMENTS else USUAL
         conn._seen.used = False
         return conn
-
-    def _run_init_sql(self, conn: Connection) -> None:
-        if self._tracks:
-            conn.query(positions.TRACK[self._is_mariadb(conn)])
-        super()._run_init_sql(conn)
 
     def written(self, conn: Connection, deadline: float, ask: bool) -> Position:
         if not isinstance(conn, Tracked):

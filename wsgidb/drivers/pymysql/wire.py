@@ -21,14 +21,17 @@ from ..sockets import MINIMUM, shutdown
 from ..states import Clock
 
 PRIVATE_NAMES = (
+    "_closed",
     "_current_timeout",  # since 1.2; only ever set
     "_execute_command",
     "_force_close",
     "_get_server_information",
+    "_next_seq_id",
     "_read_bytes",
     "_read_ok_packet",
     "_read_query_result",
     "_read_timeout",
+    "_request_authentication",
     "_result",
     "_rfile",
     "_secure",
