@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import MySQLdb.connections
 from MySQLdb import MySQLError, NotSupportedError, ProgrammingError
 
 from ..outcome import ANYTHING
@@ -16,6 +17,10 @@ from .statements import COMPLETION_TYPE, ROLE
 
 MULTI_STATEMENTS_ON, MULTI_STATEMENTS_OFF = 0, 1  # enum enum_mysql_set_option of mysql.h
 
+_module: Any = MySQLdb.connections
+ENCODINGS: dict[str, str] = _module._charset_to_encoding
+"""What Python calls a character set, where that is another name."""
+
 
 class Commands(Replies):
     """The part of our connection that deals with commands."""
@@ -23,6 +28,8 @@ class Commands(Replies):
     _other_charset = _other_option = False
     """The application has changed what no statement changes and no ROLLBACK takes back: the library's character set, or
     an option of the server's for this connection."""
+    _connected = False
+    """Whether connecting is over, and the session is to be set by `_set_session`."""
     _own_settings: dict[str, Any]
     """What the connection was made with."""
     _own_multi_statements: bool
@@ -67,6 +74,9 @@ class Commands(Replies):
         self._command(super().select_db, name)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        if not self._connected:  # the library knows it from the login, and `_set_session` tells the server
+            self.encoding = ENCODINGS.get(charset, charset)
+            return
         self._seen.used = self._seen.opaque = self._other_charset = True
         self._command(super().set_character_set, charset, collation)
 

@@ -69,7 +69,7 @@ class MySQLClient(MySQLDriver):
 
     def _open(self, arguments: dict[str, Any], deadline: float) -> Connection:
         arguments = {name: value for name, value in arguments.items() if value is not None}
-        arguments.setdefault("charset", CHARSET)
+        arguments["charset"] = arguments.get("charset") or CHARSET
         if arguments.get("host") == "localhost" and "port" in arguments and "unix_socket" not in arguments:
             arguments["host"] = "127.0.0.1"  # else the library takes its default Unix socket, whatever the port
         if self.clock() >= deadline:  # else it would be another second
@@ -80,7 +80,7 @@ class MySQLClient(MySQLDriver):
             with self._own_work(conn, deadline):
                 if self._tls_required and not self._over_tls(conn):
                     raise OperationalError(NO_TLS, "mysqlclient connected without TLS, but ssl_mode requires it")
-                conn.autocommit(self.autocommit)
+                conn._set_session(self.autocommit)
                 self._run_init_sql(conn)
             self.call_on_connect(conn, deadline)
         except BaseException:
