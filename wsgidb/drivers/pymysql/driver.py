@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect as introspect
+import os
 import socket
 import ssl
 import time
@@ -52,6 +53,7 @@ class PyMySQL(MySQLDriver):
         super().__init__(settings, clock)
         self._context = None if self._tls_off(self._arguments) else tls.context(settings)
         self._tracks = False
+        self._latest: tuple[Any, Any, dict[str, Any]] = (None, None, {})  # the arguments, class and attributes of one
 
     def operational_error(self, code: int, text: str) -> Exception:
         return OperationalError(code, text)
@@ -60,19 +62,7 @@ class PyMySQL(MySQLDriver):
 
     def _open(self, arguments: dict[str, Any], deadline: float) -> Connection:
         """TCP, greeting, TLS, login and init_sql, all before the deadline, but for looking the host's name up."""
-        arguments = dict(arguments)
-        if isinstance(arguments["password"], str):
-            arguments["password"] = arguments["password"].encode()  # PyMySQL itself would take Latin-1
-        if self._tracks:
-            arguments["client_flag"] = arguments.get("client_flag", 0) | positions.SESSION_TRACK
-        conn: Connection = self.connection_class(
-            **arguments,
-            autocommit=self.autocommit,
-            read_timeout=self.settings.read_timeout,
-            write_timeout=self.settings.write_timeout,
-            defer_connect=True,
-            ssl_disabled=True,
-        )
+        conn = self._constructed(arguments)
         conn._begin_record(self.clock)
         conn._tls = None if self._tls_off(arguments) else self._context
         conn._tls_required = self._tls_required
@@ -97,6 +87,32 @@ class PyMySQL(MySQLDriver):
         conn._usual = frozenset() if conn.client_flag & CLIENT.MULTI_STATEMENTS else USUAL
         conn._seen.used = False
         return conn
+
+    def _constructed(self, arguments: dict[str, Any]) -> Connection:
+        """A connection object that is not connected. PyMySQL's constructor takes as long as sending a command, so it is
+        called for the first of several with the same arguments, and the others are made like that one."""
+        latest, cls, attributes = self._latest
+        if arguments is not latest:
+            given = dict(arguments)
+            if isinstance(given["password"], str):
+                given["password"] = given["password"].encode()  # PyMySQL itself would take Latin-1
+            if self._tracks:
+                given["client_flag"] = given.get("client_flag", 0) | positions.SESSION_TRACK
+            conn: Connection = self.connection_class(
+                **given,
+                autocommit=self.autocommit,
+                read_timeout=self.settings.read_timeout,
+                write_timeout=self.settings.write_timeout,
+                defer_connect=True,
+                ssl_disabled=True,
+            )
+            self._latest = arguments, type(conn), dict(vars(conn))
+            return conn
+        made: Connection = cls.__new__(cls)
+        for name, value in attributes.items():  # and not vars(made), without which attributes are found faster
+            setattr(made, name, value.copy() if type(value) is dict else value)
+        made._connect_attrs["_pid"] = str(os.getpid())
+        return made
 
     def written(self, conn: Connection, deadline: float, ask: bool) -> Position:
         if not isinstance(conn, Tracked):
@@ -154,6 +170,7 @@ class PyMySQL(MySQLDriver):
 
     def track_writes(self) -> None:
         self._tracks, self.connection_class = True, Tracked
+        self._latest = (None, None, {})
 
     def watch(self, conn: Connection) -> Check:
         return sockets.watch(conn._sock.fileno())

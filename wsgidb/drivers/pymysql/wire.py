@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ssl
 from functools import partial
-from math import inf
 from socket import socket
 from typing import Any
 
@@ -55,8 +54,6 @@ class Wire(Base):  # type: ignore[misc]
     _rfile: Any
     _ahead: int
     """Bytes that were read from the socket, but not yet asked for; known inside of `_within`."""
-    _timed: float
-    """When the socket's timeout was set, on the clock; likewise."""
 
     def _get_server_information(self) -> None:
         """Decide on TLS when the greeting tells what the server offers, alike for all versions of PyMySQL."""
@@ -77,7 +74,6 @@ class Wire(Base):  # type: ignore[misc]
         use too. Instance attributes hide the two methods only until `_unlimit`, so that statements pay nothing.
         """
         self._ahead = 0
-        self._timed = -inf
         self._current_timeout = self._read_timeout  # else PyMySQL would set that one before it reads
         self._read_bytes = partial(self._read_before, deadline, clock)
         self._write_bytes = partial(self._write_before, deadline, clock)
@@ -85,16 +81,16 @@ class Wire(Base):  # type: ignore[misc]
     def _unlimit(self) -> None:
         """Let statements have the driver's own read timeout again."""
         del self._read_bytes, self._write_bytes
-        if self._sock is not None and self._timed != -inf:
+        if self._sock is not None and self._sock.gettimeout() != self._read_timeout:
             self._sock.settimeout(self._read_timeout)
 
     def _time(self, deadline: float, clock: Clock) -> None:
-        """Give the next step what is left of the time. As that is a call of the system's, what is less than `SLACK` out
-        of date is left."""
-        now = clock()
-        if now - self._timed > SLACK:
-            self._sock.settimeout(max(deadline - now, MINIMUM))
-            self._timed = now
+        """Give the next step what is left of the time. As that is a call of the system's, a time limit that is right to
+        within `SLACK` is left as it is."""
+        left = max(deadline - clock(), MINIMUM)
+        before = self._sock.gettimeout()
+        if before is None or not -SLACK < left - before < SLACK:
+            self._sock.settimeout(left)
 
     def _read_before(self, deadline: float, clock: Clock, size: int) -> bytes:
         if size <= self._ahead:  # as for most of a packet, which comes together with its header
