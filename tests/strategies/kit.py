@@ -153,7 +153,6 @@ class MariaDBBank(WiredBank):
     """Options with which a statement may be several."""
     no_waiting = ("SET innodb_lock_wait_timeout = 0",)
     session_sql = "SELECT CONNECTION_ID()"
-    opening = ("QUERY SET AUTOCOMMIT = 0",)
     ping_command, goodbye = "PING", "QUIT"
     deadlock, lock_timeout = 1213, 1205
 
@@ -246,6 +245,7 @@ class ConnectorBank(MariaDBBank):
 
     errors = (mysql.connector.Error, *MariaDBBank.errors)
     attribute: ClassVar[tuple[str, Any]] = ("can_consume_results", True)
+    opening = ("QUERY SET AUTOCOMMIT = 0",)
     scheme, query = "mysql+mysqlconnector", "?buffered=true"
     several: ClassVar[dict[str, Any]] = {}
 

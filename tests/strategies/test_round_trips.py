@@ -58,6 +58,11 @@ WIRE: list[tuple[str, Handler, list[str]]] = [
     ("manual", commit, [f"QUERY {INSERT}", COMMIT]),
     ("manual", roll_back, [f"QUERY {INSERT}", ROLLBACK]),
     ("manual", commit_then_read, [f"QUERY {INSERT}", COMMIT, SELECT, ROLLBACK]),
+    ("request", nothing, []),
+    ("request", read, [SELECT, COMMIT]),
+    ("request", write, [f"QUERY {INSERT}", COMMIT]),
+    ("request", commit, [f"QUERY {INSERT}", COMMIT]),
+    ("request", roll_back, [f"QUERY {INSERT}", ROLLBACK]),
 ]
 
 
@@ -101,7 +106,8 @@ def test_hot_request_on_the_wire(
     expected: list[str],
     clock: Clock,
 ) -> None:
-    """C4: autocommit adds nothing; manual adds one ROLLBACK, and only where something ran since the last settle."""
+    """C4: autocommit adds nothing; manual adds one ROLLBACK and request one COMMIT, and only where something ran since
+    the last settle. No BEGIN is sent, except for psycopg's."""
     database = warm(make, networked, strategy=keeping, transaction=transaction, clock=clock)
     with networked.proxy.counting() as seen:
         requests(database, handler, REQUESTS)

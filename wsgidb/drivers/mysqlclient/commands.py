@@ -32,6 +32,7 @@ class Commands(Replies):
     """Whether connecting is over, and the session is to be set by `_set_session`."""
     _own_settings: dict[str, Any]
     """What the connection was made with."""
+    _own_autocommit: bool
     _own_multi_statements: bool
     _rollbacks: tuple[int, int] | None
 
@@ -107,6 +108,20 @@ class Commands(Replies):
         self._take_back_changes()
         seen.begun = seen.may_have_begun = seen.opaque = False
 
+    def _set_session(self, autocommit: bool | None) -> None:
+        """Set what the session is opened with, by one statement; the driver sends one for each setting. With None,
+        autocommit is left as it is."""
+        given = self._own_settings
+        assignments = [f"NAMES {given['charset']}"]
+        if given.get("collation"):
+            assignments[0] += f" COLLATE {given['collation']}"
+        if given.get("sql_mode"):
+            assignments.append(f"SESSION sql_mode='{given['sql_mode']}'")
+        if autocommit is not None and self.get_autocommit() is not autocommit:
+            assignments.append(f"autocommit = {autocommit:d}")
+        assert self._seen.deadline is not None
+        self._query_before(f"SET {', '.join(assignments)}", *self._seen.deadline)
+
     def _reset_session(self) -> None:
         """COM_CHANGE_USER to the same user, which rolls back, and what it takes back of connecting. The library has no
         deadline for it: so a server that does not answer is found out by a statement before.
@@ -122,12 +137,10 @@ class Commands(Replies):
                 self.query("SET ROLE NONE")  # COM_CHANGE_USER sets the default role, if there is one
         given = self._own_settings
         super().change_user(given.get("user", ""), given.get("password", ""), given.get("database", ""))
-        self._other_charset = True  # COM_CHANGE_USER has set the server's
         seen.may_have_set = frozenset()
         self._take_back_changes()
         seen.begun = seen.may_have_begun = seen.opaque = seen.other_user = False
-        if given.get("sql_mode"):
-            self.set_sql_mode(given["sql_mode"])
+        self._set_session(None if given.get("init_command") else self._own_autocommit)
         if given.get("init_command"):
             self.query(given["init_command"])
             self.store_result()

@@ -54,19 +54,6 @@ class Connection(Procedures, Commands):
         self._own_multi_statements = bool(self.client_flag & CLIENT.MULTI_STATEMENTS)
         self._connected = True
 
-    def _set_session(self, autocommit: bool) -> None:
-        """Set what the session is opened with, by one statement; the driver sends one for each setting."""
-        given = self._own_settings
-        assignments = [f"NAMES {given['charset']}"]
-        if given.get("collation"):
-            assignments[0] += f" COLLATE {given['collation']}"
-        if given.get("sql_mode"):
-            assignments.append(f"SESSION sql_mode='{given['sql_mode']}'")
-        if self.get_autocommit() is not autocommit:
-            assignments.append(f"autocommit = {autocommit:d}")
-        assert self._seen.deadline is not None
-        self._query_before(f"SET {', '.join(assignments)}", *self._seen.deadline)
-
     def _new_record(self, clock: Clock) -> Record:
         return Record(clock)
 

@@ -80,6 +80,7 @@ class MySQLClient(MySQLDriver):
             with self._own_work(conn, deadline):
                 if self._tls_required and not self._over_tls(conn):
                     raise OperationalError(NO_TLS, "mysqlclient connected without TLS, but ssl_mode requires it")
+                conn._own_autocommit = self.autocommit
                 conn._set_session(self.autocommit)
                 self._run_init_sql(conn)
             self.call_on_connect(conn, deadline)

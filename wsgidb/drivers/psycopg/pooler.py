@@ -18,6 +18,9 @@ from .wire import Work
 
 log = logging.getLogger("wsgidb")
 
+PIPELINES = 140000
+"""The version of libpq that can send several commands at once: https://www.postgresql.org/docs/14/release-14.html"""
+
 QUESTION = b"SELECT pg_catalog.pg_backend_pid()"
 
 
@@ -36,6 +39,8 @@ class Pooler:
             if not chosen:
                 conn.prepare_threshold = None
             self._tell(chosen)
+        else:
+            conn.direct = pq.version() >= PIPELINES
 
     def _tell(self, chosen: bool) -> None:
         if self._told:

@@ -51,6 +51,9 @@ class Session(_Base):  # type: ignore[misc]
     _context: Any
     """The context whose adapters each session begins with, if they are not psycopg's own."""
     _ours: Kept = NOTHING
+    direct = False
+    """Whether the server is known to be no pooler's, and libpq can send several commands at once. Some poolers lose
+    count of the replies to them."""
     _holds: bool
     """Whether a cursor WITH HOLD was declared, which outlives its transaction."""
 
@@ -123,6 +126,22 @@ class Session(_Base):  # type: ignore[misc]
             raise psycopg.OperationalError(f"COPY cannot be used here: {command}")
         return row
 
+    def ask_at_once(self, commands: tuple[str, ...]) -> Work:
+        """Send several commands, each of which stands by itself, in one round trip. Raises psycopg.Error."""
+        self._check_connection_ok()
+        pgconn = self.pgconn
+        pgconn.enter_pipeline_mode()
+        for command in commands:
+            pgconn.send_query_params(command.encode(), None)
+            pgconn.pipeline_sync()
+        results = yield from generators.execute(pgconn)
+        for _ in range(2 * len(commands) - 1):  # the end of each command's results is one more
+            results += yield from generators.fetch_many(pgconn)
+        for result in results:
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                raise psycopg.errors.error_from_result(result, encoding=self.info.encoding)
+        pgconn.exit_pipeline_mode()
+
     def read_rest(self) -> Work:
         """Read the rows that the handler has left unread. If there is an error among them, it has ended the
         transaction, and libpq's status tells that. Raises psycopg.OperationalError for a COPY FROM, which waits for
@@ -135,9 +154,9 @@ class Session(_Base):  # type: ignore[misc]
                 raise psycopg.OperationalError("a COPY FROM was not ended")
 
     def initialize(self, statements: tuple[str, ...], autocommit: bool) -> Work:
-        """Run init_sql, in one transaction unless each statement is to stand by itself."""
+        """Run init_sql: in one transaction and one round trip, unless each statement is to stand by itself."""
         if statements and not autocommit:
-            statements = ("BEGIN", *statements, "COMMIT")
+            statements = ("\n;\n".join(("BEGIN", *statements, "COMMIT")),)  # a statement may end with a comment
         for statement in statements:
             yield from self.ask(statement)
 
@@ -150,9 +169,12 @@ class Session(_Base):  # type: ignore[misc]
 
     def renew(self, statements: tuple[str, ...], autocommit: bool) -> Work:
         """Make the session like a new one."""
-        if self.pgconn.transaction_status != IDLE:
-            yield from self.ask("ROLLBACK")
-        yield from self.ask("DISCARD ALL")
+        commands = ("DISCARD ALL",) if self.pgconn.transaction_status == IDLE else ("ROLLBACK", "DISCARD ALL")
+        if self.direct and len(commands) > 1:
+            yield from self.ask_at_once(commands)
+        else:
+            for command in commands:
+                yield from self.ask(command)
         forgotten = self._prepared  # the server has none of these statements any more
         self._prepared = type(forgotten)()
         self._prepared.prepare_threshold = forgotten.prepare_threshold
