@@ -38,7 +38,7 @@ class Session(Wire):
             self._request_authentication()
         except OSError as error:  # of TLS, which has taken the socket
             self._force_close()
-            raise OperationalError(2003, f"Can't connect to MySQL server on {self.host!r} ({error})") from error
+            raise OperationalError(2003, f"cannot connect to {self.host}:{self.port} ({error})") from error
 
     def _set_session(self) -> None:
         """Set what the session is opened with, by one statement; PyMySQL sends one for each setting. With an
