@@ -41,7 +41,7 @@ class Commands(Replies):
         seen = self._seen
         self._look_for_error()
         seen.noted = False
-        seen.busy = True
+        seen.busy = seen.incomplete = True  # some commands, like stat, tell no error of theirs
         seen.began = self._clock()
         try:
             found = command(*args, **arguments)
