@@ -43,6 +43,7 @@ python_maximum_signature_line_length = 100
 html_theme = "furo"
 html_title = f"wsgidb {release}"
 html_copy_source = False
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")  # what search engines show of several versions
 
 
 def with_links_from(folder: Path, page: str, text: str) -> str:
