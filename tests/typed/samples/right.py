@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine
 from typing_extensions import assert_type
 
-from wsgidb import Connection, Cursor, Database, DatabaseMiddleware, Stats, get_connection
+from wsgidb import Connection, Cursor, Database, DatabaseMiddleware, Stats, WsgiDBError, get_connection
 from wsgidb.strategies import Store
 from wsgidb.testing import SandboxDatabase
 
@@ -81,6 +81,11 @@ def options(app: WSGIApplication, database: Database) -> None:
     DatabaseMiddleware(app, database, on_unavailable=app, exclude="/static /health")
     DatabaseMiddleware(app, database, on_unavailable="raise")
     SandboxDatabase("sqlite:///file.db", transaction="request", acquire_timeout=1, acquire="first-use")
+
+
+def explanation(error: WsgiDBError) -> str:
+    assert_type(error.text, str)
+    return error.link
 
 
 def from_a_file(settings: dict[str, Any]) -> Database:
