@@ -269,7 +269,7 @@ class TestHeads:
 @pytest.mark.server
 @pytest.mark.parametrize("name", ["gunicorn gthread", "Waitress", "uWSGI"])
 def test_on_a_server(name: str, mariadb: Any, tmp_path: Path) -> None:
-    """Two clients at once with a pool of one: both statements take 0.2 s, and one of the clients waited as long."""
+    """Two clients at once with a pool of one: both statements take 0.2 s, and the second client waited as long at least."""
     path = [str(TESTS), str(Path(wsgidb.__file__).parents[1])]
     with Server(name, "wsgi.timed:application", tmp_path / "log", path, TIMED_URL=mariadb.url()) as running:
         with ThreadPoolExecutor(2) as clients:
@@ -282,4 +282,4 @@ def test_on_a_server(name: str, mariadb: Any, tmp_path: Path) -> None:
             db, wait = re.findall(r"dur=([0-9.]+)", headers[1])
             assert 200 <= float(db) < 1000
             waits.append(float(wait))
-        assert min(waits) < 150 <= max(waits)
+        assert max(waits) >= 200
