@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
@@ -103,6 +104,8 @@ def test_looking_costs_nobody_its_turn(backend: OnServer) -> None:
     other = threading.Thread(target=wait_for_a_turn)
     other.start()
     before = sys.getswitchinterval()
+    gc.collect()  # which lets go as well, where it closes what other tests have left
+    gc.disable()
     sys.setswitchinterval(60)  # so that nobody has to let go
     try:
         waiting.release()
@@ -112,6 +115,7 @@ def test_looking_costs_nobody_its_turn(backend: OnServer) -> None:
         assert turns == []
     finally:
         sys.setswitchinterval(before)
+        gc.enable()
         other.join()
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from support.waiting import until
 from wsgidb import DatabaseMiddleware
 
-
 requests = count()
 
 
