@@ -269,7 +269,7 @@ class TestHeads:
 @pytest.mark.server
 @pytest.mark.parametrize("name", ["gunicorn gthread", "Waitress", "uWSGI"])
 def test_on_a_server(name: str, mariadb: Any, tmp_path: Path) -> None:
-    """Two clients at once with a pool of one: both statements take 0.2 s, and the second client waited as long at least."""
+    """Two clients at once with a pool of one: each statement takes 0.2 s, and the second client waited for longer."""
     path = [str(TESTS), str(Path(wsgidb.__file__).parents[1])]
     with Server(name, "wsgi.timed:application", tmp_path / "log", path, TIMED_URL=mariadb.url()) as running:
         with ThreadPoolExecutor(2) as clients:
