@@ -18,6 +18,7 @@ DIRECTIVES = re.compile(r"\{.*\}")
 RUN = """
 README.md                   python    2   test_documents.py
 docs/deployment.md          python    3   test_snippets.py servers/test_warm.py
+docs/drivers.md             sh        1   test_first_steps.py
 docs/drivers.md             text      1   test_snippets.py
 docs/extending.md           python    4   strategies/test_third_party.py
 docs/hooks.md               python    2   test_snippets.py test_tenants_page.py
