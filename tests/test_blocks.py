@@ -40,8 +40,8 @@ docs/tenants.md             python    6   test_tenants_page.py
 docs/tenants.md             sql       1   test_tenants_page.py
 docs/testing-your-app.md    python    9   test_documents.py
 docs/transactions.md        python    4   test_snippets.py
-docs/tutorial.md            python    3   test_tutorial.py
-docs/tutorial.md            console   8   test_tutorial.py
+docs/tutorial.md            python    4   test_tutorial.py
+docs/tutorial.md            console   9   test_tutorial.py
 docs/howto/mod_wsgi.md      python    2   test_howto.py
 docs/howto/mod_wsgi.md      apache    1   test_howto.py
 """
@@ -64,6 +64,7 @@ docs/tutorial.md            sh        1   pip
 docs/troubleshooting.md     text      *   no code: errors and log lines, which messages/ provokes
 examples/README.md          indented  2   make, and commands that test_examples.py runs otherwise
 examples/guestbook/README.md indented 1   make, whose commands test_guestbook.py runs
+examples/guestbook/README.md sh      1   sudo, pip, and systemd, which is not here
 docs/howto/mod_wsgi.md      sh        2   apt-get, pip, and systemd, which is not here
 docs/howto/scripts.md       sh        2   pip, and a line for cron, which is not here
 """
