@@ -11,7 +11,7 @@ BENCH := .venv-bench
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo guestbook quick test lint types pytest matrix mutants bench cluster docs dist clean
+.PHONY: help demo guestbook quick test lint types pytest matrix mutants bench counts cluster docs dist clean
 
 help:
 	@echo "make demo    serves the example on 127.0.0.1:$(PORT); PORT, WSGIDB_URL and WSGIDB_STRATEGY change that"
@@ -21,6 +21,7 @@ help:
 	@echo "make matrix  tests the built wheel with every Python, each framework and the oldest drivers (tox): half an hour"
 	@echo "make mutants changes the code in many small ways, and sees whether a test fails; MODULES='pool/backoff pool/leaks' for some"
 	@echo "make bench   compares wsgidb with other pools in about 35 minutes; with BENCH_ARGS=--quick in six minutes"
+	@echo "make counts  counts what a request costs in instructions and system calls, in five minutes"
 	@echo "make cluster lets several servers fail under load, in ten minutes, and writes the table of docs/scale.md"
 	@echo "make docs    builds the documentation as a site in build/docs, in ten seconds"
 	@echo "make dist    builds the source distribution and the wheel in dist/, and checks them, in half a minute"
@@ -118,6 +119,10 @@ mutants: $(VENV)/test.stamp
 bench: $(BENCH).stamp
 	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql load
 	$(BENCH)/bin/python benchmarks/bench.py $(BENCH_ARGS)
+
+counts: $(BENCH).stamp
+	PYTHON="$(PYTHON)" tools/system-packages python mariadb counting
+	$(BENCH)/bin/python benchmarks/instructions.py
 
 cluster: $(VENV)/test.stamp
 	PYTHON="$(PYTHON)" tools/system-packages python mariadb postgresql cluster

@@ -6,15 +6,18 @@ One thread serves the page of `city.py`, by a direct call of the application: wh
 each row. The database is a real one. What a request costs is the difference between a process that serves some requests
 and one that serves more, so that starting and connecting cancel out.
 
-- instructions, and cache misses of the simulated processor: valgrind's callgrind (user space only; the cache is that of
-  the machine, and the process has it for itself)
-- system calls, by name: strace
-- Python calls, C calls and bytecodes: the interpreter's own hooks
-- bytes at the peak: the most memory that Python's allocators have in use at a time for one request
-- bytes per connection: what an idle connection needs beyond the driver's own
+- instructions, and misses of the first-level caches of a simulated processor: valgrind's callgrind. It sees the process
+  and not the kernel, and no other process uses its caches: under a real server, more misses.
+- Python calls, C calls and bytecodes: the interpreter's own hooks.
+- bytes at the peak: the most memory that Python's allocators have in use at a time for one request.
+- bytes per connection: the memory of an idle one, the driver's own included, as Python's allocators see it. With
+  `limit` and `thread-local`, what a thread keeps for it is included, too.
+- system calls, by name: strace. Whether mysqlclient's library has to wait for the reply in poll(2) depends on the time
+  that the database takes.
 
-Figures differ between machines and versions, and hardly between runs. `--tree` measures another tree of wsgidb by the
-same program. `--profile` lists for one row where its bytecodes and calls are. Takes three minutes.
+Figures differ between machines and versions, and between runs by less than one per cent. `--tree` measures another tree
+of wsgidb by the same program. `--profile` lists for one row where its bytecodes and calls are. The whole takes five
+minutes. docs/performance.md tells what to make of it, and STEPS.md what each step has changed.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from figures import Target, judged, table
+from figures import table
 from peers import LIMIT
 from serving import database
 
@@ -113,16 +116,6 @@ def report(figures: dict[str, Any]) -> str:
     return table(head, rows)
 
 
-def targets(figures: dict[str, Any]) -> list[Target]:
-    found_targets = []
-    for name, found in figures.items():
-        base = figures[f"{name.partition(' ')[0]} {LIMIT}"]
-        if found is not base:
-            ratio = found["instructions"] / base["instructions"]
-            found_targets.append(Target(f"{name}: instructions × limit", ratio, most=1.1))
-    return found_targets
-
-
 def profile(url: str, driver: str, row: str, tree: Path) -> str:
     """The functions of one request, with their calls and bytecodes."""
     lines = Child(url, driver, row, tree).counted()["functions"]
@@ -141,8 +134,7 @@ def main() -> None:
             found = [profile(server.url(), driver, chosen.profile, chosen.tree.resolve()) for driver in chosen.driver]
             text = "\n\n".join(found)
         else:
-            figures = measure(server.url(), chosen.driver, chosen.tree.resolve())
-            text = f"{report(figures)}\n\n{judged(targets(figures))}"
+            text = report(measure(server.url(), chosen.driver, chosen.tree.resolve()))
     print(text)
     if chosen.out is not None:
         chosen.out.write_text(text + "\n")

@@ -114,3 +114,22 @@ def test_an_open_loop_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [answer.due for answer in answers] == openloop.schedule(100.0, 0.2)
     assert {answer.status for answer in answers} == {0}
     assert all(answer.seconds >= 0.5 for answer in answers)
+
+
+@pytest.mark.parametrize("row", ["wsgidb thread-local", "wsgidb pooled"])
+def test_what_a_request_costs_is_counted(monkeypatch: pytest.MonkeyPatch, row: str) -> None:
+    """Each request sends once, asks for no pid where a page tells of forks, and passes the release once."""
+    import instructions
+    from serving import database
+    from wsgidb import forks
+
+    monkeypatch.setattr(instructions, "FEW", 20)
+    monkeypatch.setattr(instructions, "MANY", 40)
+    with database() as server:
+        child = instructions.Child(server.url(), "pymysql", row, BENCHMARKS.parent)
+        few, many = child.system_calls(20), child.system_calls(40)
+        counted = child.counted()
+    calls = {name: round(count, 1) for name, count in instructions.between(few, many).items()}
+    assert (calls["sendto"], calls.get("getpid", 0)) == (1, 2 if forks._page() is None else 0)
+    assert ["wsgidb/pool/releasing.py: Releasing.release", 1] in [line[:2] for line in counted["functions"]]
+    assert min(counted[what] for what in ("Python calls", "C calls", "bytecodes", "peak", "idle")) > 0

@@ -210,8 +210,8 @@ def mark(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """By what a fork is noticed: a page that the kernel clears, or, where it does not do that, the pid."""
     if request.param == "pid":
         monkeypatch.setattr(forks, "_page", lambda: None)
-    elif sys.platform == "linux":
-        assert forks._page() is not None
+    elif forks._page() is None:
+        pytest.skip("this kernel does not clear pages at a fork (Linux does since 4.14)")
     return str(request.param)
 
 
