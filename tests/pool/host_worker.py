@@ -1,18 +1,39 @@
 """A process that uses a Database from several threads: python host_worker.py URL BOARD OPTIONS THREADS SECONDS.
 
-It prints what came of it as JSON, and a line before that once it has its first connection."""
+It prints what came of it as JSON, and a line before that once it has its first connection. The file BOARD.pid has when
+its connections were opened and closed."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 from wsgidb import Database
 
 
+class Changes(logging.Handler):
+    """When a connection had been opened, and when closing one began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[float, int]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        change = (": connection opened" in text) - (": connection retired" in text or ": connection discarded" in text)
+        if change:
+            self.seen.append((time.monotonic(), change))
+
+
 def main(url: str, board: str, options: str, threads: str, seconds: str) -> None:
+    changes = Changes()
+    logging.getLogger("wsgidb").addHandler(changes)
+    logging.getLogger("wsgidb").setLevel(logging.DEBUG)
     database = Database(url, board=board, name="shop", **json.loads(options))
     ends = time.monotonic() + float(seconds)
     done = [0] * int(threads)
@@ -42,6 +63,7 @@ def main(url: str, board: str, options: str, threads: str, seconds: str) -> None
     told = database.stats()
     database.close()
     found = {"done": sum(done), "by_thread": done, "errors": errors, "failures": told.connect_failures}
+    Path(f"{board}.{os.getpid()}").write_text(json.dumps(changes.seen))
     print(json.dumps(found), flush=True)
 
 

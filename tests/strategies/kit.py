@@ -338,6 +338,19 @@ class SQLiteBank(Bank):
         self._own.close()
 
 
+@contextmanager
+def limited(database: Any, **seconds: float) -> Iterator[None]:
+    """Shorten time limits for what is to hang. All else has the usual ones, which a busy machine keeps to, too."""
+    usual = {name: getattr(database.settings, name) for name in seconds}
+    try:
+        for name, limit in seconds.items():
+            object.__setattr__(database.settings, name, limit)  # which are frozen
+        yield
+    finally:
+        for name, limit in usual.items():
+            object.__setattr__(database.settings, name, limit)
+
+
 def run(conn: Any, sql: str) -> list[Row]:
     """One statement as a handler runs it; COMMIT is the connection's method."""
     if sql == "COMMIT":

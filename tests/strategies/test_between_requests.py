@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import PER_THREAD, ConnectorBank, MySQLClientBank, WiredBank, get, run, session_of
+from strategies.kit import PER_THREAD, ConnectorBank, MySQLClientBank, WiredBank, get, limited, run, session_of
 from support.clock import Clock
 from support.mariadb import MariaDB
 from support.ports import connected
@@ -30,19 +30,6 @@ def session(database: Database) -> int:
     """The server's number of the connection that a request gets."""
     with database.connection() as conn:
         return session_of(conn)
-
-
-@contextmanager
-def limited(database: Database, **seconds: float) -> Iterator[None]:
-    """Shorten time limits for what is to hang. All else has the usual ones, which a busy machine keeps to, too."""
-    usual = {name: getattr(database.settings, name) for name in seconds}
-    try:
-        for name, limit in seconds.items():
-            object.__setattr__(database.settings, name, limit)  # which are frozen
-        yield
-    finally:
-        for name, limit in usual.items():
-            object.__setattr__(database.settings, name, limit)
 
 
 def warm_up(database: Database, connections: int) -> None:
