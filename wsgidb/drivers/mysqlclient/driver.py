@@ -61,6 +61,7 @@ class MySQLClient(MySQLDriver):
                 raise ConfigError(
                     f"{name}: {self.name} takes whole seconds, got {seconds:g}", entry="config-driver-options"
                 )
+        self._latest: tuple[Any, dict[str, Any]] = (None, {})  # the latest arguments, and how the library takes them
         if not self._tls_off(self._arguments):
             tls.context(settings)  # the library would find out about unusable files when it connects
 
@@ -68,14 +69,14 @@ class MySQLClient(MySQLDriver):
         return OperationalError(code, text)
 
     def _open(self, arguments: dict[str, Any], deadline: float) -> Connection:
-        arguments = {name: value for name, value in arguments.items() if value is not None}
-        arguments["charset"] = arguments.get("charset") or CHARSET
-        if arguments.get("host") == "localhost" and "port" in arguments and "unix_socket" not in arguments:
-            arguments["host"] = "127.0.0.1"  # else the library takes its default Unix socket, whatever the port
+        latest, given = self._latest
+        if arguments is not latest:
+            given = self._prepared(arguments)
+            self._latest = arguments, given
         if self.clock() >= deadline:  # else it would be another second
             raise OperationalError(LOST, "no time is left to connect")
         seconds = max(round(sockets.remaining(deadline, self.clock)), 1)
-        conn = Connection(deadline, self.clock, **arguments, **self._options(arguments), connect_timeout=seconds)
+        conn = Connection(deadline, self.clock, **given, connect_timeout=seconds)
         try:
             with self._own_work(conn, deadline):
                 if self._tls_required and not self._over_tls(conn):
@@ -90,6 +91,14 @@ class MySQLClient(MySQLDriver):
         conn._guarded = conn._seen.guarded = self.settings.transaction == "request"
         conn._seen.used = False
         return conn
+
+    def _prepared(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments as the library takes them."""
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        arguments["charset"] = arguments.get("charset") or CHARSET
+        if arguments.get("host") == "localhost" and "port" in arguments and "unix_socket" not in arguments:
+            arguments["host"] = "127.0.0.1"  # else the library takes its default Unix socket, whatever the port
+        return {**arguments, **self._options(arguments)}
 
     def _options(self, arguments: dict[str, Any]) -> dict[str, Any]:
         settings = self.settings
