@@ -6,6 +6,7 @@
   rounds that are made in turn
 - instructions (callgrind, user space only) and system calls (strace): of a process that opens many connections, less
   one that opens few
+- bytecodes, by part of the program: of one connection
 
 Three ways are measured: the driver alone, as its documentation has it; wsgidb's driver; and a whole lease of a
 Database. `--tree` measures another tree of wsgidb by the same program. Takes two minutes.
@@ -21,9 +22,12 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import quantiles
+from types import FrameType
+from typing import Any
 
 from figures import Target, judged, table
 from peers import Driver
@@ -69,6 +73,33 @@ def cpu(driver: str, url: str, rounds: int) -> dict[str, float]:
                 once()
             spent[name].append((time.process_time() - began) / BATCH * 1e6)
     return {name: quantiles(each, n=4)[0] for name, each in spent.items()}
+
+
+def part_of(path: str) -> str:
+    """The part of a program to which a file belongs."""
+    ours = re.search(r"/wsgidb/(\w+)", path)
+    if ours is not None:
+        return f"wsgidb/{ours[1]}"
+    return "the driver" if re.search(r"/(pymysql|MySQLdb)/", path) else "the standard library"
+
+
+def bytecodes(once: Callable[[], object]) -> Counter[str]:
+    """By part of the program, how many bytecodes one connection takes."""
+    found: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, _: Any) -> Any:
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        found[part_of(frame.f_code.co_filename)] += event == "opcode"
+        return note
+
+    for _ in range(FEW):
+        once()
+    sys.settrace(note)
+    try:
+        once()
+    finally:
+        sys.settrace(None)
+    return found
 
 
 class Child:
@@ -120,6 +151,15 @@ def report(figures: Figures) -> str:
     return table(["driver", "opened and closed by", "CPU, µs", "instructions", "system calls"], rows)
 
 
+def profile(url: str, drivers: Sequence[str]) -> str:
+    """Where the bytecodes are, of plain connecting and of a lease."""
+    ways = [(driver, name) for driver in drivers for name in ("plain", "lease")]
+    counts = {f"{driver}, {WAYS[name]}": bytecodes(way(driver, name, url)) for driver, name in ways}
+    parts = sorted({part for found in counts.values() for part in found if found[part]})
+    rows = [[name, *(str(found[part]) for part in parts), str(found.total())] for name, found in counts.items()]
+    return table(["bytecodes", *parts, "together"], rows)
+
+
 def targets(figures: Figures) -> list[Target]:
     what = "CPU of a lease × that of plain connecting"
     ratios = {driver: ways["lease"]["CPU"] / ways["plain"]["CPU"] for driver, ways in figures.items()}
@@ -143,7 +183,8 @@ def main() -> None:
     sys.path.insert(0, str(chosen.tree))
     with database() as server:
         figures = measure(server.url(), chosen.drivers, chosen.rounds, chosen.tree, counted=not chosen.only_cpu)
-    print(report(figures))
+        where = profile(server.url(), chosen.drivers)
+    print(f"{report(figures)}\n\n{where}\n")
     print(judged(targets(figures)))
 
 

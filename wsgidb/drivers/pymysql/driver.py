@@ -7,7 +7,9 @@ import os
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any, ClassVar
 
 import pymysql
@@ -53,7 +55,8 @@ class PyMySQL(MySQLDriver):
         super().__init__(settings, clock)
         self._context = None if self._tls_off(self._arguments) else tls.context(settings)
         self._tracks = False
-        self._latest: tuple[Any, Any, dict[str, Any]] = (None, None, {})  # the arguments, class and attributes of one
+        # The latest arguments, and of a connection object that was made by them: class, attributes, which are copied.
+        self._latest: tuple[Any, Any, dict[str, Any], list[str]] = (None, None, {}, [])
 
     def operational_error(self, code: int, text: str) -> Exception:
         return OperationalError(code, text)
@@ -91,7 +94,7 @@ class PyMySQL(MySQLDriver):
     def _constructed(self, arguments: dict[str, Any]) -> Connection:
         """A connection object that is not connected. PyMySQL's constructor takes as long as sending a command, so it is
         called for the first of several with the same arguments, and the others are made like that one."""
-        latest, cls, attributes = self._latest
+        latest, cls, attributes, copied = self._latest
         if arguments is not latest:
             given = dict(arguments)
             if isinstance(given["password"], str):
@@ -106,11 +109,15 @@ class PyMySQL(MySQLDriver):
                 defer_connect=True,
                 ssl_disabled=True,
             )
-            self._latest = arguments, type(conn), dict(vars(conn))
+            found = dict(vars(conn))
+            copied = [name for name, value in found.items() if type(value) is dict]
+            self._latest = arguments, type(conn), found, copied
             return conn
         made: Connection = cls.__new__(cls)
-        for name, value in attributes.items():  # and not vars(made), without which attributes are found faster
-            setattr(made, name, value.copy() if type(value) is dict else value)
+        # Not by vars(made), after which CPython finds attributes more slowly.
+        deque(map(setattr, repeat(made), attributes.keys(), attributes.values()), maxlen=0)
+        for name in copied:
+            setattr(made, name, attributes[name].copy())
         made._connect_attrs["_pid"] = str(os.getpid())
         return made
 
@@ -170,7 +177,7 @@ class PyMySQL(MySQLDriver):
 
     def track_writes(self) -> None:
         self._tracks, self.connection_class = True, Tracked
-        self._latest = (None, None, {})
+        self._latest = (None, None, {}, [])
 
     def watch(self, conn: Connection) -> Check:
         return sockets.watch(conn._sock.fileno())

@@ -87,24 +87,30 @@ class Wire(Base):  # type: ignore[misc]
     def _time(self, deadline: float, clock: Clock) -> None:
         """Give the next step what is left of the time. As that is a call of the system's, a time limit that is right to
         within `SLACK` is left as it is."""
-        left = max(deadline - clock(), MINIMUM)
+        left = deadline - clock()
         before = self._sock.gettimeout()
         if before is None or not -SLACK < left - before < SLACK:
-            self._sock.settimeout(left)
+            self._sock.settimeout(max(left, MINIMUM))
+
+    def _receive(self, deadline: float, clock: Clock) -> None:
+        """Wait until there is something to read."""
+        self._time(deadline, clock)
+        self._ahead = len(self._rfile.peek())  # unlike read1, it takes all that is there in one call
+        if not self._ahead:
+            raise ConnectionResetError("the server closed the connection")
 
     def _read_before(self, deadline: float, clock: Clock, size: int) -> bytes:
-        if size <= self._ahead:  # as for most of a packet, which comes together with its header
-            self._ahead -= size
-            there: bytes = self._rfile.read(size)
-            return there
         data = b""
         try:
+            if size and not self._ahead:
+                self._receive(deadline, clock)
+            if size <= self._ahead:  # as nearly always: a packet comes with its header
+                self._ahead -= size
+                there: bytes = self._rfile.read(size)
+                return there
             while len(data) < size:
                 if not self._ahead:
-                    self._time(deadline, clock)
-                    self._ahead = len(self._rfile.peek())  # unlike read1, it takes all that is there in one call
-                    if not self._ahead:
-                        raise ConnectionResetError("the server closed the connection")
+                    self._receive(deadline, clock)
                 piece = self._rfile.read1(min(size - len(data), self._ahead))
                 self._ahead -= len(piece)
                 data += piece
