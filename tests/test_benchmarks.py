@@ -53,6 +53,7 @@ def test_an_inexact_count_is_told() -> None:
 def test_those_in_process_run() -> None:
     """Every table of `make bench` that needs neither a load generator nor a picture is made, each line of it."""
     import checkout
+    import connecting
     import growth
     import latency
     import sizing
@@ -63,11 +64,12 @@ def test_those_in_process_run() -> None:
             (checkout, checkout.measure(server.url(), rounds=1)),
             (latency, latency.measure(server.url(), runs=1, seconds=0.05)),
             (growth, growth.measure(rounds=1)),
+            (connecting, connecting.measure(server.url(), ["pymysql"], 2, BENCHMARKS.parent, counted=False)),
         ]
         sizes = sizing.report(sizing.measure(server.url(), seconds=0.1))
     assert len(sizes.splitlines()) == 2 + len(sizing.SIZES) + len(("thread-local", "per-request"))
     for part, figures in tables:
-        assert "wsgidb pooled" in part.report(figures) or part is growth
+        assert "wsgidb pooled" in part.report(figures) or part in (growth, connecting)
         assert all(each.wanted for each in part.targets(figures))
 
 
