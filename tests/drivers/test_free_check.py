@@ -170,7 +170,8 @@ def test_a_changed_autocommit_costs_one_more(backend: Backend, wire: TCPProxy) -
     ("transaction", "init", "expected"),
     [
         ("manual", [], []),
-        ("manual", ["SET @mine = 1"], ["QUERY SET @mine = 1", "QUERY COMMIT"]),
+        ("manual", ["SET @mine = 1"], ["QUERY SET @mine = 1"]),
+        ("manual", ["SELECT @mine = 1"], ["QUERY SELECT @mine = 1", "QUERY COMMIT"]),
         ("autocommit", ["SET @mine = 1"], ["QUERY SET @mine = 1"]),
     ],
 )

@@ -154,7 +154,8 @@ def test_what_is_said(backend: OnServer, postgresql_proxy: TCPProxy) -> None:
     with postgresql_proxy.counting() as said:
         conn = driver.connect(soon())
     asked = "QUERY SELECT pg_catalog.pg_backend_pid()"
-    assert said == [asked, "QUERY BEGIN", "QUERY SET lock_timeout = 0", "QUERY COMMIT"]
+    opening = "QUERY BEGIN\n;\nSET lock_timeout = 0\n;\nCOMMIT"
+    assert said == [asked, opening]
     with postgresql_proxy.counting() as said:
         for _ in range(7):
             run(conn, READ)
@@ -167,7 +168,6 @@ def test_what_is_said(backend: OnServer, postgresql_proxy: TCPProxy) -> None:
     run(conn, WRITE)
     with postgresql_proxy.counting() as said:
         driver.reset(conn, soon())
-    opening = ["QUERY BEGIN", "QUERY SET lock_timeout = 0", "QUERY COMMIT"]
-    assert said == ["QUERY ROLLBACK", "QUERY DISCARD ALL", *opening]
+    assert said == ["EXECUTE ROLLBACK", "EXECUTE DISCARD ALL", opening]  # in the pipeline
     driver.close(conn)
     until(lambda: not backend.sessions(), what="the session to end")
