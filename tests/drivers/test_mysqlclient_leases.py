@@ -159,7 +159,7 @@ def unbuffered(conn: Any) -> Any:
 @pytest.mark.parametrize("make", [stored, unbuffered])
 @pytest.mark.parametrize("name", RESULT)
 def test_a_kept_result_set_is_refused(database: Database, make: Callable[[Any], Any], name: str) -> None:
-    """It carries the connection, which another lease has now."""
+    """It carries the connection. Freeing one that was read as a whole locks it, when nobody knows: so it is discarded."""
     arguments = (0,) if name == "data_seek" else ()
     with database.connection() as conn:
         result = make(conn)
@@ -167,6 +167,18 @@ def test_a_kept_result_set_is_refused(database: Database, make: Callable[[Any], 
             getattr(result, name)(*arguments)
     with database.connection(), pytest.raises(ConnectionReturned):
         getattr(result, name)(*arguments)
+    discards = {"a result set is still in use": 1} if make is stored else {}
+    assert database.stats().discards == discards
+
+
+@pytest.mark.server
+def test_a_result_set_that_is_freed_costs_nothing(database: Database) -> None:
+    """With the lease, or before it."""
+    for _ in range(3):
+        with database.connection() as conn:
+            assert stored(conn).fetch_row(0) == ((1,), (2,))
+            cursor = conn.cursor()
+            cursor.execute("SELECT 1")
     assert database.stats().connects == 1
 
 

@@ -75,6 +75,7 @@ def rotate(database: Database, strategy: str, change: Callable[[], None]) -> Non
         assert database.stats().connects == count
         assert database.drain(over=0.5) == count
         until(lambda: database.stats().retirements == {"drained": count}, 30, "the drain")
+        until(lambda: database.stats().connects == 2 * count, 30, "a new connection for each")
         requests.more(200)
         stats = database.stats()
     assert (stats.retirements, stats.discards) == ({"drained": count}, {})

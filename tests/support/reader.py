@@ -27,9 +27,10 @@ LEFT_OUT = ("WSGIDB_", "PYTEST_", "DJANGO_", "FLASK_")
 """Settings of the tests and of what they test, which a reader does not have."""
 ALONE = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p wsgidb.pytest_plugin", "PYTHONWARNINGS": "ignore",
+    "PYTHONUNBUFFERED": "1",
 }  # fmt: skip
 """What a reader installs has no other plugins of pytest, and the warnings of third parties differ from one version to
-the next."""
+the next. In a terminal, output and errors come in the order in which they are written."""
 
 
 class Reader:

@@ -207,6 +207,8 @@ class Connection(Procedures, Commands):
             return self._unusable() or DIRTY
         if seen.incomplete:
             self._look_for_error()
+        if seen.stored and not self._all_are_freed():
+            return "a result set is still in use"
         if seen.gone or seen.other_user or self.thread_id() != seen.own_thread:
             return self._unusable() or DIRTY
         if seen.incomplete and self._unread():

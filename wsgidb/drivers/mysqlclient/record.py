@@ -18,7 +18,7 @@ class Record(Activity):
 
     __slots__ = (
         *("begun", "clock", "deadline", "further", "gone", "guarded", "incomplete", "may_have_begun", "may_have_set"),
-        *("noted", "opaque", "other_user", "own_thread", "unbuffered"),
+        *("noted", "opaque", "other_user", "own_thread", "stored", "unbuffered"),
     )
 
     def __init__(self, clock: Clock) -> None:
@@ -48,5 +48,7 @@ class Record(Activity):
         """The reply is that of several statements, and the first of them has ended well."""
         self.noted = False
         """The error that the library has is noted already: it keeps it until the next command."""
+        self.stored: dict[int, weakref.ref[Any]] = {}
+        """The library's result sets that were read as a whole. An id is used again, so a thousand do not add up."""
         self.unbuffered: dict[int, weakref.ref[Any]] = {}
-        """The library's result sets that are read row by row. An id is used again, so a thousand do not add up."""
+        """Likewise those that are read row by row."""

@@ -1,7 +1,8 @@
 """mysqlclient's result sets as a lease hands them out: each carries the connection, so each ends with its lease.
 
 Most of their methods lock the connection in the library, so that the statement of another thread would fail meanwhile.
-They are refused once the lease has ended.
+They are refused once the lease has ended. Freeing one locks it, too, and nothing can refuse that: so a connection is
+kept only if all of them have been freed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ fetch_row = _raw.result.fetch_row  # cheaper than super()
 class Result(_raw.result):  # type: ignore[misc]
     """A result set whose rows have been read from the server."""
 
-    __slots__ = ("_lease", "_seen")
+    __slots__ = ("__weakref__", "_lease", "_seen")
     _lease: Any
     _seen: Activity
 
