@@ -15,6 +15,7 @@ from MySQLdb.constants import FIELD_TYPE
 
 from drivers.cases import run
 from drivers.others import Open, url_of
+from faults.leftovers import fast_switches
 from support.mariadb import MariaDB
 from support.waiting import until
 from wsgidb import ConnectionReturned, Database
@@ -159,7 +160,7 @@ def unbuffered(conn: Any) -> Any:
 @pytest.mark.parametrize("make", [stored, unbuffered])
 @pytest.mark.parametrize("name", RESULT)
 def test_a_kept_result_set_is_refused(database: Database, make: Callable[[Any], Any], name: str) -> None:
-    """It carries the connection. Freeing one that was read as a whole locks it, when nobody knows: so it is discarded."""
+    """It carries the connection. Freeing one that was read as a whole locks that, so it is discarded."""
     arguments = (0,) if name == "data_seek" else ()
     with database.connection() as conn:
         result = make(conn)
@@ -180,6 +181,20 @@ def test_a_result_set_that_is_freed_costs_nothing(database: Database) -> None:
             cursor = conn.cursor()
             cursor.execute("SELECT 1")
     assert database.stats().connects == 1
+
+
+@pytest.mark.server
+def test_result_sets_that_are_freed_later_disturb_nobody(database: Database) -> None:
+    """R12: the library locks the connection for each of them, in whatever thread it is freed."""
+    with database.connection() as conn:
+        kept = [stored(conn) for _ in range(3000)]
+    thread = threading.Thread(target=kept.clear)
+    with fast_switches(), database.connection() as conn:
+        cursor = conn.cursor()
+        thread.start()
+        while thread.is_alive():
+            cursor.execute("SELECT 1")
+        thread.join()
 
 
 @pytest.mark.server
