@@ -207,8 +207,11 @@ class Connection(Procedures, Commands):
             return self._unusable() or DIRTY
         if seen.incomplete:
             self._look_for_error()
-        if seen.stored and not self._all_are_freed():
-            return "a result set is still in use"
+        for reference in seen.stored.values():
+            if reference() is not None:
+                return "a result set is still in use"
+        # One that is being freed now, in another thread, has locked the connection, which the next call tells.
+        seen.stored.clear()
         if seen.gone or seen.other_user or self.thread_id() != seen.own_thread:
             return self._unusable() or DIRTY
         if seen.incomplete and self._unread():

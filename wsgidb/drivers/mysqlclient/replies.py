@@ -117,13 +117,6 @@ class Replies(Wire, Observed):
         self._shut_down()  # before the rows are freed, for which the library would read them all
         return False
 
-    def _all_are_freed(self) -> bool:
-        """Whether the result sets that a lease has read as a whole are freed. One that is being freed now, in another
-        thread, has locked the connection: the next call of the library tells that."""
-        freed = all(reference() is None for reference in self._seen.stored.values())
-        self._seen.stored.clear()
-        return freed
-
     def _end_results(self) -> bool:
         """End the result sets that a lease has read row by row. Returns whether the library could free them all: not
         where a method of one is kept, or being called. Its call, like freeing it, locks the connection for a moment,
