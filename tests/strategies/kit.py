@@ -220,6 +220,7 @@ class MariaDBBank(WiredBank):
         return [int(found[name]) for name in names]
 
     def close(self) -> None:
+        self.rows("SET innodb_lock_wait_timeout = 10")  # the server may be writing its statistics of the tables
         self.rows("DROP TABLE account")
         self.rows("DROP TABLE transfer")
         self._own.close()

@@ -152,9 +152,13 @@ class TestOverload:
         for _ in range(3):
             with pytest.raises(PoolOverloaded):
                 database.lease()
-        until(lambda: database.stats().refusals == 4, what="the first to be counted")
+
+        def lines() -> int:
+            return len([record for record in caplog.records if "overloaded" in record.getMessage()])
+
+        until(lambda: len(database.stats().events) == 4 and lines() == 1, what="the first to be told")
         assert [event.kind for event in database.stats().events] == ["refusal"] * 4
-        assert len([record for record in caplog.records if "overloaded" in record.getMessage()]) == 1
+        assert (database.stats().refusals, lines()) == (4, 1)
         queue.end()
 
 
