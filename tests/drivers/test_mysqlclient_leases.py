@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import MySQLdb.connections
@@ -16,6 +17,7 @@ from MySQLdb.constants import FIELD_TYPE
 from drivers.cases import run
 from drivers.others import Open, url_of
 from faults.leftovers import fast_switches
+from strategies.kit import Worker
 from support.mariadb import MariaDB
 from support.waiting import until
 from wsgidb import ConnectionReturned, Database
@@ -219,6 +221,22 @@ def test_a_kept_method_of_a_result_set_costs_the_connection(database: Database) 
     assert database.stats().discards == {"a result set is still in use": 1}
     with database.connection() as conn, pytest.raises(MySQLdb.MySQLError):
         kept()
+
+
+@pytest.mark.server
+def test_rows_that_another_thread_has_read_cost_the_connection(database: Database) -> None:
+    """It may be about to free them, which locks the connection."""
+
+    def read(conn: Any) -> None:
+        assert unbuffered(conn).fetch_row() == ()
+
+    for cost in (0, 1):
+        with database.connection() as conn:
+            if cost:
+                Worker(partial(read, conn)).outcome()
+            else:
+                read(conn)
+        assert database.stats().discards.get("a result set is still in use", 0) == cost
 
 
 @pytest.mark.server

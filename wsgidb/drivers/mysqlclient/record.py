@@ -18,7 +18,7 @@ class Record(Activity):
 
     __slots__ = (
         *("begun", "clock", "deadline", "further", "gone", "guarded", "incomplete", "may_have_begun", "may_have_set"),
-        *("noted", "opaque", "other_user", "own_thread", "stored", "unbuffered"),
+        *("noted", "opaque", "other_user", "own_thread", "reader", "stored", "unbuffered"),
     )
 
     def __init__(self, clock: Clock) -> None:
@@ -50,5 +50,7 @@ class Record(Activity):
         """The error that the library has is noted already: it keeps it until the next command."""
         self.stored: dict[int, weakref.ref[Any]] = {}
         """The library's result sets that were read as a whole. An id is used again, so a thousand do not add up."""
+        self.reader = 0
+        """The thread that made the last of those that are read row by row."""
         self.unbuffered: dict[int, weakref.ref[Any]] = {}
         """Likewise those that are read row by row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from threading import get_ident
 from typing import Any
 
 from MySQLdb import MySQLError
@@ -45,6 +46,7 @@ class Replies(Wire, Observed):
             return None
         result = UnbufferedResult(rows, self._seen)
         self._seen.unbuffered[id(rows)] = weakref.ref(rows)
+        self._seen.reader = get_ident()
         return result
 
     def discard_result(self) -> None:
@@ -118,9 +120,10 @@ class Replies(Wire, Observed):
         return False
 
     def _end_results(self) -> bool:
-        """End the result sets that a lease has read row by row. Returns whether the library could free them all: not
+        """End the result sets that a lease has read row by row. Returns whether the library has freed them all: not
         where a method of one is kept, or being called. Its call, like freeing it, locks the connection for a moment,
-        in which the statement of another lease would fail."""
+        in which the statement of another lease would fail. Another thread may be about to do that with one that seems
+        to be freed."""
         unbuffered = self._seen.unbuffered
         references = list(unbuffered.values())
         unbuffered.clear()
@@ -128,7 +131,7 @@ class Replies(Wire, Observed):
             if (rows := reference()) is not None and (holder := rows.holder()) is not None:
                 holder.end()
         rows = holder = None  # the last one is freed, too
-        return all(reference() is None for reference in references)
+        return self._seen.reader == get_ident() and all(reference() is None for reference in references)
 
     # -- errors
 
