@@ -80,6 +80,18 @@ def test_with_first_use(wrap: App, keys: tuple[str, str]) -> None:
     assert get(wrap(uses(*keys), pool_size=2, acquire="first-use"), "/") == "200"
 
 
+def test_an_application_that_replaces_what_it_finds(wrap: App) -> None:
+    """By a wrapper of its own, say: the lease is known all the same."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        conn, environ["db.primary"] = environ["db.primary"], object()
+        run(conn, "SELECT 1")
+        return uses("db.conn")(environ, start_response)  # type: ignore[no-any-return]
+
+    assert get(wrap(app, pool_size=1, acquire="first-use"), "/") == "503"
+    assert get(wrap(app, pool_size=2, acquire="first-use"), "/") == "200"
+
+
 @pytest.mark.parametrize("strategy", ["per-request", "thread-local"])
 def test_where_nobody_waits(wrap: App, strategy: str) -> None:
     """With these strategies another connection can always be opened."""

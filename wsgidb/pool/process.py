@@ -95,7 +95,7 @@ class Process:
         self.creates, self.uses = DurationCounter(), DurationCounter()
         self.events: deque[Notice] = deque(maxlen=EVENTS)  # each step on it is atomic
         self.waiting: dict[Waiting, None] = {}  # likewise; the callers that are waiting, in the order of their arrival
-        self.seconds: dict[object, None] = {}  # likewise; those that hold a connection and ask for a second one
+        self.asking_for_second: dict[object, None] = {}  # likewise; callers that hold a connection already
         self._clock = clock
         self.backoff = Backoff(clock)
         self.drain: Any = None  # the latest drain; it is replaced in one step, under no lock

@@ -25,10 +25,10 @@ def acquire_beside(engine: Engine, first: ConnectionProxy | None, request: Reque
     if held is None or held.process is not process or not process.store.shared:  # else nobody waits for another's
         return engine.acquire(request)
     mine = object()
-    process.seconds[mine] = None  # before it is counted: of several at once, the last one sees them all
+    process.asking_for_second[mine] = None  # before it is counted: of several at once, the last one sees them all
     try:
         size = engine.settings.pool_size
-        if len(process.seconds) >= size:
+        if len(process.asking_for_second) >= size:
             error = PoolOverloaded(
                 "no replica has what this request needs, so it reads from the primary, and needs a second connection "
                 f"to use db.primary; requests that do so hold all connections: {size}"
@@ -36,4 +36,4 @@ def acquire_beside(engine: Engine, first: ConnectionProxy | None, request: Reque
             raise engine.refusal(error, request, engine.clock())
         return engine.acquire(request, engine.clock() + WAIT)
     finally:
-        del process.seconds[mine]
+        del process.asking_for_second[mine]

@@ -16,7 +16,7 @@ from typing import Any
 from ..database import Database
 from ..errors import DatabaseUnavailable
 from ..lease.proxy import ConnectionProxy
-from ..lease.state import first_use_of, set_written
+from ..lease.state import FirstUse, first_use_of, set_written
 from ..scale.positions import Needed
 from ..scale.replicas import replicas_of
 from ..scale.second import acquire_beside
@@ -76,11 +76,13 @@ class Router:
         slot = self._replicas.take(request, needed)
         if slot is None:
             return self._from_primary(environ, start_response)
-        return self._read(environ, start_response, needed, request, self._database.lease_of(slot))
+        primary = self._database.lease_on_first_use(request)
+        return self._read(environ, start_response, needed, primary, self._database.lease_of(slot))
 
     def _take_care(self, environ: Environ, server: StartResponse, needed: Needed | None, request: Request) -> Any:
         """Serve a request that reads, where the middleware itself alters or replaces heads."""
-        start_response, lease = server, partial(self._lease, environ, needed)
+        primary = self._database.lease_on_first_use(request)
+        start_response, lease = server, partial(self._lease, needed, primary)
         if self._timed:
             start_response = timing = ServerTiming(server, self._database.clock)
             lease = partial(timing.lease, lease)
@@ -88,12 +90,13 @@ class Router:
             replica = lease(request)
         except NoReplica:
             return self._from_primary(environ, server)
-        return self._read(environ, start_response, needed, request, replica)
+        return self._read(environ, start_response, needed, primary, replica)
 
-    def _lease(self, environ: Environ, needed: Needed | None, request: Request) -> ConnectionProxy:
+    def _lease(self, needed: Needed | None, primary: ConnectionProxy, request: Request) -> ConnectionProxy:
         """A lease of a replica that has what the client needs to see. Raises NoReplica if there is none.
 
-        With acquire=first-use that is found out at the first use, and the primary is used in place of it."""
+        With acquire=first-use that is found out at the first use, and the primary is used in place of it, beside the
+        request's other lease of the `primary`."""
         assert self._replicas is not None, "there are replicas"
         if not self._lazy:
             slot = self._replicas.take(request, needed)
@@ -101,34 +104,33 @@ class Router:
                 raise NoReplica
             return self._database.lease_of(slot)
         replica = self._database.lease_on_first_use(request)
-        first = first_use_of(replica)
-        assert first is not None, "it has just been made"
-        first.acquire = partial(self._acquire, environ, needed)
+        _first(replica).acquire = partial(self._acquire, needed, primary)
+        self._go_beside(primary, replica)
         return replica
 
-    def _acquire(self, environ: Environ, needed: Needed | None, request: Request | None) -> Slot:
+    def _acquire(self, needed: Needed | None, primary: ConnectionProxy, request: Request | None) -> Slot:
         assert self._replicas is not None, "there are replicas"
         slot = self._replicas.take(request, needed)
-        return slot or acquire_beside(self._database.engine, environ.get(self._primary_key), request)
+        return slot or acquire_beside(self._database.engine, primary, request)
+
+    def _go_beside(self, primary: ConnectionProxy, other: ConnectionProxy) -> None:
+        """Let the lease of the primary mind that the request's other one may have a connection of the same pool."""
+        _first(primary).acquire = partial(acquire_beside, self._database.engine, other)
 
     def _read(
         self,
         environ: Environ,
         start_response: StartResponse,
         needed: Needed | None,
-        request: Request,
+        lease: ConnectionProxy,
         replica: ConnectionProxy | None,
     ) -> Any:
         """Call the application with the lease of a replica, or of the primary, which the caller then ends; and with
-        another one of the primary."""
+        another `lease` of the primary."""
         timed = False
         if replica is not None:
             environ[self._key], timed = replica, self._timed
-        lease = environ[self._primary_key] = self._database.lease_on_first_use(request)
-        if replica is None or self._lazy:
-            first = first_use_of(lease)
-            assert first is not None, "it has just been made"
-            first.acquire = partial(acquire_beside, self._database.engine, environ[self._key])
+        environ[self._primary_key] = lease
         reading = self._reading
         if reading.settings.retry:
             environ.setdefault(ATTEMPT, 1)
@@ -162,4 +164,12 @@ class Router:
 
     def _read_from_primary(self, environ: Environ, start_response: StartResponse) -> Any:
         """Call the application for a request that reads from the primary."""
-        return self._read(environ, start_response, self._names.needed(environ), request_of(environ), None)
+        lease = self._database.lease_on_first_use(request_of(environ))
+        self._go_beside(lease, environ[self._key])
+        return self._read(environ, start_response, self._names.needed(environ), lease, None)
+
+
+def _first(lease: ConnectionProxy) -> FirstUse:
+    first = first_use_of(lease)
+    assert first is not None, "it has just been made"
+    return first
