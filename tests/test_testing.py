@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +21,9 @@ from support.client import connect
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
 from wsgidb import ConfigError, ConnectionReturned, DatabaseMiddleware, DatabaseUnavailable, get_connection
+from wsgidb.drivers import Driver
+from wsgidb.drivers.sandbox import DESCRIBED
+from wsgidb.lease import classes
 from wsgidb.testing import SandboxDatabase
 
 pytest_plugins = ["pytester"]
@@ -277,6 +282,24 @@ def test_the_environment_is_asked_where_nothing_is_given(outside: Outside, monke
     with SandboxDatabase() as database:
         assert client(database).post("/2").text == "1 2"
     assert outside.orders == [1]
+
+
+def test_a_lease_is_told_all_that_the_driver_tells() -> None:
+    """What the proxy's class is made of is the wrapped driver's."""
+    source = inspect.getsource(classes._proxy_class)
+    read = set(re.findall(r"\bdriver\.(\w+)", source))
+    described = {name for name in read if not callable(getattr(Driver, name))}
+    assert len(described) > 5
+    assert described <= set(DESCRIBED)
+
+
+def test_what_a_handler_changes_in_place_is_put_back(mariadb: MariaDB) -> None:
+    """As without a sandbox."""
+    with SandboxDatabase(mariadb.url()) as database:
+        with database.connection() as conn:
+            conn.encoders[complex] = str
+        with database.connection() as conn:
+            assert complex not in conn.encoders
 
 
 def test_a_creator_works_or_says_why_not(fakedb: FakeDB, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from .states import DIRTY, Check, State
 
 SAVEPOINT = "wsgidb_sandbox"
 DESCRIBED = (
-    *("cursor_methods", "cursor_attributes", "cursor_state", "handing_out", "unobserved_methods"),
-    "when_returned",
+    *("cursor_methods", "cursor_attributes", "cursor_state", "handing_out", "unobserved_methods", "local_methods"),
+    *("nothing_to_read", "lease_members", "changed_in_place", "when_returned", "ended_anyway"),
 )
 """What a driver tells the lease of its connections."""
 
