@@ -42,6 +42,7 @@ ORDER = [
     *("drivers.mysqlconnector.session", "drivers.mysqlconnector.connection", "drivers.mysqlconnector.handed_out"),
     "drivers.mysqlconnector.driver",
     *("drivers.psycopg.wire", "drivers.psycopg.session", "drivers.psycopg.statements", "drivers.psycopg.options"),
+    "drivers.psycopg.errors",
     *("drivers.psycopg.pooler", "drivers.psycopg.connection", "drivers.psycopg.driver"),
     *("drivers.sqlite", "drivers.pymysql", "drivers.mysqlclient", "drivers.mysqlconnector", "drivers.psycopg"),
     *("drivers", "drivers.sandbox"),
@@ -76,7 +77,7 @@ THIRD_PARTY = {
     "sqlalchemy": {"strategies.sqlalchemy"},
     "psycopg": {
         f"drivers.psycopg.{part}"
-        for part in ("driver", "options", "wire", "session", "statements", "pooler", "connection")
+        for part in ("driver", "options", "errors", "wire", "session", "statements", "pooler", "connection")
     },
     "opentelemetry": {"observe.opentelemetry"},
     "prometheus_client": {"prometheus"},

@@ -4,8 +4,6 @@ Besides a handler's statements psycopg sends the following by itself: without au
 statement of each transaction; and after a ROLLBACK, a DEALLOCATE ALL if it has prepared statements on the server (those
 that were executed five times; see its prepare_threshold). A new connection asks for the server's process, to find a
 pooler, unless prepare_threshold is none.
-
-SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
 from __future__ import annotations
@@ -28,37 +26,17 @@ from ..networked import Networked
 from ..states import Check, Clock, Position, State
 from ..tracing import traced
 from .connection import Connection
+from .errors import PsycopgErrors
 from .options import PYTHON, SSL_MODES, checked, converted
 from .pooler import Pooler
 from .session import IDLE, NOTHING, QUESTION
 from .statements import leaves_copy
 from .wire import WRITE, Limit, before, connect
 
-DISCONNECTS = frozenset(
-    (
-        "57P01",  # admin_shutdown: also pg_terminate_backend
-        "57P02",  # crash_shutdown
-        "57P03",  # cannot_connect_now
-        "57P05",  # idle_session_timeout
-        "25P03",  # idle_in_transaction_session_timeout
-        "25P04",  # transaction_timeout
-    )
-)
-REFUSALS = frozenset(("22", "23", "40", "P0"))
-"""Classes of the errors with which the server refuses a COMMIT and rolls back: data and constraints that are checked
-only then, serialization failures and deadlocks, and errors that a trigger raises."""
-CONFLICTS = frozenset(("40001", "40P01"))
-"""serialization_failure and deadlock_detected. CockroachDB has the first one for all conflicts."""
-COMPLETION_UNKNOWN = "40003"
-"""statement_completion_unknown: the error of a COMMIT of which the server cannot tell whether it was done."""
 NO_CONNECTION = SimpleNamespace(
     transaction_status=psycopg.pq.TransactionStatus.UNKNOWN, pipeline_status=psycopg.pq.PipelineStatus.OFF
 )
 """What is left of libpq's connection for a cursor whose lease is over: there is nothing to cancel."""
-UNHARMED = (psycopg.errors.PipelineAborted, getattr(psycopg.errors, "_WaitTimeout", psycopg.errors.PipelineAborted))
-"""Errors without an SQLSTATE that leave the connection as it was. The second one, which is private, ends
-notifies(timeout=…)."""
-
 
 WRITTEN = "SELECT pg_current_wal_insert_lsn()"
 REACHED = """
@@ -72,7 +50,7 @@ def position(lsn: str) -> Position:
     return {"lsn": int(high, 16) << 32 | int(low, 16)}
 
 
-class Psycopg(Networked):
+class Psycopg(PsycopgErrors, Networked):
     """The driver for PostgreSQL, by way of psycopg 3 and libpq."""
 
     name = "psycopg"
@@ -273,26 +251,6 @@ class Psycopg(Networked):
             conn.shut_down()
         if seen.users or not seen.busy:
             seen.close_when_unused(conn.drop)
-
-    def is_disconnect(self, error: BaseException) -> bool:
-        if not isinstance(error, psycopg.Error):
-            return False
-        if error.sqlstate is None:  # libpq's or psycopg's own, like "the connection is closed"
-            return isinstance(error, psycopg.OperationalError) and not isinstance(error, UNHARMED)
-        return error.sqlstate.startswith("08") or error.sqlstate in DISCONNECTS
-
-    def commit_was_refused(self, error: BaseException) -> bool:
-        """Also true if `commit` has refused it: `inspect` then tells whether the connection can be kept."""
-        if isinstance(error, TransactionLost):
-            return True
-        state = error.sqlstate if isinstance(error, psycopg.Error) else None
-        return state is not None and state[:2] in REFUSALS and state != COMPLETION_UNKNOWN
-
-    def is_conflict(self, error: BaseException) -> bool:
-        return isinstance(error, psycopg.Error) and error.sqlstate in CONFLICTS
-
-    def is_read_only(self, error: BaseException) -> bool:
-        return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
     def traced(self, conn: Connection) -> Any:
         return traced(psycopg.connect, conn, cursor_factory=conn.cursor_factory)
