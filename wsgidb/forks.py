@@ -53,6 +53,7 @@ class _Pid:
     def __getitem__(self, _: int) -> bool:
         return self._pid == getpid()
 
+
 _told: WeakSet[Any] = WeakSet()
 _kept: list[Any] = []
 

@@ -40,6 +40,7 @@ ONE_CONNECTION = {
     "ping_after": None,
 }
 
+
 class _Engine(Engine):
     """An engine that can pretend that there is no server."""
 

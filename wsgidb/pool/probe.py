@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import DatabaseUnavailable
+from ..errors import DatabaseUnavailable, plain
 
 
 def check(engine: Any) -> float:
@@ -17,7 +17,8 @@ def check(engine: Any) -> float:
         return engine.clock() - began  # type: ignore[no-any-return]
     except Exception as error:
         slot.fault = "ping failed"
-        raise DatabaseUnavailable(f"ping failed: {type(error).__name__}: {error}", entry="ping-failed") from error
+        kind = type(error).__name__
+        raise DatabaseUnavailable(f"ping failed: {kind}: {plain(error)}", entry="ping-failed") from error
     except BaseException:
         slot.fault = "interrupted"
         raise
