@@ -102,12 +102,13 @@ def test_looking_costs_nobody_its_turn(backend: OnServer) -> None:
             turns.append(1)
 
     other = threading.Thread(target=wait_for_a_turn)
-    other.start()
     before = sys.getswitchinterval()
     gc.collect()  # which lets go as well, where it closes what other tests have left
     gc.disable()
-    sys.setswitchinterval(60)  # so that nobody has to let go
+    # From here on nobody has to let go. Therefore start() returns no sooner than the other waits for the lock.
+    sys.setswitchinterval(60)
     try:
+        other.start()
         waiting.release()
         end = time.perf_counter() + 0.05  # long enough for the other to wake up
         while time.perf_counter() < end:

@@ -159,14 +159,18 @@ class TestMySQL:
                 assert guest.discards == {}
 
     def test_limits_of_the_server(self, guest: Request, own_mariadb: MariaDB) -> None:
-        """Read-only; a time limit; a statement that is too large."""
+        """Read-only; a time limit; a statement that is too large.
+
+        The server closes the connection without reading the whole statement. One of many megabytes may still be on its
+        way then, and sending it fails with 2006; one that is sent in one piece always gets the answer.
+        """
         slow = "SET STATEMENT max_statement_time = 0.05 FOR SELECT SLEEP(5)"
         shown("1969 Query execution was interrupted", guest.fails(slow))
         assert guest.discards == {}
         own_mariadb.execute("CREATE TABLE t (n INT)")
-        own_mariadb.execute("SET GLOBAL max_allowed_packet = 1048576")
+        own_mariadb.execute("SET GLOBAL max_allowed_packet = 16384")
         own = Request(own_mariadb.url())
-        shown("1153 Got a packet", own.fails(f"SELECT '{'x' * 1_500_000}'"))
+        shown("1153 Got a packet", own.fails(f"SELECT '{'x' * 30_000}'"))
         assert sum(own.discards.values()) == 1
         own_mariadb.execute("SET GLOBAL read_only = 1")
         shown("1290 The MariaDB server", own.fails("INSERT INTO t VALUES (1)"))
