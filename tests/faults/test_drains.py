@@ -177,7 +177,7 @@ def test_planned_switch_over(
         with site.load("pay") as seen:
             seen.more(count=50)
             proxy.retarget(primary.port)
-            command = [sys.executable, "-m", "wsgidb", "drain", "--board", board, "--over", "2"]
+            command = [sys.executable, "-m", "wsgidb", "drain", board, "--over", "2"]
             done = subprocess.run(command, text=True, cwd=ROOT, timeout=60, capture_output=True)
             assert done.returncode == 0, done.stderr
 
