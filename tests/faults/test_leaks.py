@@ -14,6 +14,7 @@ import pytest
 
 from support.clock import Clock
 from support.fakedb import FakeDB
+from support.waiting import until_awaited
 from support.wsgi import Call
 from wsgidb import ConnectionReturned, Database, DatabaseMiddleware, PoolOverloaded
 from wsgidb.pool import leaks
@@ -61,7 +62,7 @@ class Inside:
     """A request whose handler goes on in a thread of its own until the block ends."""
 
     def __init__(self, database: Database, use: Callable[[Any], Any], **options: Any) -> None:
-        self.use, self.entered, self.done = use, threading.Event(), threading.Event()
+        self.use, self.done = use, threading.Event()
         app = DatabaseMiddleware(self.handle, database, **options)
         self.thread = threading.Thread(target=lambda: Call(app, "/inside").read(), name="a worker", daemon=True)
 
@@ -72,12 +73,11 @@ class Inside:
         return [b""]
 
     def go_on(self) -> None:
-        self.entered.set()
         assert self.done.wait(30)
 
     def __enter__(self) -> Inside:
         self.thread.start()
-        assert self.entered.wait(30)
+        until_awaited(self.done)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -137,13 +137,12 @@ def test_a_body_that_goes_on_is_shown_where_it_is_now(make: Make, clock: Clock, 
     """leak_after: the same holds for a streamed body, in whatever thread it is iterated, and for that body alone."""
     database = make(leak_after=LIMIT)
     other = Call(DatabaseMiddleware(streaming, database), "/other")
-    entered, done = threading.Event(), threading.Event()
+    done = threading.Event()
 
     def body(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
         run(environ["db.conn"])
         yield b"a"
-        entered.set()
         assert done.wait(30)
         yield b"b"
 
@@ -151,7 +150,7 @@ def test_a_body_that_goes_on_is_shown_where_it_is_now(make: Make, clock: Clock, 
     sender = threading.Thread(target=call.read, name="a sender", daemon=True)
     sender.start()
     try:
-        assert entered.wait(30)
+        until_awaited(done)
         clock.advance(LIMIT)
         touch(database)
         first, line = lines()

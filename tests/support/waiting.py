@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,3 +27,9 @@ def until(condition: Callable[[], T], timeout: float = 10, what: str = "a condit
             raise AssertionError(f"waited {timeout:g} s in vain for {what} (last value: {result!r})")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.02)
+
+
+def until_awaited(event: threading.Event, timeout: float = 10) -> None:
+    """Wait until a thread is inside of ``event.wait()``. Who says by another event that it is about to wait has not got
+    there yet."""
+    until(lambda: event._cond._waiters, timeout, "a thread to wait for the event")  # type: ignore[attr-defined]

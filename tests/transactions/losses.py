@@ -11,6 +11,7 @@ import pytest
 
 from strategies.kit import Bank, MariaDBBank, Worker, get, run
 from support.client import connect
+from support.waiting import until
 from wsgidb import Database, DatabaseMiddleware
 
 TAKE = "UPDATE account SET balance = balance - 10 WHERE id = 1"
@@ -31,14 +32,16 @@ def fails(bank: MariaDBBank, conn: Any, sql: str, *numbers: int) -> None:
 
 
 class Rival:
-    """Somebody who has account 2 and wants account 1; with so many rows written that InnoDB makes the other one the
-    victim of a deadlock, whoever comes last."""
+    """Somebody who has account 2 and waits for account 1, which the handler has; with so many rows written that InnoDB
+    makes the other one the victim of a deadlock."""
 
     def __init__(self, bank: MariaDBBank) -> None:
         self._conn = connect(bank.server.url("root"))
         run(self._conn, f"INSERT INTO transfer VALUES {', '.join(['(0)'] * 50)}")
         run(self._conn, "UPDATE account SET balance = 0 WHERE id = 2")
         self._work = Worker(lambda: run(self._conn, "UPDATE account SET balance = 0 WHERE id = 1"))
+        # Else the handler might wait for account 2 for longer than it may before this one closes the circle.
+        until(lambda: bank.server.status("Innodb_row_lock_current_waits"), what="the rival to wait")
 
     def gives_up(self) -> None:
         self._work.outcome()

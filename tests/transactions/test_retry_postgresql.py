@@ -12,6 +12,7 @@ import pytest
 from strategies.kit import AFTER, PostgreSQLBank, Worker, run
 from support.postgresql import PostgreSQL
 from support.proxy import TCPProxy
+from support.waiting import until
 from transactions.losses import GIVE, NOTE, TAKE, Step, says
 from transactions.repeating import Repeating, each
 
@@ -43,12 +44,15 @@ def site(bank: PostgreSQLBank, *steps: Step, **options: Any) -> Repeating:
 
 
 def deadlock(conn: Any, bank: Any) -> None:
-    """The one that waits first looks for a deadlock first, and is its victim."""
+    """The one that looks for a deadlock is its victim: the handler does so soon, and the rival, who waits already, does
+    not for 10 seconds."""
     with closing(bank.server.connect()) as rival:
         rival.autocommit = False
         run(rival, "SET deadlock_timeout = '10s'")
         run(rival, "UPDATE account SET balance = 0 WHERE id = 2")
         work = Worker(lambda: run(rival, "UPDATE account SET balance = 0 WHERE id = 1"))
+        waits = f"SELECT 1 FROM pg_locks WHERE NOT granted AND pid = {rival.info.backend_pid}"
+        until(lambda: bank.rows(waits), what="the rival to wait")
         try:
             run(conn, GIVE)
         finally:
