@@ -24,11 +24,11 @@ THREADS, AT_ONCE = 1000, 8
 
 @pytest.mark.slow
 @pytest.mark.server
-def test_a_thousand_threads(mariadb: MariaDB) -> None:
+def test_a_thousand_threads(own_mariadb: MariaDB) -> None:
     """thread-local: each of a thousand threads has its connection, and takes it with it: no session, no descriptor and
     no slot is left behind, and none was aborted."""
-    aborted = mariadb.status("Aborted_clients")
-    with Database(mariadb.url(), strategy="thread-local") as database:
+    aborted = own_mariadb.status("Aborted_clients")
+    with Database(own_mariadb.url(), strategy="thread-local") as database:
 
         def request() -> None:
             with database.connection() as conn:
@@ -43,9 +43,9 @@ def test_a_thousand_threads(mariadb: MariaDB) -> None:
         assert (stats.open, stats.connects, stats.retirements) == (1, 1 + THREADS, {"thread ended": THREADS})
         assert len(database._engine.process.store._homes) == 1  # type: ignore[attr-defined]
         assert len(os.listdir("/proc/self/fd")) <= descriptors
-        until(lambda: len(mariadb.processes("guest")) == 1, what="the sessions to end")
-    until(lambda: not mariadb.processes("guest"), what="the last session to end")
-    assert mariadb.status("Aborted_clients") == aborted
+        until(lambda: len(own_mariadb.processes("guest")) == 1, what="the sessions to end")
+    until(lambda: not own_mariadb.processes("guest"), what="the last session to end")
+    assert own_mariadb.status("Aborted_clients") == aborted
 
 
 SET = """
