@@ -159,8 +159,9 @@ class MariaDBBank(WiredBank):
     def __init__(self, server: MariaDB, proxy: TCPProxy) -> None:
         self.server, self.proxy = server, proxy
         self.url = self.url_of("guest")
-        self._own: Any = connect(server.url("root"), autocommit=True, init_command="SET innodb_lock_wait_timeout = 0")
+        self._own: Any = connect(server.url("root"), autocommit=True)
         self.fill()
+        self.rows("SET innodb_lock_wait_timeout = 0")
 
     def url_of(self, user: str) -> str:
         return self.by_driver(super().url_of(user))
@@ -219,10 +220,14 @@ class MariaDBBank(WiredBank):
         found: dict[str, str] = dict(self.rows(f"SHOW GLOBAL STATUS WHERE variable_name IN {(*names, '')}"))
         return [int(found[name]) for name in names]
 
+    def drop(self, *tables: str) -> None:
+        """Drop tables, if they exist. The server may be writing its statistics of them, which takes a moment."""
+        self.rows("SET innodb_lock_wait_timeout = 10")
+        self.rows(f"DROP TABLE IF EXISTS {', '.join(tables)}")
+        self.rows("SET innodb_lock_wait_timeout = 0")
+
     def close(self) -> None:
-        self.rows("SET innodb_lock_wait_timeout = 10")  # the server may be writing its statistics of the tables
-        self.rows("DROP TABLE account")
-        self.rows("DROP TABLE transfer")
+        self.drop("account", "transfer")
         self._own.close()
 
 

@@ -157,8 +157,7 @@ DOUBTFUL: dict[str, Step] = {
 def test_what_is_not_repeated(bank: MariaDBBank, doubtful: str) -> None:
     """R14: not where the server may have committed, nor where the transaction stands."""
     bank.rows(f"CREATE OR REPLACE PROCEDURE test.notes() BEGIN {NOTE}; COMMIT; END")
-    with suppress(*bank.errors):
-        bank.rows("DROP TABLE account_2")
+    bank.drop("account_2")
     site = Repeating(bank, DOUBTFUL[doubtful])
     assert site.tried() != 200
     assert (site.attempts, site.retries) == ([1], 0)
@@ -188,7 +187,7 @@ def test_a_handler_that_has_committed(bank: MariaDBBank, commit: str) -> None:
             step(conn, bank)
         raise_deadlock(conn, bank)
 
-    bank.rows("DROP TABLE IF EXISTS account_2")
+    bank.drop("account_2")
     site = Repeating(bank, commits, **bank.several)
     assert issubclass(site.tried(), bank.errors)  # type: ignore[arg-type]
     assert (site.attempts, site.retries) == ([1], 0)
@@ -224,7 +223,8 @@ def test_prepared_statements(bank: MariaDBBank) -> None:
 @pytest.mark.parametrize("kind", ["pymysql", "connector"], indirect=True)
 def test_a_table_without_transactions(bank: MariaDBBank) -> None:
     """R14: a row that was written outside of any transaction stays."""
-    bank.rows("CREATE OR REPLACE TABLE test.plain (n INT) ENGINE=MyISAM")
+    bank.drop("test.plain")
+    bank.rows("CREATE TABLE test.plain (n INT) ENGINE=MyISAM")
 
     def step(conn: Any, bank: Any) -> None:
         conn.rollback()
@@ -234,7 +234,7 @@ def test_a_table_without_transactions(bank: MariaDBBank) -> None:
     site = Repeating(bank, step)
     assert issubclass(site.tried(), bank.errors)  # type: ignore[arg-type]
     assert site.attempts == [1]
-    bank.rows("DROP TABLE test.plain")
+    bank.drop("test.plain")
 
 
 @pytest.mark.parametrize(

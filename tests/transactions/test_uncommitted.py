@@ -254,7 +254,7 @@ def test_an_implicit_commit_is_a_commit(bank: MariaDBBank, warnings: Callable[[]
 
     with Database(bank.url) as database:
         get(DatabaseMiddleware(app_of(handler), database))
-        bank.rows("DROP TABLE IF EXISTS another")
+        bank.drop("another")
         assert warnings() == []
         assert bank.state == (100, 100, 2)
 
