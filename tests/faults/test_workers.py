@@ -44,7 +44,7 @@ def test_graceful_stop(serve: Serve, own_mariadb: MariaDB, strategy: str) -> Non
     aborted = own_mariadb.status("Aborted_clients")
     with serve(own_mariadb.url("app"), strategy=strategy) as site:
         site.burst("echo", 8)
-        request = Worker(lambda: site.get("/slow/1"))
+        request = Worker(lambda: site.get("/slow/3"))
         until(lambda: asleep(own_mariadb), what="the statement to run")
         site.server.stop()
         assert request.outcome().status == 200

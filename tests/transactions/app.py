@@ -6,7 +6,7 @@
 - ``status=404``, ``veto=yes|raise``: what commit_veto goes by;
 - ``swallow=1``: let a statement of the handler fail, and go on as if it had not;
 - ``gate=PORT``: connect to that port in the middle, and go on when the other side closes; then the body is long;
-- ``db=hasty``: of two Databases the one with a short read_timeout.
+- ``db=hasty``: of two Databases the one whose COMMIT has little time.
 
 ``/stats`` gives both Databases' numbers; ``/bare/KIND`` does the same without the middleware, and writes nothing.
 """
@@ -42,7 +42,9 @@ FLOOD = 16
 """How many chunks, at most,"""
 BLOCK = bytes(16 * 1024)
 """of this are written to a client that has left, to let the server notice."""
-READ_TIMEOUT = 0.3
+READ_TIMEOUT = 20.0
+SHORT = 0.3
+"""Seconds for a reply that never comes. All that is answered has more, as on a busy machine that may take longer."""
 FAILING = "SELECT 'fails'"
 """The statement that `swallow` runs: a proxy makes it fail."""
 
@@ -72,6 +74,9 @@ class Order:
                 if "swallow" in self.words:
                     with suppress(pymysql.err.OperationalError):
                         cursor.execute(FAILING)
+            if "db" in self.words:
+                assert conn.driver_connection._read_timeout == READ_TIMEOUT
+                conn.driver_connection._read_timeout = SHORT
         self.reach("before")
         if complete:
             self.wait()
