@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from drivers.cases import (
     WRITE,
     Backend,
     Lease,
+    OnMariaDB,
     over,
     query,
     run,
@@ -29,6 +31,8 @@ from drivers.cases import (
     soon,
     unbuffered,
 )
+from strategies.kit import Worker
+from support.client import connect, value
 from support.waiting import until
 from wsgidb import TransactionLost
 from wsgidb.drivers.base import Driver
@@ -334,24 +338,39 @@ class Interrupt(BaseException):
     """As a worker's timeout or GreenletExit."""
 
 
-@over(MYSQL)
-def test_interrupted_statement(backend: Backend) -> None:
-    """R2: a BaseException in the middle of a statement is a reason to discard; also with mysqlclient, which waits in C
-    for the statement's end before any signal is heard."""
+@contextmanager
+def interrupted(backend: OnMariaDB, number: int) -> Iterator[str]:
+    """Give a statement, and interrupt this thread when the session with that number waits in it at the server."""
+    waiting = "SELECT id FROM information_schema.processlist WHERE state = 'User lock'"
+    thread, holder = threading.get_ident(), connect(backend.server.url())
+    assert value(holder, "SELECT GET_LOCK('interrupted', 0)") == 1
 
-    def interrupt(*args: Any) -> None:
+    def interrupt() -> None:
+        with closing(holder):  # whose end is that of the statement
+            until(lambda: (number,) in backend.query(waiting), what="the statement to wait")
+            signal.pthread_kill(thread, signal.SIGUSR1)
+
+    def hear(*args: Any) -> None:
         raise Interrupt
 
+    before = signal.signal(signal.SIGUSR1, hear)
+    try:
+        worker = Worker(interrupt)
+        with pytest.raises(Interrupt):
+            yield "SELECT GET_LOCK('interrupted', 60)"
+        worker.outcome()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@over(MYSQL)
+def test_interrupted_statement(backend: OnMariaDB) -> None:
+    """R2: a BaseException in the middle of a statement is a reason to discard; also with mysqlclient, which waits in C
+    for the statement's end before any signal is heard."""
     driver, conn = autocommitted(backend)
     cursor = driver.adopt(conn.cursor(), Lease(driver, conn)) if SEE not in backend.can else conn.cursor()
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(Interrupt):
-            cursor.execute("SELECT SLEEP(0.5)")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with interrupted(backend, session(conn)) as sql:
+        cursor.execute(sql)
     assert isinstance(driver.inspect(conn), str)
     driver.abandon(conn)  # which raises nothing
 

@@ -206,7 +206,6 @@ def rivals(mariadb: MariaDB) -> Iterator[tuple[Any, Any]]:
     driver = make_driver(Settings.of({"url": mariadb.url()}))
     both = driver.connect(soon()), driver.connect(soon())
     for number, each in enumerate(both, 1):
-        each.query("SET innodb_lock_wait_timeout = 1")
         each.query(f"UPDATE rivals SET n = 1 WHERE id = {number}")
     yield both
     for each in both:

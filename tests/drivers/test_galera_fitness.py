@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from drivers.cases import run
+from support.clock import Clock
 from support.datadir import hand_over
 from support.galera import Node
 from support.mariadb import MariaDB
@@ -59,12 +60,13 @@ def answers(database: Database) -> bool:
 
 @pytest.mark.parametrize("transaction", ["manual", "autocommit"])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_next_host(node: Node, mariadb: MariaDB, scheme: str, transaction: Any) -> None:
+def test_next_host(node: Node, mariadb: MariaDB, clock: Clock, scheme: str, transaction: Any) -> None:
     """Of two hosts the other one is used, whatever is asked for; and the node as soon as it is ready."""
     with TCPProxy(node.port) as first, TCPProxy(mariadb.port) as second:
         url = f"{scheme}://guest@127.0.0.1:{first.port},127.0.0.1:{second.port}/test"
         for query in ("", "?target_session_attrs=read-write"):
             options: dict[str, Any] = {"strategy": "per-request", "transaction": transaction, "ssl_mode": "disabled"}
+            options["clock"] = clock  # by which a node that has failed comes last for the whole test
             before = first.connections, second.connections
             with Database(url + query, **options) as database:
                 with not_ready(node):
@@ -82,7 +84,7 @@ def test_next_host(node: Node, mariadb: MariaDB, scheme: str, transaction: Any) 
 def test_one_error_speaks_for_all(node: Node, scheme: str, transaction: Any) -> None:
     """A single host: one statement fails, and then there is no connection instead of one that is of no use."""
     url = f"{scheme}://guest@127.0.0.1:{node.port}/test"
-    with Database(url, transaction=transaction, acquire_timeout=1, ssl_mode="disabled") as database:
+    with Database(url, transaction=transaction, ssl_mode="disabled") as database:
         with ExitStack() as stack:
             for _ in range(4):
                 run(stack.enter_context(database.connection()), "SELECT n FROM numbers")

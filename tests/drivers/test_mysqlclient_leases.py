@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from drivers.cases import run
 from drivers.others import Open, url_of
 from faults.leftovers import fast_switches
 from strategies.kit import Worker
+from support.client import connect, value
 from support.mariadb import MariaDB
 from support.waiting import until
 from wsgidb import ConnectionReturned, Database
@@ -289,11 +291,12 @@ def _locked(raw: Any) -> bool:
 def test_inspect_while_the_librarys_lock_is_held(mariadb: MariaDB, opened: Open) -> None:
     """C6: a thread that has the driver's own connection is a reason to discard, not an error."""
     driver, conn = opened("mysqlclient", mariadb.url())
-    thread = threading.Thread(target=lambda: Library.query(conn, "SELECT SLEEP(1)"))
-    thread.start()
-    until(lambda: _locked(conn), what="the thread to wait within the library")
-    assert driver.inspect(conn) == "in the middle of a statement"
-    thread.join(10)
+    with closing(connect(mariadb.url())) as other:
+        assert value(other, "SELECT GET_LOCK('inspected', 0)") == 1
+        worker = Worker(lambda: Library.query(conn, "SELECT GET_LOCK('inspected', 60)"))
+        until(lambda: _locked(conn), what="the thread to wait within the library")
+        assert driver.inspect(conn) == "in the middle of a statement"
+    worker.outcome()
 
 
 @pytest.mark.server

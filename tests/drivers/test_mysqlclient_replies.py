@@ -9,7 +9,9 @@ from typing import Any
 import MySQLdb.cursors
 import pytest
 
+from drivers.cases import session
 from drivers.others import url_of
+from strategies.kit import limited
 from support.mariadb import MariaDB
 from support.waiting import until
 from wsgidb import Database, TransactionLost
@@ -31,7 +33,7 @@ def stored(mariadb: MariaDB) -> Iterator[Callable[[], list[int]]]:
 @pytest.fixture
 def database(mariadb: MariaDB) -> Iterator[Database]:
     url = url_of("mysqlclient", mariadb.url())
-    with Database(url, pool_size=1, transaction="request", ping_timeout=BOUND) as database:
+    with Database(url, pool_size=1, transaction="request") as database:
         yield database
 
 
@@ -76,18 +78,20 @@ def test_more_than_can_be_read_in_time(
 ) -> None:
     """The rows are not read for longer than ping_timeout: the connection goes, and the request is told."""
     began = time.monotonic()
-    kept = []
+    kept, sessions = [], []
 
     def request() -> None:
         with database.connection() as conn:
+            sessions.append(session(conn))
             conn.cursor().execute("INSERT INTO unread VALUES (1)")
             kept.append(leave(conn, MANY))
 
-    with pytest.raises(TransactionLost, match=r"what is left of a result takes more than 0\.3 s"):
+    lost = pytest.raises(TransactionLost, match=r"what is left of a result takes more than 0\.3 s")
+    with limited(database, ping_timeout=BOUND), lost:
         request()
     kept.clear()
     assert BOUND <= time.monotonic() - began < BOUND + 3
-    until(lambda: not mariadb.processes("guest"), what="the session to end, which holds locks")
+    until(lambda: sessions[0] not in mariadb.processes("guest"), what="the session to end, which holds locks")
     assert stored() == []
     assert database.stats().discards == {"commit failed": 1}
 

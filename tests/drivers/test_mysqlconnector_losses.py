@@ -9,7 +9,7 @@ import pytest
 
 from drivers.cases import ERRORS, run
 from drivers.others import Open, driver_of, url_of
-from drivers.test_mysqlclient_losses import PROCEDURES, Rival, half, lock_row_1, prepared
+from drivers.test_mysqlclient_losses import PROCEDURES, Rival, half, lock_row_1, prepared, read_all
 from support.mariadb import MariaDB
 from wsgidb import Database, TransactionLost
 
@@ -118,9 +118,8 @@ def test_a_time_limit_among_the_rows(database: Database, halves: Callable[[], li
     with database.connection() as conn:
         half(conn, "first")
         cursor = conn.cursor()
-        cursor.execute(slow)
         with pytest.raises(ERRORS, match="1969"):
-            cursor.fetchall()
+            read_all(cursor, slow)
         half(conn, "second")
     assert halves() == ["first", "second"]
 

@@ -14,6 +14,7 @@ from mysql.connector.conversion import MySQLConverter
 
 from drivers.cases import run
 from drivers.others import url_of
+from strategies.kit import limited
 from support.mariadb import MariaDB
 from wsgidb import Database
 
@@ -162,8 +163,8 @@ def test_rows_that_cannot_be_converted(open_database: Callable[..., Database], f
 
 def test_a_result_that_comes_too_late(open_database: Callable[..., Database]) -> None:
     """After a time-out in the middle of a reply nothing more is read: the late result is nobody's."""
-    database = open_database(read_timeout=1)
-    with database.connection() as lease:
+    database = open_database()
+    with limited(database, read_timeout=1), database.connection() as lease:
         conn: Any = lease
         cursor = conn.cursor()
         cursor.execute("SELECT 1; SELECT SLEEP(3)")
