@@ -68,9 +68,9 @@ def test_a_deaf_address_leaves_time_for_the_next(postgresql: PostgreSQL, postgre
     postgresql_proxy.deaf()
     places = {"host": "127.0.0.1,127.0.0.1", "port": f"{postgresql_proxy.port},{postgresql.port}"}
     driver = make(postgresql, postgresql_proxy, connect_args=places)
-    began = time.monotonic()
-    with closing(driver.connect(began + 4 * LIMIT)) as conn:
-        assert 2 * LIMIT - 0.05 <= time.monotonic() - began < 4 * LIMIT
+    began, seconds = time.monotonic(), 4.0  # half of it is enough to connect on a busy machine
+    with closing(driver.connect(began + seconds)) as conn:
+        assert seconds / 2 - 0.05 <= time.monotonic() - began < seconds
         assert conn.info.port == postgresql.port
     postgresql_proxy.hear()
 
@@ -109,15 +109,14 @@ def test_statements_have_the_configured_timeouts(
 ) -> None:
     """read_timeout, write_timeout: a statement whose reply does not come, or that cannot be sent, is an error, and
     its connection is of no use any more."""
-    driver = make(postgresql, postgresql_proxy, **{option: LIMIT})
+    driver = make(postgresql, postgresql_proxy, transaction="autocommit", **{option: LIMIT})  # so there is no BEGIN
     conn = driver.connect(soon())
-    run(conn, "SELECT 1")
     postgresql_proxy.deaf()
     began = time.monotonic()
     text = "" if option == "read_timeout" else "x" * 50_000_000
     with pytest.raises(psycopg.OperationalError) as caught:
         conn.execute("SELECT %s::text", (text,))
-    assert LIMIT - 0.05 <= time.monotonic() - began < LIMIT + 4 * MARGIN
+    assert LIMIT - 0.05 <= time.monotonic() - began < LIMIT + 2 * MARGIN
     assert driver.is_disconnect(caught.value)
     assert driver.inspect(conn) == "closed by the application or the driver"
     postgresql_proxy.hear()
@@ -169,5 +168,6 @@ def test_what_is_said(backend: OnServer, postgresql_proxy: TCPProxy) -> None:
     with postgresql_proxy.counting() as said:
         driver.reset(conn, soon())
     assert said == ["EXECUTE ROLLBACK", "EXECUTE DISCARD ALL", opening]  # in the pipeline
+    number = conn.info.backend_pid
     driver.close(conn)
-    until(lambda: not backend.sessions(), what="the session to end")
+    until(lambda: number not in backend.sessions(), what="the session to end")

@@ -49,9 +49,9 @@ def test_first_address_is_deaf(mariadb: MariaDB, full_port: int, monkeypatch: py
     """C5: of a host's addresses a deaf one leaves time for the next."""
     resolve(monkeypatch, full_port, mariadb.port)
     driver = driver_of("mysql://guest@db.example/test")
-    began = time.monotonic()
-    conn = driver.connect(began + 4 * LIMIT)
-    assert 2 * LIMIT - 0.05 <= time.monotonic() - began < 4 * LIMIT
+    began, seconds = time.monotonic(), 4.0  # half of it is enough to connect on a busy machine
+    conn = driver.connect(began + seconds)
+    assert seconds / 2 - 0.05 <= time.monotonic() - began < seconds
     driver.close(conn)
 
 
