@@ -32,6 +32,7 @@ def swallow_a_kill(conn: Any, backend: OnServer) -> None:
 
 def swallow_a_timeout(conn: Any) -> None:
     run(conn, WRITE)
+    run(conn, "SET LOCAL statement_timeout = 200")
     with pytest.raises(psycopg.errors.QueryCanceled):
         run(conn, "SELECT pg_sleep(10)")
 
@@ -132,9 +133,8 @@ def test_killed_and_swallowed_is_lost(backend: OnServer) -> None:
 @over(POSTGRESQL)
 def test_statement_timeout_that_was_swallowed(backend: OnServer) -> None:
     """R10: a statement that the server cancelled leaves no half transaction."""
-    init = ["SET statement_timeout = 200"]
     with (
-        database(backend, transaction="request", init_sql=init) as made,
+        database(backend, transaction="request") as made,
         pytest.raises(TransactionLost),
         made.connection() as conn,
     ):
@@ -222,11 +222,11 @@ def test_what_cannot_be_read_to_its_end_is_a_loss(backend: OnServer, case: str) 
     """R10, R13: then the request is told that nothing was committed; and it does not wait long for that."""
     leave, told, discards = UNREADABLE[case]
     kept: list[Any] = []
-    with database(backend, transaction="request", ping_timeout=0.2) as made:
+    with database(backend, transaction="request", ping_timeout=0.2 if leave is endless else 10) as made:
         began = time.monotonic()
         with pytest.raises(TransactionLost, match=told), made.connection() as conn:
             write_and(conn, leave, kept)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 9
         assert (backend.stored, made.stats().discards) == (10, discards)
 
 
