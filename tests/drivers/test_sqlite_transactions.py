@@ -211,7 +211,7 @@ class TestRunningAtRelease:
             other.commit()
             reading = other.execute("SELECT n FROM kept")
             reading.fetchone()  # a reader's lock, for which a commit waits
-            with Database(f"sqlite:///{path}?timeout=1", pool_size=1) as database:
+            with Database(f"sqlite:///{path}?timeout=3", pool_size=1) as database:
                 with database.connection() as conn:
                     raw = conn.driver_connection
                     conn.execute("INSERT INTO kept VALUES (100)")

@@ -32,11 +32,13 @@ def rounds(fakedb: FakeDB, count: int, threads: int) -> Counter[int]:
     """How often a lease was released so many times: with each lease several threads race to end it."""
     with Database(creator=fakedb.connect, pool_size=1) as database:
         engine: Any = database._engine
-        release, released = engine.release, Counter[int]()
+        release, released, counted = engine.release, Counter[int](), threading.Lock()
 
         def counting(slot: Any, *args: Any) -> None:
-            released[current[0]] += 1
-            if released[current[0]] == 1:
+            with counted:
+                released[current[0]] += 1
+                first = released[current[0]] == 1
+            if first:
                 release(slot, *args)
 
         engine.release = counting
