@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan, nan
 from statistics import median, quantiles
 from typing import NamedTuple
 
 
 def ratios(figures: Sequence[float], base: Sequence[float]) -> list[float]:
-    """The ratio of each run to the run beside it, because a disturbance mostly affects both."""
+    """The ratio of each run to the run beside it, because a disturbance mostly affects both. It leaves out a run without
+    a figure to compare with: one so short, on so busy a machine, that no request ended or no tick of CPU time passed."""
     return [figure / other for figure, other in zip(figures, base, strict=True) if other]
+
+
+def middle(figures: Sequence[float]) -> float:
+    """The median, or NaN if there is no figure."""
+    return median(figures) if figures else nan
 
 
 def spread(figures: Sequence[float]) -> tuple[float, float, float]:
@@ -22,8 +29,10 @@ def spread(figures: Sequence[float]) -> tuple[float, float, float]:
 
 def shown(figures: Sequence[float], digits: int = 2) -> str:
     """A cell such as 0.98 (0.95–1.01): the median and the quartiles."""
-    middle, low, high = spread(figures)
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    if not figures:
+        return "not measured"
+    half, low, high = spread(figures)
+    return f"{half:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -39,7 +48,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 class Target(NamedTuple):
-    """A figure, and what it is to be. If both bounds are equal, it must be that exactly."""
+    """A figure, and what it is to be. If both bounds are equal, it must be that exactly. NaN meets no bound."""
 
     what: str
     figure: float
@@ -51,6 +60,10 @@ class Target(NamedTuple):
         return (self.least is None or self.figure >= self.least) and (self.most is None or self.figure <= self.most)
 
     @property
+    def measured(self) -> str:
+        return "not measured" if isnan(self.figure) else f"{self.figure:.2f}"
+
+    @property
     def wanted(self) -> str:
         bounds = {"exactly": self.least} if self.least == self.most else {"at least": self.least, "at most": self.most}
         return " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
@@ -59,7 +72,7 @@ class Target(NamedTuple):
 def judged(targets: Iterable[Target]) -> str:
     """A table of targets, and whether they are met."""
     head = ["target", "wanted", "measured", "met"]
-    rows = [[each.what, each.wanted, f"{each.figure:.2f}", "yes" if each.met else "**no**"] for each in targets]
+    rows = [[each.what, each.wanted, each.measured, "yes" if each.met else "**no**"] for each in targets]
     return table(head, rows)
 
 
@@ -69,7 +82,7 @@ def summary(parts: Mapping[str, Sequence[Target]]) -> str:
     for part, targets in parts.items():
         for each in targets:
             if not each.met:
-                missed.setdefault((each.what, each.wanted), []).append(f"{each.figure:.2f} ({part})")
+                missed.setdefault((each.what, each.wanted), []).append(f"{each.measured} ({part})")
     every = sum(map(len, parts.values()))
     met = f"{every - sum(map(len, missed.values()))} of {every} targets are met."
     if not missed:

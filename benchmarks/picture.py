@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import matplotlib as mpl
@@ -12,7 +11,7 @@ mpl.use("svg")
 
 from matplotlib import pyplot as plt
 
-from figures import ratios
+from figures import middle, ratios
 from peers import LIMIT
 from served import CLIENTS, of
 from sizing import SIZES
@@ -34,7 +33,7 @@ def draw_rates(figures: dict[str, Any], file: Path) -> None:
         found = figures[key]
         for name in found:
             rates = [
-                median(ratios(of(found, name, clients, "rate"), of(found, LIMIT, clients, "rate")))
+                middle(ratios(of(found, name, clients, "rate"), of(found, LIMIT, clients, "rate")))
                 for clients in CLIENTS
             ]
             ours = name.startswith("wsgidb")

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from figures import Target, judged, ratios, shown, table
+from figures import Target, judged, middle, ratios, shown, table
 from peers import AGAIN, LIMIT, ROWS, Row
 from serving import City, database
 
@@ -90,7 +90,7 @@ def report(figures: Figures) -> str:
     noise = ""
     if AGAIN in figures:
         same = [
-            median(ratios(of(figures, AGAIN, clients, what), of(figures, LIMIT, clients, what)))
+            middle(ratios(of(figures, AGAIN, clients, what), of(figures, LIMIT, clients, what)))
             for what in ("rate", "p99")
             for clients in CLIENTS
         ]
@@ -110,7 +110,7 @@ def settings() -> str:
 
 def targets(figures: Figures) -> list[Target]:
     def ratio(row: str, base: str, clients: int, what: str = "rate") -> float:
-        return median(ratios(of(figures, row, clients, what), of(figures, base, clients, what)))
+        return middle(ratios(of(figures, row, clients, what), of(figures, base, clients, what)))
 
     lines = []
     for row in OURS:

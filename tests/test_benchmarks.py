@@ -104,6 +104,19 @@ def test_targets_that_are_not_met_are_told() -> None:
     ]
 
 
+def test_what_was_not_measured_is_told() -> None:
+    """On a busy machine no request may end in a short run, so that there is nothing to compare with."""
+    from figures import Target, judged, middle, ratios, shown, summary
+
+    assert ratios([3.0, 4.0], [0.0, 2.0]) == [2.0]
+    assert (shown(ratios([3.0], [0.0])), shown([2.0])) == ("not measured", "2.00 (2.00–2.00)")
+    target = Target("rate", middle(ratios([3.0], [0.0])), least=1)
+    assert [cell.strip() for cell in judged([target]).splitlines()[2].split("|")[1:-1]] == [
+        *("rate", "at least 1", "not measured", "**no**"),
+    ]
+    assert "not measured (served)" in summary({"served": [target]})
+
+
 def test_an_open_loop_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests are sent when they are due, though none is answered, and each is measured from then on."""
     import openloop
