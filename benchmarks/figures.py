@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 
 def ratios(figures: Sequence[float], base: Sequence[float]) -> list[float]:
-    """The ratio of each run to the run beside it, because a disturbance mostly affects both. It leaves out a run without
-    a figure to compare with: one so short, on so busy a machine, that no request ended or no tick of CPU time passed."""
+    """The ratio of each run to the run beside it, because a disturbance mostly affects both.
+
+    It leaves out a run that gave nothing to compare with: one so short, on so busy a machine, that no request ended or
+    no tick of CPU time passed."""
     return [figure / other for figure, other in zip(figures, base, strict=True) if other]
 
 
