@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -106,6 +107,31 @@ def test_the_file_is_read_once(make: Make, directory: str, clock: Clock, monkeyp
             clock.advance(1)
             use(database)
         assert len(read) == number
+
+
+def test_a_file_in_the_place_of_one_that_was_read(
+    make: Make, directory: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is another one, also if it has the same inode (ext4 gives it to each second file), and was written in the same
+    tick of the clock by which the system stamps files."""
+    replace = os.replace
+
+    def in_one_tick(source: str, target: str) -> None:
+        if os.stat(source).st_mtime_ns > 10**18:
+            os.utime(source, ns=(10**18, 10**18))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", in_one_tick)
+    monkeypatch.setattr(drains, "time_ns", itertools.count(1).__next__, raising=False)
+    database = make()
+    for name in ("other", "another"):
+        ask(directory, name, 0)
+        clock.advance(1)
+        assert use(database) == 1
+    for _ in range(2):
+        ask(directory, None, 0)
+    clock.advance(1)
+    assert use(database) == 2
 
 
 def test_time_counts_from_the_command(

@@ -11,7 +11,7 @@ import os
 import threading
 from dataclasses import asdict, dataclass, replace
 from secrets import token_hex
-from time import monotonic
+from time import monotonic, time_ns
 
 from ..pool.renewal import SECONDS
 from .board import LOCK, leave_to_owner, locked
@@ -56,6 +56,10 @@ def ask(directory: str, name: str | None, over: float) -> None:
         with open(os.open(f"{path}.new", flags, 0o600), "wb") as file:
             leave_to_owner(file.fileno(), directory)
             file.write(json.dumps([asdict(each) for each in asked[-KEPT:]]).encode())
+        # The file before the last one has left its inode, which this one may have got; and the system's own stamp stays
+        # the same for up to 10 ms (before Linux 6.13). So the reader might take this file for one that it has read.
+        now = time_ns()
+        os.utime(f"{path}.new", ns=(now, now))
         os.replace(f"{path}.new", path)
 
 
