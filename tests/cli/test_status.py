@@ -206,8 +206,10 @@ def test_watching_in_a_terminal(directory: str) -> None:
                 pass
             os.close(ours)
     assert process.returncode == 0
-    assert seen.startswith(b"\x1b[H\x1b[2J\x1b[3Jshop: ")
-    assert seen.count(b"\x1b[2J") == 2
+    before, *looks = seen.split(b"\x1b[H\x1b[2J\x1b[3J")
+    assert (before, len(looks) >= 2) == (b"", True)
+    assert [look.count(b"shop: ") for look in looks[:-1]] == [1] * len(looks[:-1])
+    assert all(look.startswith(b"shop: "[: len(look)]) for look in looks), "the last one may have begun just now"
 
 
 def _more(file: int) -> bool:
