@@ -173,7 +173,7 @@ class TestContent:
         second.cursor().execute("SELECT 1")
         thread = threading.Thread(target=lambda: database.lease(("GET", "", "/late")).close())
         thread.start()
-        until(lambda: database.stats().waiters)
+        until(lambda: database.stats().waiting, what="the third request to wait")
         found, shown = told(app), page(app).text
         first.close()
         thread.join(30)

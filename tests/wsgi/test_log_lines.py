@@ -26,6 +26,12 @@ def written(environ: dict[str, Any], start_response: Any) -> Any:
     return []
 
 
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    """What earlier tests have left, and what is logged of it."""
+    gc.collect()
+
+
 def test_of_a_body_that_is_never_closed(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     call = Call(DatabaseMiddleware(streamed, database), PATH)
     del call

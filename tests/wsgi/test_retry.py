@@ -54,7 +54,7 @@ class Site(Repeating):
     """A handler that is given what to do at each attempt: `acts` gets environ, start_response and the number."""
 
     def __init__(self, bank: SQLiteBank, act: Callable[[dict[str, Any], Start, int], Any], **options: Any) -> None:
-        super().__init__(bank, **{"retry_if": None, **options})
+        super().__init__(bank, **{"retry_if": None, "acquire_timeout": 60, **options})
         self.act = act
 
     def app(self, environ: dict[str, Any], start: Start) -> Any:
@@ -321,16 +321,19 @@ class TestTime:
         assert site.tried() is sqlite3.OperationalError
         assert deadlines == [None, until, until]
 
-    def test_the_next_connection(self, bank: SQLiteBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_next_connection(self, bank: SQLiteBank, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         """R14: acquiring it is over at the same time; the client gets a 503, and the application is not called."""
         held: list[Any] = []
 
         def act(environ: dict[str, Any], start: Start, attempt: int) -> Any:
             site.lose(environ)
 
-        site = Site(bank, act, acquire_timeout=0.2)
+        def pause(seconds: float) -> None:
+            held.append(site.database.lease())
+            clock.advance(5)
 
-        monkeypatch.setattr("wsgidb.wsgi.retry.time.sleep", lambda seconds: held.append(site.database.lease()))
+        site = Site(bank, act, clock=clock, acquire_timeout=5)
+        monkeypatch.setattr("wsgidb.wsgi.retry.time.sleep", pause)
         assert site.tried() == 503
         assert site.attempts == [1]
         settle(held.pop(), success=False)

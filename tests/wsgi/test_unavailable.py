@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
+from support.ports import bind
 from support.wsgi import Call
 from wsgidb import Database, DatabaseMiddleware, DatabaseUnavailable, PoolOverloaded, PoolTimeout
 
@@ -211,10 +211,9 @@ def test_first_use_that_the_app_handles_is_the_apps_business(failing: FakeDB) ->
 
 def test_a_server_that_is_not_there_is_a_503_of_the_real_driver(caplog: pytest.LogCaptureFixture) -> None:
     """R1: a real driver cannot connect. The log shows the address and no password."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-
-    call = Call(DatabaseMiddleware(never, f"mysql+pymysql://guest:geheim@127.0.0.1:{port}/test"))
+    with bind() as nobody:  # its port is nobody else's meanwhile
+        port = nobody.getsockname()[1]
+        call = Call(DatabaseMiddleware(never, f"mysql+pymysql://guest:geheim@127.0.0.1:{port}/test"))
 
     assert call.status == "503 Service Unavailable"
     assert f"127.0.0.1:{port}" in caplog.text

@@ -15,7 +15,7 @@ requests = count()
 def sleeping(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     if next(requests) == 0:
         until(lambda: application.database.stats().waiting, what="the other request to wait")
-    environ["db.conn"].cursor().execute("SELECT SLEEP(0.2)")
+    environ["db.conn"].cursor().execute("SELECT SLEEP(0.25)")
     start_response("200 OK", [("Content-Type", "text/plain"), ("Server-Timing", "app;dur=1")])
     return [b"slept"]
 

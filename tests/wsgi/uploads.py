@@ -8,17 +8,18 @@ from typing import Any
 
 from wsgidb import Database, DatabaseMiddleware
 
-database = Database(os.environ["UPLOADS_URL"], pool_size=2, acquire_timeout=0.5)
-reading = [0]
+database = Database(os.environ["UPLOADS_URL"], pool_size=2, max_waiting=0)
+reading: list[None] = []
+"""An item for each handler that reads; a list's methods are atomic."""
 
 
 def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     if environ["PATH_INFO"] == "/state":
-        text = f"{reading[0]} {database.stats().leased}"
+        text = f"{len(reading)} {database.stats().leased}"
     else:
-        reading[0] += 1
+        reading.append(None)
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        reading[0] -= 1
+        reading.pop()
         (number,) = environ["db.conn"].execute("SELECT 42").fetchone()
         text = str(number)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
