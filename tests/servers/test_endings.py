@@ -28,6 +28,7 @@ def able(check: str) -> list[str]:
 def started(start: Start, name: str, database: MariaDB, masters: int = 1, **options: Any) -> Iterator[Site]:
     """A server that is asked to end with SIGTERM; then every connection must have been closed with a goodbye, but for
     what the table says."""
+    until(lambda: not sessions(database), what="the sessions of an earlier server to end")
     aborted = database.status("Aborted_clients")
     with start(name, **options) as server:
         site = Site(server, database)

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.server]
 def test_thread_local_is_a_connection_per_greenlet(name: str, start: Start, database: MariaDB) -> None:
     """S7, S4: each request of another client has a session of its own, which ends with its greenlet; and each process
     that has loaded the application or serves says so in the log, once."""
+    until(lambda: not sessions(database), what="the sessions of an earlier server to end")
     with start(name, TEST_STRATEGY="thread-local") as server:
         kind = SERVERS[name]
         found = load(server.port, 40, per_connection=1)

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from servers.conftest import ROWS, Start
-from servers.kit import POOL_SIZE, Site
+from servers.kit import POOL_SIZE, Site, sessions
 from servers.load import load
 from support.client import connect
 from support.mariadb import MariaDB
@@ -28,6 +28,7 @@ CONCURRENT = [name for name, kind in SERVERS.items() if kind.threads > 1]
 
 @pytest.fixture(scope="module", params=SERVERS)
 def site(request: pytest.FixtureRequest, start: Start, database: MariaDB) -> Iterator[Site]:
+    until(lambda: not sessions(database), what="the sessions of an earlier server to end")
     with start(request.param) as server:
         yield Site(server, database)
 

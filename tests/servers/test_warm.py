@@ -60,9 +60,10 @@ def serve(directory: Path, url: str) -> Server:
 
 
 @pytest.mark.server
-def test_gunicorn_preload(tmp_path: Path, mariadb: MariaDB) -> None:
+def test_gunicorn_preload(tmp_path: Path, own_mariadb: MariaDB) -> None:
     """Each worker opens pool_size connections of its own after the fork, and requests use these; after a signal they
     use others."""
+    mariadb = own_mariadb  # which has no other sessions, not even those of earlier tests that are about to end
     with serve(tmp_path, mariadb.url()) as server:
         count = server.kind.processes * SIZE
         until(lambda: len(mariadb.processes("guest")) == count, 30, "the connections of all workers")

@@ -21,6 +21,24 @@ def states(*pids: int) -> set[str]:
     return found
 
 
+def asleep(*pids: int) -> bool:
+    """Whether there is a moment at which all of their threads slept. They are looked at twice, as one that slept may
+    have been woken by one that was looked at later: then it has run in between, which the kernel counts."""
+    first = _switches(*pids)
+    return all(state == "S" for state, _ in first.values()) and first == _switches(*pids)
+
+
+def _switches(*pids: int) -> dict[str, tuple[str, str]]:
+    """The state of each thread, and how often it has given up the CPU by itself."""
+    found = {}
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                fields = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+                found[task.name] = fields["State"].split()[0], fields["voluntary_ctxt_switches"]
+    return found
+
+
 def freeze(pid: int) -> None:
     """Stop it; the signal reaches its threads one by one, and the test must not meet one that still runs."""
     os.kill(pid, signal.SIGSTOP)

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from support import apache
 from support.ports import bind
-from support.processes import states
+from support.processes import asleep
 from support.server_kinds import HOST, SERVERS
 from support.waiting import until
 
@@ -102,7 +102,7 @@ class Server:
         end in that pause it forgets the one that it starts after it, until its 60 seconds of mercy are over."""
         if self._recycles and len(self.workers) < self.kind.processes:
             return False
-        return states(self._process.pid, *self.workers) == {"S"}
+        return asleep(self._process.pid, *self.workers)
 
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
