@@ -235,8 +235,11 @@ class PostgreSQL:
     def _all(self, what: signal.Signals) -> list[int]:
         """Signal the server and its processes, one for each session; returns their ids, the server's first."""
         assert self._process is not None, "never started"
-        os.kill(self._process.pid, what)
-        pids = [self._process.pid, *_children(self._process.pid)]
+        server = self._process.pid
+        os.kill(server, what)
+        if what == signal.SIGSTOP:  # until it has taken effect the server may start another process
+            until(lambda: _state(server) in ("T", "Z", ""), what="the server to stop")
+        pids = [server, *_children(server)]
         for pid in pids[1:]:
             with suppress(ProcessLookupError):
                 os.kill(pid, what)

@@ -36,7 +36,8 @@ class MariaDBReplica(MariaDB):
             self._follows = True
 
     def delay(self, seconds: int) -> None:
-        """Apply each transaction *seconds* after the primary has committed it."""
+        """Apply each transaction *seconds* after the primary has committed it, or up to one second earlier: the server
+        counts whole seconds of the clock, so that a delay of 1 may be none."""
         self.execute("STOP SLAVE")
         self.execute(f"CHANGE MASTER TO MASTER_DELAY={seconds}")
         self.execute("START SLAVE")
@@ -78,6 +79,9 @@ class PostgreSQLStandby(PostgreSQL):
         """Apply each transaction *seconds* after the primary has committed it."""
         self.execute(f"ALTER SYSTEM SET recovery_min_apply_delay = '{seconds}s'")
         self.execute("SELECT pg_reload_conf()")
+        # A session begins with what the server's first process knows, which has told the process that applies by then.
+        known = "SELECT setting::int FROM pg_settings WHERE name = 'recovery_min_apply_delay'"
+        until(lambda: self.query(known) == [(1000 * seconds,)], what="the delay to be known")
 
     def pause(self) -> None:
         """Apply nothing until `resume`; what the primary sends is still received."""

@@ -26,10 +26,11 @@ def rows(server: Any) -> list[Any]:
 
 def test_a_replica_applies_what_the_primary_commits_when_it_may(servers: Any) -> None:
     delayed, paused = servers.replicas
-    delayed.delay(1)
+    delayed.delay(600)
     paused.pause()
     servers.primary.execute("INSERT INTO followed VALUES (1)")
     assert not delayed.has_caught_up()
+    delayed.delay(1)
     until(lambda: rows(delayed) == [1], what="the delay to pass")
     assert rows(paused) == []
     assert not paused.has_caught_up()
