@@ -22,6 +22,13 @@ Make = Callable[..., DatabaseMiddleware]
 numbers = count(1)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that is well is not passed by because the machine is busy. What becomes of one that is not well, the
+    tests in test_trouble.py find out, with a time of their own."""
+    monkeypatch.setattr("wsgidb.scale.replica.PROBE", 60.0)
+
+
 @pytest.fixture(params=DRIVERS)
 def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -14,9 +15,12 @@ from scale.clients import Client
 from scale.conftest import Make, url_of
 from support.waiting import until
 from support.wsgi import Call
-from wsgidb.scale.replica import PAUSE, Replica
+from wsgidb.scale.replica import PAUSE, PROBE, Replica
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
+LEAST = 60
+LONG = dict.fromkeys(("acquire_timeout", "connect_timeout", "ping_timeout"), LEAST)
+"""The limits of a pool, much longer than the one for a replica."""
 
 
 @pytest.fixture(params=["pymysql", "psycopg"])
@@ -25,32 +29,62 @@ def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for which a request waits for a replica in trouble is longer than the half second of real life, as the
+    other replica must always answer within it, on a machine that may be busy."""
+    monkeypatch.setattr("wsgidb.scale.replica.PROBE", 2.0)
+
+
+class Try(NamedTuple):
+    """When a request began to try a replica, and when it knew that it was in vain: that costs time, and nothing else
+    does."""
+
+    began: float
+    failed: float
+
+
 @pytest.fixture
-def tries(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """When requests have tried a replica in vain: those cost time, and no others."""
-    seen: list[float] = []
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[Try]:
+    seen: list[Try] = []
+    mine = threading.local()
 
     class Counted(Replica):
+        def take(self, request: Any, needed: Any) -> Any:
+            mine.began = time.monotonic()
+            return super().take(request, needed)
+
+        def _claim(self, now: float) -> bool:
+            claimed = super()._claim(now)
+            if claimed:
+                mine.began = now
+            return claimed
+
         def _fail(self, cause: str) -> None:
-            seen.append(time.monotonic())
+            seen.append(Try(mine.began, time.monotonic()))
             super()._fail(cause)
 
     monkeypatch.setattr("wsgidb.scale.replicas.Replica", Counted)
     return seen
 
 
-def once_in_a_while(tries: list[float]) -> bool:
+def once_in_a_while(tries: list[Try]) -> bool:
     """Whether each try came when the pause after the one before it was over."""
-    return all(later - earlier >= PAUSE for earlier, later in itertools.pairwise(tries))
+    return all(later.began - earlier.failed >= PAUSE for earlier, later in itertools.pairwise(tries))
+
+
+def test_the_times_of_real_life() -> None:
+    """The other tests here have a longer PROBE."""
+    assert (PROBE, PAUSE) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize("trouble", ["kill", "freeze"])
 def test_reads_go_elsewhere_and_come_back(
-    make: Make, servers: Any, n: int, trouble: str, caplog: pytest.LogCaptureFixture, tries: list[float]
+    make: Make, servers: Any, n: int, trouble: str, caplog: pytest.LogCaptureFixture, tries: list[Try]
 ) -> None:
     """One log line tells when it begins, and one when it is over. Meanwhile the other replica serves."""
     first, second = servers.replicas
-    app = make(ping_after=0)
+    app = make(ping_after=0, **LONG)
     client, writer = Client(app), Client(app)
     ports = {client.read(n)[1] for _ in range(2)}
     assert ports == {first.port, second.port}
@@ -60,7 +94,7 @@ def test_reads_go_elsewhere_and_come_back(
         began = time.monotonic()
         assert client.read(n)[1] == second.port
         slowest = max(slowest, time.monotonic() - began)
-    assert slowest < 4, "half a second, on a machine that is not busy; acquire_timeout is longer"
+    assert slowest < LEAST, "it waits for no other limit"
     assert tries
     assert once_in_a_while(tries)
     writer.write(n)
@@ -77,10 +111,10 @@ def test_reads_go_elsewhere_and_come_back(
     assert kinds.count("recovery") >= 1
 
 
-def test_one_request_at_a_time_tries(make: Make, servers: Any, n: int, tries: list[float]) -> None:
+def test_one_request_at_a_time_tries(make: Make, servers: Any, n: int, tries: list[Try]) -> None:
     """All others pass it by; it is tried about once a second."""
     first, _ = servers.replicas
-    app = make(ping_after=0)
+    app = make(ping_after=0, **LONG)
     client = Client(app)
     client.read(n)
     client.read(n)
@@ -88,11 +122,9 @@ def test_one_request_at_a_time_tries(make: Make, servers: Any, n: int, tries: li
     client.read(n)
     client.read(n)
     with ThreadPoolExecutor(8) as pool:
-        end = time.monotonic() + 2.5
         seen = [client.read(n)[1]]
-        while time.monotonic() < end:
+        while len(tries) < 3:
             seen += pool.map(lambda _: Client(app).read(n)[1], range(8))
-    assert len(tries) >= 2
     assert once_in_a_while(tries)
     assert first.port not in seen
 
