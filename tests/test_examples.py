@@ -284,10 +284,9 @@ class TestServing:
 
     def test_a_database_that_is_not_there_is_a_line_that_names_its_host(self) -> None:
         """wsgidb's logger reports the failed connect as well; the program's own line comes last."""
-        with socket.create_server(("127.0.0.1", 0)) as unused:
-            port = unused.getsockname()[1]
-
-        said = refusal("--port", "0", WSGIDB_URL=f"mysql+pymysql://guest:secret@127.0.0.1:{port}/test")
+        with bind() as nobody:
+            port = nobody.getsockname()[1]
+            said = refusal("--port", "0", WSGIDB_URL=f"mysql+pymysql://guest:secret@127.0.0.1:{port}/test")
 
         line = said.splitlines()[-1]
         assert line.startswith("serve.py: ")

@@ -170,4 +170,4 @@ def test_a_person_uses_it(url: str, tmp_path: Path) -> None:
                         shows("Password")
                 finally:
                     gunicorn.terminate()
-                    assert until(lambda: gunicorn.poll() is not None)
+                    assert until(lambda: gunicorn.poll() is not None, 60, "gunicorn to end")

@@ -140,8 +140,11 @@ def test_transactions(names: dict[str, Any], mariadb: MariaDB) -> None:
 
 
 @pytest.mark.server
-def test_replicas(names: dict[str, Any], replicated_mariadb: MariaDBReplication) -> None:
-    """GET is answered by the replicas in turn, and POST by the primary."""
+def test_replicas(
+    names: dict[str, Any], replicated_mariadb: MariaDBReplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GET is answered by the replicas in turn, and POST by the primary. Also by a replica that is slow for once."""
+    monkeypatch.setattr("wsgidb.scale.replica.PROBE", 60.0)
 
     def port(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         with environ["db.conn"].cursor() as cursor:

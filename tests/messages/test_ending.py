@@ -311,4 +311,5 @@ class TestDriversTexts:
         cursor.execute("SELECT 1 UNION SELECT 2")
         with pytest.warns(UserWarning, match="left incomplete") as caught:
             run(raw, "SELECT 1")
-        shown("Previous unbuffered result was left incomplete", caught[0].message)
+        (warning,) = [each.message for each in caught if isinstance(each.message, UserWarning)]
+        shown("Previous unbuffered result was left incomplete", warning)

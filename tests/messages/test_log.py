@@ -245,7 +245,7 @@ def test_a_thread_for_every_request(
             thread = threading.Thread(target=use, args=(database,), name="Thread-1 (process_request_thread)")
             thread.start()
             thread.join(10)
-            line = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"][-1]
+            (line,) = [each.getMessage() for each in caplog.records if "keeps no connection here" in each.getMessage()]
             if gevent:
                 shown("with gevent each greenlet", line)
             else:
@@ -339,7 +339,8 @@ def test_a_board_that_is_none(tmp_path: Path, fakedb: FakeDB, logged: Logged, ca
         for data, fragment in ((b"nonsense", "not a row of this"), (row[:-9], "an incomplete row")):
             (tmp_path / "1-2.row").write_bytes(data)
             board.read(str(tmp_path))
-            shown(fragment, caplog.records[-1].getMessage().rpartition(": ")[2])
+            (line,) = [each.getMessage() for each in caplog.records if "has no row that" in each.getMessage()]
+            shown(fragment, line.rpartition(": ")[2])
             logged("has no row that can be read")
 
 
