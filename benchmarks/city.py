@@ -1,10 +1,12 @@
 """The city application as one row of the table runs it. The WSGI server imports it as ``city:application``.
 
 It is configured by BENCH_ROW, BENCH_FRAMEWORK (flask or wsgi), BENCH_DRIVER (pymysql or mysqlclient) and BENCH_URL.
+BENCH_OPTIONS may have further options of wsgidb's, as JSON.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from contextlib import closing
@@ -72,9 +74,10 @@ def make() -> Any:
     app = {"wsgi": plain, "flask": flask}[os.environ["BENCH_FRAMEWORK"]](source)
     if source is not None:
         return app
+    options = {**row.options, **json.loads(os.environ.get("BENCH_OPTIONS", "{}"))}
     rest = url.partition("://")[2]
     scheme = {"pymysql": "mysql+pymysql", "mysqlclient": "mysql+mysqldb"}[name]
-    return DatabaseMiddleware(app, f"{scheme}://{rest}?charset=utf8mb4", ssl_mode=tls, **row.options)
+    return DatabaseMiddleware(app, f"{scheme}://{rest}?charset=utf8mb4", ssl_mode=tls, **options)
 
 
 application = make()

@@ -67,12 +67,23 @@ class Load:
 class City:
     """One row's application, as a uWSGI process of its own with 16 threads."""
 
-    def __init__(self, row: str, framework: str, driver: str, server: MariaDB, log: Path, tls: str = "disabled"):
+    def __init__(
+        self,
+        row: str,
+        framework: str,
+        driver: str,
+        server: MariaDB,
+        log: Path,
+        tls: str = "disabled",
+        **options: Any,
+    ) -> None:
+        """*options* are further ones of wsgidb's, for a row of wsgidb's."""
         self.row, self.framework, self.server = row, framework, server
         self._log = log
         self._reserved = bind()
         self.port: int = self._reserved.getsockname()[1]
         environ = {"BENCH_ROW": row, "BENCH_FRAMEWORK": framework, "BENCH_DRIVER": driver, "BENCH_TLS": tls}
+        environ["BENCH_OPTIONS"] = json.dumps(options)
         path = os.pathsep.join([str(HERE), str(HERE.parent), sysconfig.get_path("purelib")])
         command = [
             *(str(Path(sys.executable).with_name("uwsgi")), "--http-socket", f"127.0.0.1:{self.port}"),
@@ -126,7 +137,7 @@ class City:
 
         A connection counts as one round trip, although opening it takes two or more."""
         with closing(connect(self.server.url("root"))) as watcher:
-            others = self._sessions(watcher)
+            others = 0 if BY_NAME[self.row].keeps else self._sessions(watcher)
             self._ask_at_once(20)  # so that each thread has a connection
             self._rest(watcher, others)
             before = self._counted(watcher)
@@ -143,7 +154,7 @@ class City:
     def _sessions(self, watcher: Any) -> int:
         """The sessions of the other rows. One of this row may be about to end."""
         found: list[int] = []
-        for _ in range(5):
+        for _ in range(25):
             found.append(value(watcher, SESSIONS))
             time.sleep(0.02)  # the lowest of several counts is used, because nothing tells when that session has ended
         return min(found)
