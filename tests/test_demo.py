@@ -18,7 +18,7 @@ from selenium.webdriver.common.by import By
 from werkzeug.test import Client
 
 import load_cities
-from support.browser import browser
+from support.browser import browser, shows
 from support.demo import served
 from support.mariadb import MariaDB
 from support.waiting import until
@@ -267,7 +267,7 @@ class TestInABrowser:
             assert [entry["message"] for entry in log if "favicon" not in entry["message"]] == []
 
             driver.find_element(By.LINK_TEXT, "The guest book").click()
-            until(lambda: "Nobody has signed yet." in driver.find_element(By.TAG_NAME, "body").text, timeout=30)
+            shows(driver, r"Nobody has signed yet\.")
             if directory := os.environ.get("WSGIDB_TEST_PICTURES"):
                 driver.save_screenshot(f"{directory}/guestbook_in_demo.png")
                 driver.back()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from support.waiting import until
 
 
 @contextmanager
@@ -29,3 +34,15 @@ def browser(*, width: int = 1000, javascript: bool = True) -> Iterator[webdriver
         yield driver
     finally:
         driver.quit()
+
+
+def shows(driver: webdriver.Chrome, pattern: str) -> None:
+    """Wait until the page has such a text."""
+
+    def found() -> bool:
+        try:
+            return re.search(pattern, driver.find_element(By.TAG_NAME, "body").text) is not None
+        except (NoSuchElementException, StaleElementReferenceException):  # of a page that is being replaced
+            return False
+
+    until(found, 30, pattern)
