@@ -81,7 +81,10 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.01, 0.1, 1.0, 3.0, 25.0, 70.0]))
     def time_passes(self, seconds: float) -> None:
+        """S5: who waits in an outage tries to connect once the back-off is over."""
         self.clock.advance(seconds)
+        self.database._engine.process.store.wake()  # real time, in which it would look again, does not pass
+        self.settle()
 
     @precondition(lambda self: len(self.fakedb.pending) < 2)
     @rule(name=st.sampled_from(FAULTS), n=st.integers(1, 2))
@@ -91,16 +94,23 @@ class PoolMachine(RuleBasedStateMachine):
     def settle(self) -> None:
         """Wait until each request is served, refused, or known to wait; the longest waiting is served first."""
         until(self._quiet, what="every request to be served or to wait")
-        while self.waiting and self.waiting[0].done:
-            self._note(self.waiting.popleft())
+        done = [request.done for request in self.waiting]
         failures = self.database.stats().connect_failures
         if failures == self.settled_failures:  # else one had its turn, could not connect, and is waiting again
-            assert not any(request.done for request in self.waiting), "S3: one who came later was served first"
+            assert done == sorted(done, reverse=True), "S3: one who came later was served first"
         self.settled_failures = failures
+        for request, is_done in zip(list(self.waiting), done, strict=True):
+            if is_done:
+                self.waiting.remove(request)
+                self._note(request)
         assert self.database.stats().waiting == len(self.waiting)
 
     def _quiet(self) -> bool:
-        return self.database.stats().waiting == sum(not request.done for request in self.waiting)
+        """Nobody is on the way, nor would be at the next look: each one that waits looks now and then in an outage."""
+        store: Any = self.database._engine.process.store
+        with store._lock:
+            due = store._waiters and not store._full_until()
+        return not due and self.database.stats().waiting == sum(not request.done for request in self.waiting)
 
     def _note(self, request: Request) -> None:
         if request.lease is None:
