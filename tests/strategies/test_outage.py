@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from typing import Any
@@ -312,8 +313,10 @@ def test_last_live_connection_lost_fails_all_who_wait(make: MakeDatabase, server
     server.up = True
     with database.connection():
         server.up = False
-        workers = [Worker(lambda: refused(database)) for _ in range(4)]
-        until(lambda: database.stats().waiting == 4, what="the requests to wait")
+        workers = []
+        for number in range(4):  # one after another: two that connect at the same time may both fail
+            workers.append(Worker(lambda: refused(database)))
+            until(lambda number=number: database.stats().waiting == number + 1, what="it to wait")  # type: ignore[misc]
         server.fail("rollback", FakeDB.OperationalError("gone"))
     for worker in workers:
         assert "server is down" in worker.outcome()
@@ -336,9 +339,16 @@ def test_server_that_grants_three_of_ten(make: MakeDatabase, networked: WiredBan
 
         app = DatabaseMiddleware(handle, database)
         assert get(app).status_code == 200  # one is alive: those that are only connecting do not count
-        statuses = together([lambda: {get(app).status_code for _ in range(50)}] * 10)
-        assert statuses == [{200}] * 10
-        assert (database.stats().connects, database.stats().acquires) == (3, 501)
+
+        def client() -> list[int]:
+            statuses = [get(app).status_code for _ in range(50)]
+            while database.stats().connects < 3:  # several that try at once may all be one too many for the server
+                statuses.append(get(app).status_code)
+            return statuses
+
+        statuses = list(itertools.chain.from_iterable(together([client] * 10)))
+        assert set(statuses) == {200}
+        assert (database.stats().connects, database.stats().acquires) == (3, 1 + len(statuses))
         assert database.stats().connect_failures >= 1, "it did try for more"
     finally:
         database.close()
