@@ -57,7 +57,8 @@ class Queue:
 
 
 def overload(database: Database, clock: Clock) -> tuple[Queue, Worker]:
-    """Let an overload begin. Returns the requests, of which one is waiting, and the one that was refused."""
+    """Let an overload begin. Returns the requests, of which one is waiting, and the one that is refused: it counts as
+    such once it has told."""
     queue = Queue(database, clock)
     queue.add(6)
     for seconds in (0.2, 0.0, 5.0, 0.0):
@@ -83,7 +84,9 @@ class TestOverload:
 
     def test_refusal(self, database: Database, clock: Clock) -> None:
         """A request that comes while enough are waiting is refused at once; one that comes after it may wait again."""
-        queue, _ = overload(database, clock)
+        queue, refused = overload(database, clock)
+        with pytest.raises(PoolOverloaded):
+            refused.outcome()
         clock.advance(2.5)
         with pytest.raises(PoolOverloaded, match=OVERLOADED.format("2.5")):
             database.lease()
@@ -95,7 +98,9 @@ class TestOverload:
 
     def test_end(self, database: Database, clock: Clock) -> None:
         """When connections come back unawaited for a while, requests wait as before."""
-        queue, _ = overload(database, clock)
+        queue, refused = overload(database, clock)
+        with pytest.raises(PoolOverloaded):
+            refused.outcome()
         queue.end()
         for _ in range(DOUBT):
             database.check()
@@ -108,7 +113,9 @@ class TestOverload:
 
     def test_connections_that_are_awaited_do_not_end_it(self, database: Database, clock: Clock) -> None:
         """It lasts while somebody is waiting whenever a connection comes back."""
-        queue, _ = overload(database, clock)
+        queue, refused = overload(database, clock)
+        with pytest.raises(PoolOverloaded):
+            refused.outcome()
         for _ in range(DOUBT):
             queue.hand_over()
             queue.add(1)
@@ -132,7 +139,9 @@ class TestOverload:
 
     def test_discarded_connections_come_back_too(self, database: Database, clock: Clock, fakedb: FakeDB) -> None:
         """A connection that fails is one that nobody waits for, as the next request opens another."""
-        queue, _ = overload(database, clock)
+        queue, refused = overload(database, clock)
+        with pytest.raises(PoolOverloaded):
+            refused.outcome()
         queue.end()
         for _ in range(DOUBT):
             fakedb.fail("rollback", FakeDB.OperationalError("no"))
