@@ -218,11 +218,13 @@ class TestMessages:
         gate.open()
         connecting.outcome()
 
-    def test_outage(self, fake: MakeDatabase, fakedb: FakeDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_outage(
+        self, fake: MakeDatabase, fakedb: FakeDB, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A pool that cannot grow, as the server refuses connections, names the refusal, and not pool_size."""
         monkeypatch.setattr("wsgidb.pool.backoff.FIRST", 60.0)
         monkeypatch.setattr("wsgidb.pool.backoff.LAST", 60.0)
-        database = fake(pool_size=2, acquire_timeout=0.03)
+        database = fake(pool_size=2, acquire_timeout=0.03, clock=clock)  # real time may be over before it waits
         with database.connection():
             fakedb.fail("connect", FakeDB.OperationalError("too many"))
             with pytest.raises(PoolTimeout) as caught:

@@ -44,17 +44,18 @@ def test_a_place_that_becomes_free_in_backoff(
 
     with database.connection():
         connecting = store.take()
-        workers = []
-        for patience in (0.1, 60) if impatient else (60,):
-            workers.append(Worker(partial(wait, patience)))
-            until(lambda: store.waiting == len(workers), what="a thread to wait")
+        patient = Worker(partial(wait, 60))
+        until(lambda: store.waiting == 1, what="a thread to wait")
+        if impatient:  # its turn comes first, as its deadline does
+            other = Worker(partial(wait, 0.1))
+            until(lambda: store.waiting == 2 or not other.is_alive(), what="another thread to wait")
         process.backoff.failed(Attempt(), "not now")
         store.put(connecting)
         if impatient:
             with pytest.raises(PoolTimeout):
-                workers[0].outcome()
+                other.outcome()
         clock.advance(1)
-        workers[-1].outcome()
+        patient.outcome()
 
 
 @pytest.mark.parametrize("strategy", ["pooled", "dbutils-pooled", "sqlalchemy"])
