@@ -13,7 +13,6 @@ from strategies.kit import PER_THREAD, Worker
 from strategies.test_interrupts import at_line
 from support.clock import Clock
 from support.fakedb import FakeDB
-from support.waiting import until
 from wsgidb import Database
 from wsgidb.strategies.pooled import Pooled
 from wsgidb.strategies.thread_local import ThreadLocal
@@ -123,15 +122,18 @@ def test_threads_without_requests(fakedb: FakeDB, clock: Clock, strategy: Any) -
     """The connections of threads that serve none are closed by a thread that does, one for each request that ends.
     Such a thread opens another one when it has a request again."""
     with Database(creator=fakedb.connect, clock=clock, strategy=strategy, max_idle=60) as database:
-        again = threading.Event()
+        used, again = threading.Semaphore(0), threading.Event()
 
         def thread() -> list[int]:
             first = use(database)
+            used.release()
             assert again.wait(30)
             return [first, use(database)]
 
         others = [Worker(thread) for _ in range(3)]
-        until(lambda: database.stats().idle == 3)
+        for _ in others:  # a connection that was just opened counts as idle, too, before its request has it
+            assert used.acquire(timeout=30)
+        assert database.stats().idle == 3
         for _ in range(4):
             clock.advance(14)
             use(database)

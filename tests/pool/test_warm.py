@@ -213,9 +213,9 @@ def test_trim_threads(fake: MakeDatabase, fakedb: FakeDB, per_thread: str, clock
     assert database.stats().retirements["trimmed"] == 2 - keep
 
 
-def test_interrupted(fakedb: FakeDB, make: MakeDatabase, pool: str) -> None:
+def test_interrupted(fakedb: FakeDB, make: MakeDatabase, pool: str, clock: Clock) -> None:
     """S2: where a timer strikes while a connection is opened or closed, no place is lost, and no connection."""
-    database = make(creator=fakedb.connect, strategy=pool, pool_size=3, acquire_timeout=0.5)
+    database = make(creator=fakedb.connect, strategy=pool, pool_size=3, acquire_timeout=0.5, clock=clock)
     fakedb.fail("connect", Timeout(), n=2)
     with pytest.raises(Timeout):
         database.warm()
