@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import POOLS, WiredBank, Worker, in_child, run, session_of
-from support.clock import Clock
+from strategies.kit import POOLS, WiredBank, Worker, in_child, limited, run, session_of
+from support.clock import Clock, RunningClock
 from support.fakedb import FakeDB
 from support.mariadb import MariaDB
 from support.waiting import until
@@ -225,11 +225,10 @@ class TestServers:
     """On real servers that fail."""
 
     def test_killed_and_started_again(
-        self, make: MakeDatabase, own_mariadb: MariaDB, strategy: str, monkeypatch: pytest.MonkeyPatch
+        self, make: MakeDatabase, own_mariadb: MariaDB, strategy: str, clock: Clock
     ) -> None:
         """A dead server is told with the error's number, at once; its return is found by the checks alone."""
-        monkeypatch.setattr(backoff, "FIRST", LAST)  # else it may be over before the second look
-        database = make(own_mariadb.url(), strategy=strategy)
+        database = make(own_mariadb.url(), strategy=strategy, clock=clock)
         for _ in range(2):
             until(lambda: health(database) == ANSWERS, what="the process to be ready")
             lease(database)
@@ -238,14 +237,19 @@ class TestServers:
                 found = [health(database).reason for _ in range(2)]
             assert found == [f"{DOWN.reason} 2003", f"{BACK_OFF.reason} 2003"]
             own_mariadb.start()
+            clock.advance(LAST)
 
     def test_frozen(
         self, make: MakeDatabase, own_mariadb: MariaDB, strategy: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A frozen server is found within ping_timeout or connect_timeout, whichever is longer."""
-        monkeypatch.setattr(backoff, "FIRST", LAST)  # else it may be over before the last look
-        database = make(own_mariadb.url(), strategy=strategy, ping_after=0, ping_timeout=0.3, connect_timeout=0.5)
-        lease(database)
+        for name in ("FIRST", "LAST"):
+            monkeypatch.setattr(backoff, name, 3600.0)  # else it may be over before the last look
+        clock = RunningClock()
+        options: dict[str, Any] = {"ping_after": 0, "ping_timeout": 0.3, "connect_timeout": 0.5, "clock": clock}
+        database = make(own_mariadb.url(), strategy=strategy, **options)
+        with limited(database, ping_timeout=10, connect_timeout=10):  # a busy machine may need that
+            lease(database)
         own_mariadb.freeze()
         try:
             for _ in range(3):
@@ -255,7 +259,9 @@ class TestServers:
                 assert health(database).reason.startswith(BACK_OFF.reason)
         finally:
             own_mariadb.thaw()
-        until(lambda: health(database) == ANSWERS, what="the process to be ready")
+        clock.advance(3600)
+        with limited(database, ping_timeout=10, connect_timeout=10):
+            assert health(database) == ANSWERS
 
     def test_frozen_and_busy(self, make: MakeDatabase, own_mariadb: MariaDB) -> None:
         """While all connections are in use, a check does not wait for a frozen server either."""
@@ -268,11 +274,11 @@ class TestServers:
 
     def test_forgotten_by_the_network(self, make: MakeDatabase, networked: WiredBank) -> None:
         """A connection that the network forgot is replaced within the check: the database answers."""
-        limit = networked.shortest
-        database = make(networked.url, ping_after=0, ping_timeout=limit, connect_timeout=10 * limit)
+        database = make(networked.url, ping_after=0)
         lease(database)
         networked.proxy.forget()
-        assert health(database) == ANSWERS
+        with limited(database, ping_timeout=networked.shortest):
+            assert health(database) == ANSWERS
         assert (database.stats().discards, database.stats().connects) == ({"ping failed": 1}, 2)
 
     def test_a_server_that_grants_three_of_ten(self, make: MakeDatabase, networked: WiredBank) -> None:
@@ -318,13 +324,10 @@ class TestServers:
         with database.connection() as conn:
             assert session_of(conn) == number
 
-    def test_nothing_is_given_away(
-        self, make: MakeDatabase, networked: WiredBank, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_nothing_is_given_away(self, make: MakeDatabase, networked: WiredBank, clock: Clock) -> None:
         """The reason has no statement, no user, no address and no password, whatever the server said."""
-        monkeypatch.setattr(backoff, "FIRST", LAST)  # else it may be over before the second look
-        nobody = make(networked.url_of("nobody").replace("nobody", "nobody:hunter2"))
-        broken = make(networked.url, init_sql=["SELEKT hunter2"])
+        nobody = make(networked.url_of("nobody").replace("nobody", "nobody:hunter2"), clock=clock)
+        broken = make(networked.url, init_sql=["SELEKT hunter2"], clock=clock)
         for database in (nobody, broken):
             for what in ("cannot connect", "not connecting again yet; last failure to connect"):
                 found = health(database)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from strategies.conftest import MakeDatabase
-from strategies.kit import WiredBank, Worker, run
+from strategies.kit import WiredBank, Worker, limited, run
 from support.clock import Clock
 from support.fakedb import FakeDB
 from wsgidb import Database
@@ -102,14 +102,15 @@ def test_other_failures_speak_for_themselves(make: MakeDatabase, server: Forgetf
 @pytest.mark.server
 def test_forgotten_by_the_network(make: MakeDatabase, networked: WiredBank) -> None:
     """C2: so it is with each driver: of three that the network forgot one is asked, and waited for."""
-    limit = networked.shortest
-    database = make(networked.url, strategy="pooled", ping_after=0, ping_timeout=limit)
+    database = make(networked.url, strategy="pooled", ping_after=0)
     with ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(database.connection())
     networked.proxy.forget()
     with ExitStack() as stack:
-        for _ in range(3):
-            run(stack.enter_context(database.connection()), "SELECT 1")
+        with limited(database, ping_timeout=networked.shortest):
+            leases = [stack.enter_context(database.connection()) for _ in range(3)]
+        for conn in leases:
+            run(conn, "SELECT 1")
     stats = database.stats()
     assert (stats.pings, stats.discards, stats.connects) == (1, {"ping failed": 1, IDLE: 2}, 6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 
 class Clock:
     """Monotonic seconds that stand still until a test advances them.
@@ -23,3 +25,10 @@ class Clock:
             raise ValueError(f"a monotonic clock cannot go back by {-seconds} s")
         self.now += seconds
         return self.now
+
+
+class RunningClock(Clock):
+    """A clock that also goes on by itself, for what waits in real time."""
+
+    def __call__(self) -> float:
+        return self.now + time.monotonic()
