@@ -16,7 +16,7 @@ from strategies.kit import STRATEGIES
 from support.client import connect
 from support.clock import Clock
 from support.fakedb import FakeDB
-from support.mariadb import MariaDB
+from support.mariadb import MariaDB, end_others
 from support.waiting import until
 from wsgidb import Database, DatabaseUnavailable, PoolOverloaded, PoolTimeout
 from wsgidb.pool.durations import Durations
@@ -30,8 +30,14 @@ def strategy(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def status(mariadb: MariaDB) -> Iterator[Callable[[str], int]]:
-    """The server's counters, asked for on one connection that is there all along."""
+    """The server's counters, asked for on one connection that is there all along, and at first is the only one."""
     with closing(connect(mariadb.url("root"))) as connection, connection.cursor() as cursor:
+
+        def rows(sql: str) -> list[tuple[Any, ...]]:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+        end_others(rows)
 
         def status(name: str) -> int:
             cursor.execute("SHOW GLOBAL STATUS LIKE %s", (name,))

@@ -27,6 +27,7 @@ import pymysql.cursors
 from pymysql.constants.CLIENT import MULTI_STATEMENTS
 from werkzeug.test import Client, TestResponse
 
+from support import mariadb, postgresql
 from support.client import connect
 from support.clock import Clock
 from support.mariadb import MariaDB
@@ -95,7 +96,8 @@ class Bank(ABC):
 
 
 class WiredBank(Bank):
-    """A bank on a real server, behind a network that the test controls."""
+    """A bank on a real server, behind a network that the test controls. It begins with the sessions of earlier tests
+    ended, so that what the server counts is of this test."""
 
     server: Any
     proxy: TCPProxy
@@ -160,6 +162,7 @@ class MariaDBBank(WiredBank):
         self.server, self.proxy = server, proxy
         self.url = self.url_of("guest")
         self._own: Any = connect(server.url("root"), autocommit=True)
+        mariadb.end_others(self.rows)
         self.fill()
         self.rows("SET innodb_lock_wait_timeout = 0")
 
@@ -286,6 +289,7 @@ class PostgreSQLBank(WiredBank):
         self.server, self.proxy = server, proxy
         self.url = proxy.url_from(server.url())
         self._own = server.connect()
+        postgresql.end_others(self.rows)
         self.rows("SET client_min_messages = warning")
         self.fill()
         self.rows("SET lock_timeout = 1")
@@ -346,7 +350,8 @@ class SQLiteBank(Bank):
 
 @contextmanager
 def limited(database: Any, **seconds: float) -> Iterator[None]:
-    """Shorten time limits for what is to hang. All else has the usual ones, which a busy machine keeps to, too."""
+    """Shorten time limits for what is to hang. All else has the usual ones, which a busy machine keeps to, too. Or the
+    other way round: lengthen short ones for what is not to hang."""
     usual = {name: getattr(database.settings, name) for name in seconds}
     try:
         for name, limit in seconds.items():

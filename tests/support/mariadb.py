@@ -8,6 +8,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -234,6 +236,22 @@ class MariaDB:
                     raise
         until(lambda: not ids.intersection(self.processes(user)), what=f"the sessions of {user} to end")
         return len(ids)
+
+
+def end_others(rows: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    """End the sessions that earlier tests have left on a shared server, and wait until none is left but that of *rows*,
+    which runs a statement: until then the server's counters go on. The superuser's sessions end by themselves."""
+    others = "SELECT id, user FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user <> 'system user'"
+
+    def ended() -> bool:
+        found = rows(others)
+        for number, user in found:
+            if user != "root":
+                with suppress(pymysql.OperationalError):  # it has ended by itself meanwhile
+                    rows(f"KILL {number}")
+        return not found
+
+    until(ended, what="the sessions of earlier tests to end")
 
 
 def _text(value: object) -> str:

@@ -309,6 +309,16 @@ class PostgreSQL:
         return len(ids)
 
 
+def end_others(rows: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    """End the sessions that earlier tests have left on a shared server, and wait until none is left but that of *rows*,
+    which runs a statement: until then the server's counters go on. The superuser's sessions end by themselves."""
+    others = (
+        "SELECT CASE WHEN usename <> 'root' THEN pg_terminate_backend(pid) END FROM pg_stat_activity"
+        " WHERE datname = 'test' AND pid <> pg_backend_pid()"
+    )
+    until(lambda: not rows(others), what="the sessions of earlier tests to end")
+
+
 def _rows(cursor: Any) -> list[tuple[Any, ...]]:
     return list(cursor) if cursor.description else []
 

@@ -186,10 +186,12 @@ class TCPProxy:
             return self._tap.answer(statement, reply).done
 
     def close(self) -> None:
-        """Reset what is open, end the thread and close every socket."""
+        """Reset what is open, end the thread and close every socket. What clients have said by now, as a goodbye, is
+        passed on before."""
         with self._lock:
             if self._closed:
                 return
+            self._work()
             self._closed = True
             self._wake()
         self._thread.join()
