@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from scale.clients import Client
 from scale.notes import TABLE, application
+from strategies.kit import in_child
 from support.mariadb import MariaDB
 from support.packets import Command
 from support.proxy import TCPProxy
@@ -133,10 +133,7 @@ def test_a_forked_child_has_replicas_of_its_own(url: str) -> None:
     app = DatabaseMiddleware(application, url, replicas=[url])
     client = Client(app)
     assert client.read(1)[0] == "missing"
-    pid = os.fork()
-    if not pid:
-        os._exit(0 if client.read(1)[0] == "missing" else 1)
-    assert os.waitpid(pid, 0)[1] == 0
+    assert in_child(lambda: client.read(1)[0]) == "missing"
     assert client.read(1)[0] == "missing"
     app.database.close()
 
