@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-docs", action="store_true", help="write the tables that tests make into docs/")
+
+
+def pytest_configure() -> None:
+    """Let Hypothesis judge nothing by the time that it takes, which is a matter of the machine."""
+    if find_spec("hypothesis") is not None:  # it is not in every environment of tox
+        from hypothesis import HealthCheck, settings
+
+        slow = [HealthCheck.too_slow]
+        settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=slow)
+        settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
