@@ -18,7 +18,7 @@ from support.servers import Server
 TESTS = Path(__file__).parents[1]
 PATH = [str(TESTS), str(Path(wsgidb.__file__).parents[1])]
 THREADS = 8
-READ_TIMEOUT = {"mysql+pymysql": 0.5, "mysql+mysqldb": 1, "mysql+mysqlconnector": 0.5}
+READ_TIMEOUT = {"mysql+pymysql": 1.0, "mysql+mysqldb": 2, "mysql+mysqlconnector": 1.0}
 """Short ones, by MySQL's drivers, within which a busy machine still answers."""
 
 Serve = Callable[..., AbstractContextManager[Site]]
