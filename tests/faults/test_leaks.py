@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from strategies.kit import Worker, in_child
 from support.clock import Clock
 from support.fakedb import FakeDB
 from support.waiting import until_awaited
@@ -382,25 +383,66 @@ def test_many_threads_report_it_once(make: Make, clock: Clock, lines: Lines) -> 
 def test_no_garbage_is_collected_while_frames_are_looked_at(
     make: Make, clock: Clock, lines: Lines, collects: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """leak_after: CPython before 3.11.5 can hang otherwise. The application's own choice is restored."""
-    seen = []
-    frames = sys._current_frames
+    """leak_after: CPython 3.11 can crash otherwise, and before 3.11.5 it can hang. The application's own choice is
+    restored."""
+    seen: dict[str, list[bool]] = {"frames": [], "calls": [], "variables": []}
 
-    def watched() -> Any:
-        seen.append(gc.isenabled())
-        return frames()
+    def watch(where: Any, name: str, what: str) -> None:
+        function = getattr(where, name)
 
-    monkeypatch.setattr(sys, "_current_frames", watched)
+        def watched(*args: Any) -> Any:
+            if not args or sys._getframe(1).f_code.co_name != "note":  # which looks at its own thread only
+                seen[what].append(gc.isenabled())
+            return function(*args)
+
+        monkeypatch.setattr(where, name, watched)
+
+    watch(sys, "_current_frames", "frames")
+    watch(leaks, "_calls", "calls")
+    watch(leaks, "_has", "variables")
     database = make(leak_after=LIMIT)
     enabled = gc.isenabled()
-    (gc.enable if collects else gc.disable)()
-    try:
-        with database.connection():
-            clock.advance(LIMIT)
+    with Inside(database, run):
+        clock.advance(LIMIT)
+        (gc.enable if collects else gc.disable)()
+        try:
             touch(database)
-        assert (seen, gc.isenabled(), len(lines())) == ([False], collects, 1)
-    finally:
-        (gc.enable if enabled else gc.disable)()
+            restored = gc.isenabled()
+        finally:
+            (gc.enable if enabled else gc.disable)()
+    assert {what: set(found) for what, found in seen.items()} == {what: {False} for what in seen}
+    assert (restored, len(lines())) == (collects, 1)
+
+
+def test_a_fork_while_frames_are_looked_at(
+    make: Make, clock: Clock, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """leak_after: a child collects its garbage, and can look itself."""
+    look = threading.Event()
+    has = leaks._has
+
+    def slowly(*args: Any) -> bool:
+        assert look.wait(30)
+        return has(*args)
+
+    def look_in_child() -> tuple[bool, bool]:
+        look.set()
+        with leaks._without_collecting():
+            inside = gc.isenabled()
+        return inside, gc.isenabled()
+
+    monkeypatch.setattr(leaks, "_has", slowly)
+    assert gc.isenabled()
+    database = make(leak_after=LIMIT)
+    with database.connection():
+        clock.advance(LIMIT)
+        worker = Worker(lambda: touch(database))
+        until_awaited(look)
+        assert not gc.isenabled()
+        assert in_child(look_in_child) == [False, True]
+        look.set()
+        worker.outcome()
+    assert (gc.isenabled(), len(lines())) == (True, 1)
 
 
 def test_off_it_is_in_nobodys_way(make: Make) -> None:

@@ -14,6 +14,8 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import get_ident
 from traceback import StackSummary, walk_stack
 from types import FrameType
@@ -88,32 +90,63 @@ _append = list.append
 
 
 _looking = threading.RLock()  # guards the switch of the garbage collector; what is done under it never blocks
+_switched_off = False
 
 
-def _frames() -> dict[int, FrameType]:
-    """The present frame of each thread. Garbage must not be collected meanwhile: before CPython 3.11.5 a finalizer that
-    runs within this function can wait for ever for a lock that the function holds
-    (https://github.com/python/cpython/issues/106883)."""
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Let no garbage be collected while the frames of other threads are looked at. Before CPython 3.12 it is collected
+    in the middle of functions that make objects. A finalizer may then let other threads go on:
+
+    - within `_current_frames`, before 3.11.5, one that waits for a lock waits for ever
+      (https://github.com/python/cpython/issues/106883);
+    - within `f_back` and `f_locals`, in 3.11, the other thread may leave the very call that is looked at, whose memory
+      is then another one's, and the interpreter crashes."""
+    global _switched_off
     with _looking:
-        collects = gc.isenabled()
+        if not gc.isenabled():
+            yield
+            return
         gc.disable()
+        _switched_off = True
         try:
-            return sys._current_frames()
+            yield
         finally:
-            if collects:
-                gc.enable()
+            _switched_off = False
+            gc.enable()
+
+
+def _in_child() -> None:
+    """In a forked child, which has not inherited the thread that was looking."""
+    global _looking, _switched_off
+    _looking = threading.RLock()
+    if _switched_off:
+        _switched_off = False
+        gc.enable()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def _inside(lease: Any) -> Told | None:
     """Where the thread is now that is inside of the lease's request: one of its calls is wsgidb's, and has the lease in
     a variable. The variables of other calls are not looked at, and those of this module say nothing."""
-    for thread, frame in _frames().items():
+    with _without_collecting():
+        found = _found(lease)
+    if found is None:
+        return None
+    thread, calls = found
+    name = next((each.name for each in threading.enumerate() if each.ident == thread), thread)
+    return f"thread {name} is here now", calls
+
+
+def _found(lease: Any) -> tuple[int, Calls] | None:
+    for thread, frame in sys._current_frames().items():
         for at, _ in walk_stack(frame):
             file = at.f_code.co_filename
             own = file.startswith(OWN) and file != HERE
             if own and any(_has(value, lease) for value in at.f_locals.values()):
-                name = next((each.name for each in threading.enumerate() if each.ident == thread), thread)
-                return f"thread {name} is here now", _calls(frame)
+                return thread, _calls(frame)
     return None
 
 
