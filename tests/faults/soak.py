@@ -170,10 +170,10 @@ class Soak:
 
     # -- accounts
 
-    def _said(self) -> tuple[int, int, int]:
-        return self.counter("Uptime"), self.counter("Connections"), self.counter("Aborted_clients")
+    def _said(self) -> tuple[int, int]:
+        return self.counter("Connections"), self.counter("Aborted_clients")
 
-    def _audit(self, row: Row, before: Stats, said: tuple[int, int, int]) -> None:
+    def _audit(self, row: Row, before: Stats, said: tuple[int, int]) -> None:
         """Hold all against each other, as nothing moves."""
         gc.collect()  # what bodies that were never closed hold
         stats = self.database.stats()
@@ -185,13 +185,13 @@ class Soak:
         self._same(row, "log lines with a password", self.log.secrets, 0)
         row.leaked += stats.leased + self._settled(row, "sessions", lambda: len(self.sessions()), stats.open)
         self._settled(row, "Threads_connected", lambda: self.counter("Threads_connected"), stats.open + 1)
-        if self.counter("Uptime") >= said[0] and row.fault not in ("restart", "crash"):
+        if row.fault not in ("restart", "crash"):  # which begin the server's counters anew
             tried = stats.connects - before.connects + stats.connect_failures - before.connect_failures
-            self._settled(row, "Connections", lambda: self.counter("Connections") - said[1], tried)
+            self._settled(row, "Connections", lambda: self.counter("Connections") - said[0], tried)
         if row.fault == "none":
             new = Counter(stats.discards) - Counter(before.discards)
             rude = new.total() - new["closed by the application or the driver"]
-            self._settled(row, "Aborted_clients", lambda: self.counter("Aborted_clients") - said[2], rude)
+            self._settled(row, "Aborted_clients", lambda: self.counter("Aborted_clients") - said[1], rude)
         self._look_into_ledger(row)
 
     def _audit_errors(self, row: Row, fault: Fault | None) -> None:

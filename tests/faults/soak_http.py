@@ -83,7 +83,7 @@ class Web:
     @property
     def said(self) -> Said:
         with self._watcher.cursor() as cursor:
-            cursor.execute("SHOW GLOBAL STATUS WHERE Variable_name IN ('Uptime', 'Connections', 'Aborted_clients')")
+            cursor.execute("SHOW GLOBAL STATUS WHERE Variable_name IN ('Connections', 'Aborted_clients')")
             server = {name: int(number) for name, number in cursor.fetchall()}
         return Said(self.worker, self.site.stats(), server, self.resets)
 
@@ -210,7 +210,7 @@ def _audit_counters(web: Web, fault: Fault, row: Row, before: Said, seen: Seen, 
         return
     grown = {name: now.stats[name] - before.stats[name] for name in ("acquires", "connects", "connect_failures")}
     same("leases", grown["acquires"], len(seen) - seen.kinds["503"])
-    if now.server["Uptime"] < before.server["Uptime"]:
+    if fault.do is restart_the_server:
         return
     connections = now.server["Connections"] - before.server["Connections"]
     tried = grown["connects"] + grown["connect_failures"]
