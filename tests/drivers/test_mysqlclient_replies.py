@@ -90,7 +90,7 @@ def test_more_than_can_be_read_in_time(
     with limited(database, ping_timeout=BOUND), lost:
         request()
     kept.clear()
-    assert BOUND <= time.monotonic() - began < BOUND + 3
+    assert BOUND <= time.monotonic() - began < BOUND + 10, "to read all of them takes minutes"
     until(lambda: sessions[0] not in mariadb.processes("guest"), what="the session to end, which holds locks")
     assert stored() == []
     assert database.stats().discards == {"commit failed": 1}
