@@ -117,7 +117,7 @@ def test_server_does_not_outlive_a_killed_test_run() -> None:
         pid, directory = child.stdout.readline().decode().split()
         assert Path(f"/proc/{pid}").exists()
         child.send_signal(signal.SIGKILL)
-    until(lambda: not Path(directory).exists(), what="the guard to clean up")
+    until(lambda: not Path(directory).exists(), 60, "the guard to clean up")
     remains = Path(f"/proc/{pid}/cmdline")  # empty, where nobody buried it
     assert not remains.exists() or not remains.read_bytes()
 

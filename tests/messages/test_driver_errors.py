@@ -255,7 +255,7 @@ class TestPostgreSQL:
         assert own.discards == {"connection lost": 1}
 
         def idle(conn: Any) -> None:
-            conn.execute("SET idle_in_transaction_session_timeout = '20ms'")
+            conn.execute("SET idle_in_transaction_session_timeout = '500ms'")
             until(lambda: not own_postgresql.processes("guest"), what="the session to end")
 
         text = own.fails("SELECT 1", before=idle).splitlines()[0]
