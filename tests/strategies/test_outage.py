@@ -215,7 +215,7 @@ def test_one_log_line_per_outage(
         clock.advance(LAST)
         lease(database)
         failures = database.stats().connect_failures - failures
-        ends.append(("WARNING", f"creator: connected again, after 16.0 s and {failures} failed attempts"))
+        ends.append(("WARNING", f"creator: connected again after 16.0 s (failed attempts: {failures})"))
         clock.advance(10_000)  # what was opened is too old for the next round
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     begin = ("WARNING", "creator: cannot connect: OperationalError: server is down")

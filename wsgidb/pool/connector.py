@@ -100,8 +100,8 @@ class Connector:
                 process.drain.mark(slot, random.random())
         log.debug("%s: connection opened in %.3f s%s", self._settings.address, now - began, _at_host(slot))
         if outage is not None:
-            log.warning("%s: connected again, after %.1f s and %d failed attempts", self._settings.address, *outage)
-            process.note("recovery", "connected again, after {:.1f} s and {} failed attempts".format(*outage))
+            log.warning("%s: connected again after %.1f s (failed attempts: %d)", self._settings.address, *outage)
+            process.note("recovery", "connected again after {:.1f} s (failed attempts: {})".format(*outage))
             process.store.wake()
 
     def _drop(self, raw: Any) -> None:
