@@ -1,7 +1,7 @@
 """A process that uses a Database from several threads: python host_worker.py URL BOARD OPTIONS THREADS SECONDS.
 
 It prints what came of it as JSON, and a line before that once it has its first connection. The file BOARD.pid has when
-its connections were opened and closed."""
+its connections were opened and closed, a line for each, also if the process is killed."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from wsgidb import Database
 class Changes(logging.Handler):
     """When a connection had been opened, and when closing one began."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__()
-        self.seen: list[tuple[float, int]] = []
+        self._path = Path(path)
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         change = (": connection opened" in text) - (": connection retired" in text or ": connection discarded" in text)
         if change:
-            self.seen.append((time.monotonic(), change))
+            with self._path.open("a") as file:
+                file.write(f"{time.monotonic()!r} {change}\n")
 
 
 def main(url: str, board: str, options: str, threads: str, seconds: str) -> None:
-    changes = Changes()
-    logging.getLogger("wsgidb").addHandler(changes)
+    logging.getLogger("wsgidb").addHandler(Changes(f"{board}.{os.getpid()}"))
     logging.getLogger("wsgidb").setLevel(logging.DEBUG)
     database = Database(url, board=board, name="shop", **json.loads(options))
     ends = time.monotonic() + float(seconds)
@@ -63,7 +63,6 @@ def main(url: str, board: str, options: str, threads: str, seconds: str) -> None
     told = database.stats()
     database.close()
     found = {"done": sum(done), "by_thread": done, "errors": errors, "failures": told.connect_failures}
-    Path(f"{board}.{os.getpid()}").write_text(json.dumps(changes.seen))
     print(json.dumps(found), flush=True)
 
 
