@@ -95,9 +95,10 @@ def test_gunicorn_preload(networked: MariaDBBank, tmp_path: Path) -> None:
         def client(first: int) -> set[tuple[int, int]]:
             seen = set()
             share = requests // CLIENTS
-            for start in range(first * share, (first + 1) * share, 50):  # a new one now and then reaches every worker
+            step = share // 50  # so many connections for each client reach every worker
+            for start in range(first * share, (first + 1) * share, step):
                 with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-                    seen |= {ask(connection, number) for number in range(start, start + 50)}
+                    seen |= {ask(connection, number) for number in range(start, start + step)}
             return seen
 
         pairs = set().union(*together([partial(client, number) for number in range(CLIENTS)], timeout=150))
