@@ -89,7 +89,7 @@ def test_gunicorn_preload(networked: MariaDBBank, tmp_path: Path) -> None:
     (tmp_path / "application.py").write_text(source)
     (aborted,) = networked.status("Aborted_clients")
     with closing(bind()) as reserved, gunicorn(tmp_path, port := reserved.getsockname()[1]):
-        until(lambda: answers(port), what="gunicorn to answer")
+        until(lambda: answers(port), timeout=30, what="gunicorn to answer")
         masters = set(networked.server.processes("guest")[:2])
 
         def client(first: int) -> set[tuple[int, int]]:
