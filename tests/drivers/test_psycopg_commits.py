@@ -180,7 +180,7 @@ def left_returning(conn: Any) -> Any:
 @pytest.mark.parametrize("leave", [left_stream, left_copy, left_named, left_result, left_returning])
 def test_an_open_result_does_not_decide(backend: OnServer, leave: Callable[[Any], Any]) -> None:
     """R13: rows that a handler did not read are no reason to lose what it wrote, nor to drop the connection."""
-    with database(backend, transaction="request") as made:
+    with database(backend, transaction="request", ping_timeout=30) as made:  # a busy machine reads them in 2 s or more
         with made.connection() as conn:
             run(conn, WRITE)
             kept = leave(conn)

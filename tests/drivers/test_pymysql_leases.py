@@ -15,7 +15,7 @@ import pytest
 from pymysql.constants import COMMAND
 
 from drivers.cases import soon
-from drivers.deadlines import MARGIN, driver_of
+from drivers.deadlines import driver_of
 from strategies.kit import run
 from support.mariadb import MariaDB
 from support.proxy import TCPProxy
@@ -296,7 +296,7 @@ def test_another_threads_command_is_not_mixed_up(mariadb: MariaDB) -> None:
     until(lambda: mariadb.query(running), what="the statement to run")
     with pytest.raises(pymysql.err.OperationalError, match="2014"):
         conn.query("SELECT 1")
-    thread.join(MARGIN)
+    thread.join(10)
     [error] = errors
     assert error.args[0] == 2013
     with suppress(pymysql.err.Error):

@@ -343,7 +343,7 @@ def test_rows_that_take_too_long_are_not_read(bank: MariaDBBank) -> None:
     with Database(bank.url, transaction="request", pool_size=1, ping_timeout=0.3) as database:
         began = time.monotonic()
         assert get(DatabaseMiddleware(app, database)).status_code == 500
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20  # and not 100
         assert sum(database.stats().discards.values()) == 1
     bank.rows("SET innodb_lock_wait_timeout = 10")
     bank.rows("UPDATE account SET balance = balance WHERE id = 1")
