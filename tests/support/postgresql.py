@@ -214,13 +214,14 @@ class PostgreSQL:
     def kill(self) -> None:
         """End at once, as a crash or the OOM killer would: clients see their line end without a word."""
         if self._process is not None and self.running:
-            children = self._all(signal.SIGSTOP)  # first, so that it starts no more of them
+            self.freeze()  # so that it starts no more of them
+            children = _children(self._process.pid)
             self._process.kill()
-            for pid in children[1:]:
+            for pid in children:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self._process.wait()
-            until(lambda: not any(_alive(pid) for pid in children[1:]), what="the server's processes to end")
+            until(lambda: not any(_alive(pid) for pid in children), what="the server's processes to end")
 
     def freeze(self) -> None:
         """Hang the server: the kernel still accepts connections, nobody answers."""

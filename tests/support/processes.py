@@ -15,8 +15,11 @@ def states(*pids: int) -> set[str]:
     """The states of all their threads, a letter each: S sleeps, T is stopped."""
     found = set()
     for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        tasks: list[Path] = []
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended, as may each of its threads
+            tasks += Path(f"/proc/{pid}/task").iterdir()
+        for task in tasks:
+            with suppress(FileNotFoundError, ProcessLookupError):
                 found.add((task / "stat").read_text().rpartition(")")[2].split()[0])
     return found
 
