@@ -58,7 +58,7 @@ def test_burst_after_idling(
 ) -> None:
     """C2: connections that the server ended, or the network forgot: no error in the burst that follows, and no wait
     but ping_timeout where nobody was told of the end."""
-    limit = {"init_sql": ["SET wait_timeout = 1"]} if end is idle_out else {}
+    limit = {"init_sql": ["SET wait_timeout = 2"]} if end is idle_out else {}
     with TCPProxy(own_mariadb.port) as proxy:
         url = proxy.url_from(own_mariadb.url("app"))
         with serve(url, strategy=keeping, ping_after=0, ping_timeout=PING_TIMEOUT, **limit) as site:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
+import pymysql
 import pytest
 
 from faults.conftest import THREADS, Serve
@@ -36,8 +38,15 @@ def down(server: MariaDB, held: ExitStack) -> Relief:
 def full(server: MariaDB, held: ExitStack) -> Relief:
     """1040: max_connections, all of which somebody else has."""
     server.execute("SET GLOBAL max_connections = 10")
+
+    def granted() -> Any:
+        try:
+            return connect(server.url())
+        except pymysql.OperationalError:  # the session that has just ended has its place for a moment
+            return None
+
     for _ in range(10):
-        held.enter_context(connect(server.url()))
+        held.enter_context(until(granted, what="a place"))
     return held.close
 
 
