@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -76,6 +77,7 @@ def test_opening_and_retiring_are_seen_at_debug_only(
     fakedb: FakeDB, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """DEBUG tells the life of each connection: how long connecting took, why it was closed, how much it was used."""
+    gc.collect()  # else an earlier test's connection may be collected, and retired, meanwhile
     caplog.set_level(logging.DEBUG, "wsgidb")
 
     def connect() -> Any:
@@ -104,6 +106,7 @@ def test_nothing_is_logged_per_request(fakedb: FakeDB, caplog: pytest.LogCapture
     with Database(creator=fakedb.connect) as database:
         app = DatabaseMiddleware(handle, database)
         Call(app).read()
+        gc.collect()  # else an earlier test's connection may be collected, and retired, meanwhile
         caplog.set_level(logging.DEBUG, "wsgidb")
         for _ in range(10):
             Call(app).read()
