@@ -302,8 +302,8 @@ def test_a_time_limit_among_rows_loses_nothing(bank: MariaDBBank, read: str) -> 
 
     def step(conn: Any, bank: MariaDBBank) -> None:
         cursor = conn.cursor(pymysql.cursors.SSCursor)
-        cursor.execute(SLOW)
         with suppress(pymysql.err.OperationalError):
+            cursor.execute(SLOW)  # on a very busy machine the time is over before the first rows, and this raises
             getattr(cursor, read)()
         cursor.close()
 
