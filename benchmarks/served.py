@@ -33,14 +33,22 @@ Figures = dict[str, dict[str, Any]]
 
 
 def measure(
-    server: Any, driver: str, framework: str, rows: Sequence[Row], runs: int, seconds: float, tls: str = "disabled"
+    server: Any,
+    driver: str,
+    framework: str,
+    rows: Sequence[Row],
+    runs: int,
+    seconds: float,
+    tls: str = "disabled",
+    **options: Any,
 ) -> Figures:
+    """*options* are further ones of wsgidb's, for its rows."""
     figures: Figures = {}
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cities = []
         for number, row in enumerate(rows):
-            city = City(row.name, framework, driver, server, logs / f"{number}.log", tls)
+            city = City(row.name, framework, driver, server, logs / f"{number}.log", tls, **options)
             cities.append((stack.enter_context(city), row.patience))
         for city, _ in cities:
             figures[city.row] = {**city.trips(), "load": {clients: [] for clients in CLIENTS}}
