@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -425,11 +427,14 @@ def test_a_fork_while_frames_are_looked_at(
         assert look.wait(30)
         return has(*args)
 
-    def look_in_child() -> tuple[bool, bool]:
+    def look_in_child() -> tuple[bool, bool, bool]:
         look.set()
+        gc.disable()
+        in_its_own_child = in_child(gc.isenabled)
+        gc.enable()
         with leaks._without_collecting():
             inside = gc.isenabled()
-        return inside, gc.isenabled()
+        return in_its_own_child, inside, gc.isenabled()
 
     monkeypatch.setattr(leaks, "_has", slowly)
     assert gc.isenabled()
@@ -439,10 +444,29 @@ def test_a_fork_while_frames_are_looked_at(
         worker = Worker(lambda: touch(database))
         until_awaited(look)
         assert not gc.isenabled()
-        assert in_child(look_in_child) == [False, True]
+        assert in_child(look_in_child) == [False, False, True]
         look.set()
         worker.outcome()
     assert (gc.isenabled(), len(lines())) == (True, 1)
+
+
+def test_a_fork_before_and_after_a_look() -> None:
+    """leak_after: a child whose parent collects no garbage collects none either."""
+    program = textwrap.dedent("""
+        import gc, os
+        from wsgidb.pool import leaks
+
+        for _ in range(2):
+            gc.disable()
+            if (child := os.fork()) == 0:
+                os._exit(gc.isenabled())
+            assert os.waitpid(child, 0)[1] == 0
+            gc.enable()
+            with leaks._without_collecting():
+                pass
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_off_it_is_in_nobodys_way(make: Make) -> None:
