@@ -110,6 +110,18 @@ def test_given_back(database: Database, fakedb: FakeDB) -> None:
     assert drained(database) == 1
 
 
+@pytest.mark.parametrize("strategy", KEEPING)
+def test_given_back_with_every_strategy(fakedb: FakeDB, clock: Clock, strategy: Any) -> None:
+    """It does not wait for another request, which may be long in coming."""
+    with Database(creator=fakedb.connect, clock=clock, strategy=strategy) as database:
+        use(database)  # idle connections are looked at only now and then, and have just been
+        with database.connection():
+            database.drain(over=0)
+            clock.advance(0.1)
+        assert [conn.closed for conn in fakedb.connections] == [True]
+        assert drained(database) == 1
+
+
 def test_a_mark_that_comes_too_late(database: Database) -> None:
     """Where a drain meant the connection that was in the same place before, the new one is kept."""
     use(database)
