@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from operator import methodcaller
 from pathlib import Path
 from statistics import median
 from time import thread_time
@@ -133,23 +134,17 @@ def operations(urls: dict[str, str]) -> Iterator[tuple[str, Prepare]]:
     for driver, url in urls.items():
         for transaction in TRANSACTIONS:
             for strategy in STRATEGIES:
-                yield (
-                    f"{driver} {transaction} {strategy} pass",
-                    lambda tree, given=(url, transaction, strategy): tree.a_pass(*given),  # type: ignore[misc]
-                )
+                yield f"{driver} {transaction} {strategy} pass", methodcaller("a_pass", url, transaction, strategy)
             for name, method in {
-                "cursor()": Tree.cursor,
-                "cursor() and close()": Tree.cursor_and_close,
-                "execute": Tree.execute,
-                "cursor(), execute, fetchall, close()": Tree.statement,
-                "fetchone, a row": Tree.fetch,
-                "commit() of nothing": Tree.commit,
-                "rollback() of nothing": Tree.rollback,
+                "cursor()": "cursor",
+                "cursor() and close()": "cursor_and_close",
+                "execute": "execute",
+                "cursor(), execute, fetchall, close()": "statement",
+                "fetchone, a row": "fetch",
+                "commit() of nothing": "commit",
+                "rollback() of nothing": "rollback",
             }.items():
-                yield (
-                    f"{driver} {transaction} {name}",
-                    lambda tree, method=method, given=(url, transaction): method(tree, *given),  # type: ignore[misc]
-                )
+                yield f"{driver} {transaction} {name}", methodcaller(method, url, transaction)
 
 
 def compare(before: Tree, after: Tree, prepare: Prepare, rounds: int) -> list[float]:

@@ -122,7 +122,7 @@ def test_a_file_in_the_place_of_one_that_was_read(
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", in_one_tick)
-    monkeypatch.setattr(drains, "time_ns", itertools.count(1).__next__, raising=False)
+    monkeypatch.setattr(drains, "time_ns", itertools.count(1).__next__)
     database = make()
     for name in ("other", "another"):
         ask(directory, name, 0)

@@ -313,10 +313,10 @@ def test_last_live_connection_lost_fails_all_who_wait(make: MakeDatabase, server
     server.up = True
     with database.connection():
         server.up = False
-        workers = []
-        for number in range(4):  # one after another: two that connect at the same time may both fail
+        workers: list[Worker] = []
+        for _ in range(4):  # one after another: two that connect at the same time may both fail
             workers.append(Worker(lambda: refused(database)))
-            until(lambda number=number: database.stats().waiting == number + 1, what="it to wait")  # type: ignore[misc]
+            until(lambda: database.stats().waiting == len(workers), what="it to wait")
         server.fail("rollback", FakeDB.OperationalError("gone"))
     for worker in workers:
         assert "server is down" in worker.outcome()

@@ -57,14 +57,22 @@ class Queue:
 
 
 def overload(database: Database, clock: Clock) -> tuple[Queue, Worker]:
-    """Let an overload begin. Returns the requests, of which one is waiting, and the one that is refused: it counts as
-    such once it has told."""
+    """Hand over connections until an overload begins, with the usual options. Returns the requests, of which one is
+    waiting, and the one that is refused then."""
     queue = Queue(database, clock)
     queue.add(6)
     for seconds in (0.2, 0.0, 5.0, 0.0):
         clock.advance(seconds)
         queue.hand_over()
     return queue, queue.waiting.pop(0)
+
+
+def overloaded(database: Database, clock: Clock) -> Queue:
+    """Let an overload begin. One request is waiting, and one has told that it was refused: only then is it counted."""
+    queue, refused = overload(database, clock)
+    with pytest.raises(PoolOverloaded, match=OVERLOADED.format("0.0")):
+        refused.outcome()
+    return queue
 
 
 @pytest.mark.usefixtures("few")
@@ -75,18 +83,14 @@ class TestOverload:
 
     def test_beginning(self, database: Database, clock: Clock) -> None:
         """Those that have waited longest are refused at once, until half as many wait as there are connections."""
-        queue, refused = overload(database, clock)
-        with pytest.raises(PoolOverloaded, match=OVERLOADED.format("0.0")):
-            refused.outcome()
+        queue = overloaded(database, clock)
         stats = database.stats()
         assert (stats.waiting, stats.refusals, stats.timeouts) == (1, 1, 0)
         queue.end()
 
     def test_refusal(self, database: Database, clock: Clock) -> None:
         """A request that comes while enough are waiting is refused at once; one that comes after it may wait again."""
-        queue, refused = overload(database, clock)
-        with pytest.raises(PoolOverloaded):
-            refused.outcome()
+        queue = overloaded(database, clock)
         clock.advance(2.5)
         with pytest.raises(PoolOverloaded, match=OVERLOADED.format("2.5")):
             database.lease()
@@ -98,9 +102,7 @@ class TestOverload:
 
     def test_end(self, database: Database, clock: Clock) -> None:
         """When connections come back unawaited for a while, requests wait as before."""
-        queue, refused = overload(database, clock)
-        with pytest.raises(PoolOverloaded):
-            refused.outcome()
+        queue = overloaded(database, clock)
         queue.end()
         for _ in range(DOUBT):
             database.check()
@@ -113,9 +115,7 @@ class TestOverload:
 
     def test_connections_that_are_awaited_do_not_end_it(self, database: Database, clock: Clock) -> None:
         """It lasts while somebody is waiting whenever a connection comes back."""
-        queue, refused = overload(database, clock)
-        with pytest.raises(PoolOverloaded):
-            refused.outcome()
+        queue = overloaded(database, clock)
         for _ in range(DOUBT):
             queue.hand_over()
             queue.add(1)
@@ -139,9 +139,7 @@ class TestOverload:
 
     def test_discarded_connections_come_back_too(self, database: Database, clock: Clock, fakedb: FakeDB) -> None:
         """A connection that fails is one that nobody waits for, as the next request opens another."""
-        queue, refused = overload(database, clock)
-        with pytest.raises(PoolOverloaded):
-            refused.outcome()
+        queue = overloaded(database, clock)
         queue.end()
         for _ in range(DOUBT):
             fakedb.fail("rollback", FakeDB.OperationalError("no"))
@@ -157,7 +155,7 @@ class TestOverload:
 
     def test_events(self, database: Database, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
         """The status page and the log tell of the refusals: one line in ten seconds, however many there are."""
-        queue, _ = overload(database, clock)
+        queue = overloaded(database, clock)
         for _ in range(3):
             with pytest.raises(PoolOverloaded):
                 database.lease()

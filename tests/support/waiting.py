@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -32,4 +32,5 @@ def until(condition: Callable[[], T], timeout: float = 10, what: str = "a condit
 def until_awaited(event: threading.Event, timeout: float = 10) -> None:
     """Wait until a thread is inside of ``event.wait()``. Who says by another event that it is about to wait has not got
     there yet."""
-    until(lambda: event._cond._waiters, timeout, "a thread to wait for the event")  # type: ignore[attr-defined]
+    private: Any = event  # an Event tells nobody who waits for it
+    until(lambda: private._cond._waiters, timeout, "a thread to wait for the event")
