@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan, nan
 from statistics import median, quantiles
 from typing import NamedTuple
@@ -19,6 +19,11 @@ def ratios(figures: Sequence[float], base: Sequence[float]) -> list[float]:
 def middle(figures: Sequence[float]) -> float:
     """The median, or NaN if there is no figure."""
     return median(figures) if figures else nan
+
+
+def worst(choose: Callable[[Sequence[float]], float], figures: Sequence[float]) -> float:
+    """The least or the greatest, as `choose` is min or max. It is NaN if one of them is, which may be the worst."""
+    return nan if any(map(isnan, figures)) else choose(figures)
 
 
 def spread(figures: Sequence[float]) -> tuple[float, float, float]:

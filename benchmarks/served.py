@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from figures import Target, judged, middle, ratios, shown, table
+from figures import Target, judged, middle, ratios, shown, table, worst
 from peers import AGAIN, LIMIT, ROWS, Row
 from serving import City, database
 
@@ -123,12 +123,12 @@ def targets(figures: Figures) -> list[Target]:
     lines = []
     for row in OURS:
         lines.append(Target(f"{row}: round trips per request", figures[row]["trips"], least=1, most=1))
-        worst = min(ratio(row, LIMIT, clients) for clients in CLIENTS)
-        lines.append(Target(f"{row}: requests/s × limit, the worst of 1 to 16 clients", worst, least=0.97))
-        worst = max(ratio(row, LIMIT, clients, "p99") for clients in CLIENTS)
-        lines.append(Target(f"{row}: p99 × limit, the worst of 1 to 16 clients", worst, most=1.15))
-        worst = max(ratio(row, LIMIT, clients, "app_cpu") for clients in CLIENTS)
-        lines.append(Target(f"{row}: CPU of the application × limit, the worst of 1 to 16 clients", worst, most=1.1))
+        measured = ("rate", "p99", "app_cpu")
+        rate, p99, cpu = ([ratio(row, LIMIT, clients, what) for clients in CLIENTS] for what in measured)
+        among = "limit, the worst of 1 to 16 clients"
+        lines.append(Target(f"{row}: requests/s × {among}", worst(min, rate), least=0.97))
+        lines.append(Target(f"{row}: p99 × {among}", worst(max, p99), most=1.15))
+        lines.append(Target(f"{row}: CPU of the application × {among}", worst(max, cpu), most=1.1))
         for peer, least in (("PersistentDB", 1.15), ("PooledDB", 1.4), ("SQLAlchemy pre_ping", 1.4)):
             lines.append(Target(f"{row}: requests/s × {peer}, 16 clients", ratio(row, peer, 16), least=least))
     fresh = FRESH
@@ -136,8 +136,8 @@ def targets(figures: Figures) -> list[Target]:
         lines.append(Target(f"{fresh}: requests/s × {SEED}, 16 clients", ratio(fresh, SEED, 16), least=20))
     plain = "per request, TLS off"
     lines.append(Target(f"{fresh}: requests/s × {plain}, 16 clients", ratio(fresh, plain, 16), least=1))
-    cpu = ratio(fresh, plain, 16, "app_cpu")
-    lines.append(Target(f"{fresh}: CPU of the application × {plain}, 16 clients", cpu, most=1.1))
+    connecting = ratio(fresh, plain, 16, "app_cpu")
+    lines.append(Target(f"{fresh}: CPU of the application × {plain}, 16 clients", connecting, most=1.1))
     return lines
 
 

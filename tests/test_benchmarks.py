@@ -107,7 +107,7 @@ def test_targets_that_are_not_met_are_told() -> None:
 
 def test_what_was_not_measured_is_told() -> None:
     """On a busy machine no request may end in a short run, so that there is nothing to compare with."""
-    from figures import Target, judged, middle, ratios, shown, summary
+    from figures import Target, judged, middle, ratios, shown, summary, worst
 
     assert ratios([3.0, 4.0], [0.0, 2.0]) == [2.0]
     assert (shown(ratios([3.0], [0.0])), shown([2.0])) == ("not measured", "2.00 (2.00–2.00)")
@@ -116,6 +116,9 @@ def test_what_was_not_measured_is_told() -> None:
         *("rate", "at least 1", "not measured", "**no**"),
     ]
     assert "not measured (served)" in summary({"served": [target]})
+    assert (worst(min, [2.0, 1.0]), worst(max, [2.0, 1.0])) == (1.0, 2.0)
+    for figures in ([1.0, target.figure], [target.figure, 1.0]):
+        assert not Target("rate", worst(min, figures), least=1).met
 
 
 def test_an_open_loop_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
